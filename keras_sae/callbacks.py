@@ -1,0 +1,105 @@
+"""Keras callbacks for `fit`, `fit_lbfgs` and `pretrain`: progress bar, exact sparsity, TensorBoard with pictures."""
+
+import sys
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from keras_sae.visualization import display_network
+
+
+DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One line with the objective, the sparsity (mean rho_hat) and the time left; an iteration or epoch is a step.
+
+    In a log file, where a line cannot be redrawn, it prints at most every 15 seconds.
+    """
+
+    def __init__(self, title=None):
+        super().__init__()
+        self.title = title
+
+    def on_train_begin(self, logs=None):
+        self.bar = tqdm(
+            total=self.params["epochs"],
+            desc=self.title or self.model.name,
+            mininterval=0.1 if sys.stderr.isatty() else 15,
+            dynamic_ncols=True,
+            bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        shown = {"loss": "objective", "val_loss": "held out", "rho_hat": "rho_hat", "accuracy": "accuracy"}
+        values = {label: f"{logs[key]:.4g}" for key, label in shown.items() if key in logs}
+        self.bar.set_postfix(values, refresh=False)
+        self.bar.update(1)
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+class SparsityMonitor(keras.callbacks.Callback):
+    """Adds the exact sparsity of an autoencoder's features on x to the logs of every epoch of `fit`.
+
+    "rho_hat": mean over units of the mean activation over all of x. "dead_units": units whose mean is below DEAD.
+    Put it before the callbacks that show or store the logs. It costs one pass of the encoder over x.
+    """
+
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def on_epoch_end(self, epoch, logs=None):
+        rates = mean_activations(self.model, self.x)
+        logs["rho_hat"] = float(rates.mean())
+        logs["dead_units"] = int(np.sum(rates < DEAD))
+
+
+def mean_activations(autoencoder, x, batch_size=5_000):
+    """rho_hat of each unit over all of x, (units,) float64, on the scale 0 (at rest) to 1 (fully active)."""
+    features = autoencoder.encoder.predict(x, batch_size=batch_size, verbose=0)
+    means = features.mean(axis=0, dtype="float64")
+    sparsity = getattr(autoencoder, "sparsity", None)
+    return sparsity.rate(means) if hasattr(sparsity, "rate") else means
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes the logs as scalars and, every `every` epochs, the learned features as tiles, for TensorBoard.
+
+    (keras.callbacks.TensorBoard shows dense kernels as nearly black strips.) Needs TensorFlow.
+
+    Args:
+        log_dir: folder of the event files, for `tensorboard --logdir`.
+        shape: (height, width) of a feature, or None for no pictures.
+        every: epochs (iterations, in `fit_lbfgs`) between pictures.
+    """
+
+    def __init__(self, log_dir, shape=None, every=20):
+        super().__init__()
+        self.log_dir, self.shape, self.every = str(log_dir), shape, every
+
+    def on_train_begin(self, logs=None):
+        import tensorflow as tf
+
+        self.writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
+        with self.writer.as_default(step=epoch + 1):
+            for name, value in logs.items():
+                tf.summary.scalar(name, value)
+            if self.shape and (epoch + 1) % self.every == 0:
+                self._write_features()
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+    def _write_features(self):
+        import tensorflow as tf
+
+        tiles = display_network(keras.ops.convert_to_numpy(self.model.kernel), self.shape)
+        tf.summary.image("features", tiles[None, :, :, None])

@@ -1,0 +1,245 @@
+"""The exact objective and its gradient over a whole data set, of any size, in two passes."""
+
+import contextlib
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_sae.backend import compile_function, compile_gradients, widest_float
+from keras_sae.losses import HalfSquaredError
+from keras_sae.regularizers import KLSparsity
+
+CHUNK_SIZE = 5_000  # rows at a time: enough for fast matrix products (see benchmarks), 16 MB of MNIST in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The objective at the model's present weights.
+
+    value: J, a float.  gradients: float64 arrays, one for each of `model.trainable_variables`.
+    parts: the terms that add up to J: "error" (the mean loss of an example), "weight_decay", "sparsity".
+    rho_hat: the mean activation of each unit on the scale 0 (at rest) to 1, one (units,) array for each layer with
+    a KLSparsity, in the order of the forward pass.
+    """
+
+    value: float
+    gradients: list
+    parts: dict
+    rho_hat: list
+
+
+def objective(model, x, y=None, chunk_size=CHUNK_SIZE):
+    """J and its gradient over all of x, exactly as the notes write it: rho_hat is the mean over the whole set.
+
+        J = 1/m sum_i loss(y_i, model(x_i)) + sum of weight penalties + sum_layers beta sum_j KL(rho || rho_hat_j)
+
+    Pass 1 streams the activations and sums them; pass 2 streams again and adds up the gradient with rho_hat known.
+    Sums over examples are kept in float64. The result does not depend on `chunk_size` beyond rounding.
+    The model runs in inference mode, so a denoising autoencoder sees x as it is; pass the corrupted copy as x and
+    the clean one as y to have its training objective.
+
+    Args:
+        model: a compiled keras.Model, or an autoencoder of this library (compiled or not). Its loss is averaged over
+            examples whatever the loss's `reduction`.
+        x: (examples, features): an array (memory-mapped is fine), a batched tf.data.Dataset or a
+            keras.utils.PyDataset, of inputs or (inputs, targets).
+        y: targets, an array. Autoencoders take x.
+        chunk_size: rows at a time, for arrays.
+
+    Returns:
+        An `Objective` with `.value`, `.gradients`, `.parts`, `.rho_hat`.
+
+    Raises:
+        ValueError: no rows, no loss, shapes that do not fit.
+
+    Reference: CS294A lecture notes, section 3 ("you'll need to compute rho_hat over the training set first").
+    """
+    return ObjectiveFunction(model, x, y, chunk_size)()
+
+
+class ObjectiveFunction:
+    """The objective of one model on one data set, compiled once, for repeated evaluation at many weights."""
+
+    def __init__(self, model, x, y=None, chunk_size=CHUNK_SIZE):
+        self.model = model
+        self.chunks = Chunks(x, y, chunk_size, dtype=model.compute_dtype)
+        if not model.built:
+            model.build((None, self.chunks.num_features()))
+        self.loss = per_example_loss(model)
+        self.variables = model.trainable_variables
+        if not self.variables:
+            raise ValueError("The model has no trainable weights. Set `trainable = True` on a layer to train it.")
+        self.penalised = [v for v in self.variables if v.regularizer is not None]
+        self._sum_activations = compile_function(self._chunk_activations, self.variables)
+        self._sum_gradients = compile_gradients(self._chunk_total, self.variables)
+        self._weight_gradients = compile_gradients(self._weight_total, self.variables)
+        self.sparsities = None
+
+    def __call__(self, values=None):
+        """The Objective at these weight values (arrays, one for each trainable variable), or at the model's own."""
+        if values is None:
+            values = [v.value for v in self.variables]
+        else:
+            values = [ops.convert_to_tensor(a, v.dtype) for a, v in zip(values, self.variables, strict=True)]
+        rho_hat = self._mean_activations(values)
+
+        loss, additive, rows = 0.0, 0.0, 0
+        gradients = [np.zeros(tuple(v.shape)) for v in self.variables]
+        for x, y in self.chunks:
+            (chunk_loss, chunk_additive), chunk_gradients = self._sum_gradients(values, x, y, rho_hat)
+            loss += ops.convert_to_numpy(chunk_loss).sum(dtype="float64")
+            additive += float(chunk_additive)
+            rows += len(x)
+            for total, part in zip(gradients, chunk_gradients, strict=True):
+                total += ops.convert_to_numpy(part)
+
+        decay, decay_gradients = self._weight_gradients(values)
+        for total, part in zip(gradients, decay_gradients, strict=True):
+            total /= rows
+            total += ops.convert_to_numpy(part)
+        kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities, rho_hat, strict=True))
+        parts = {"error": loss / rows, "weight_decay": float(decay), "sparsity": kl + additive / rows}
+        rates = [s.rate(r) for s, r in zip(self.sparsities, rho_hat, strict=True)]
+        return Objective(float(sum(parts.values())), gradients, parts, rates)
+
+    def _mean_activations(self, values):
+        """Pass 1: the mean activation of every layer with a KLSparsity, float64, a list."""
+        if self.sparsities == []:
+            return []
+        sums, rows = None, 0
+        for x, _ in self.chunks:
+            chunk_sums = [ops.convert_to_numpy(s).astype("float64") for s in self._sum_activations(values, x)]
+            sums = chunk_sums if sums is None else [a + b for a, b in zip(sums, chunk_sums, strict=True)]
+            rows += len(x)
+        return [s / rows for s in sums]
+
+    def _chunk_activations(self, x):
+        _, activities = outputs_and_activities(self.model, x)
+        whole_set = [(r, a) for r, a in activities if isinstance(r, KLSparsity)]
+        self.sparsities = [r for r, _ in whole_set]
+        return [_sum_rows(a) for _, a in whole_set]
+
+    def _chunk_total(self, x, y, rho_hat):
+        """A scalar whose gradient is this chunk's share of the gradient of m J, weight penalties aside."""
+        outputs, activities = outputs_and_activities(self.model, x)
+        losses = self.loss(y, outputs)
+        total = ops.sum(losses)
+        additive = ops.zeros((), dtype=losses.dtype)
+        means = iter(rho_hat)
+        for regularizer, activations in activities:
+            if isinstance(regularizer, KLSparsity):
+                # The value of the mean is that of the whole set, its gradient (times m) that of this chunk's sum.
+                own = _sum_rows(activations)
+                total += ops.cast(regularizer.penalty(next(means) + own - ops.stop_gradient(own)), total.dtype)
+            else:
+                additive += regularizer(activations)
+        return total + additive, (losses, additive)
+
+    def _weight_total(self):
+        total = ops.zeros((), dtype=widest_float())
+        for variable in self.penalised:
+            total += variable.regularizer(ops.cast(variable, widest_float()))
+        return total, total
+
+
+def _sum_rows(activations):
+    """Sum over examples, (units,), of activations (examples, ..., units) averaged over the axes between."""
+    activations = ops.cast(activations, widest_float())
+    return ops.sum(ops.mean(activations, axis=tuple(range(1, len(activations.shape) - 1))), axis=0)
+
+
+def per_example_loss(model):
+    """The model's loss as a function (y_true, y_pred) -> (examples,), before Keras averages it over examples."""
+    loss = getattr(model, "loss", None)
+    if loss is None and hasattr(model, "decode"):
+        loss = HalfSquaredError()
+    if loss is None:
+        raise ValueError(f"The objective needs the model's loss: call {model.name}.compile(loss=...) first.")
+    loss = keras.losses.get(loss)
+    return loss.call if isinstance(loss, keras.losses.Loss) else loss
+
+
+class Chunks:
+    """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is x where there is none.
+
+    Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
+    """
+
+    def __init__(self, x, y=None, chunk_size=CHUNK_SIZE, dtype="float32"):
+        self.x, self.y, self.dtype = x, y, dtype
+        self.chunk_size = chunk_size
+        self.is_array = hasattr(x, "shape") or isinstance(x, list)
+        self._converted = None
+        if self.is_array:
+            self.x = x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x)
+            self.y = y if y is None or isinstance(y, np.ndarray) else ops.convert_to_numpy(y)
+            self._check_arrays()
+        elif y is not None:
+            raise ValueError("Give `y` with arrays only; a dataset yields (x, y) itself.")
+
+    def _check_arrays(self):
+        if self.x.ndim < 2 or len(self.x) == 0:
+            raise ValueError(
+                f"Expected data of shape (examples, features) with at least one row. Received shape: {self.x.shape}"
+            )
+        if self.y is not None and len(self.y) != len(self.x):
+            raise ValueError(f"Expected one target for each of the {len(self.x)} inputs. Received: {len(self.y)}")
+        if self.chunk_size < 1:
+            raise ValueError(f"`chunk_size` must be 1 row or more. Received: chunk_size={self.chunk_size}")
+
+    def __iter__(self):
+        if not self.is_array:
+            return self._from_dataset()
+        if isinstance(self.x, np.memmap):
+            return self._from_arrays()
+        if self._converted is None:
+            self._converted = list(self._from_arrays())
+        return iter(self._converted)
+
+    def num_features(self):
+        return self.x.shape[-1] if self.is_array else next(iter(self))[0].shape[-1]
+
+    def _from_arrays(self):
+        for start in range(0, len(self.x), self.chunk_size):
+            rows = slice(start, start + self.chunk_size)
+            yield self._tensors(self.x[rows], None if self.y is None else self.y[rows])
+
+    def _from_dataset(self):
+        batches = (self.x[i] for i in range(len(self.x))) if isinstance(self.x, keras.utils.PyDataset) else self.x
+        for batch in batches:
+            yield self._tensors(*batch[:2]) if isinstance(batch, (tuple, list)) else self._tensors(batch)
+
+    def _tensors(self, x, y=None):
+        x = ops.convert_to_tensor(x, dtype=self.dtype)
+        return x, x if y is None else ops.convert_to_tensor(y)
+
+
+def outputs_and_activities(model, x):
+    """The model's output in inference mode, and (activity regularizer, activations) of each layer that has one.
+
+    Keras calls a layer's activity regularizer with its activations; for one forward pass a recorder stands in its
+    place, which works in any model, however its layers are nested.
+    """
+    activities = []
+    with contextlib.ExitStack() as stack:
+        for layer in model._flatten_layers():  # private, but the walk that Keras' own `losses` takes
+            if layer.activity_regularizer is not None:
+                stack.enter_context(_recorded(layer, activities))
+        return model(x, training=False), activities
+
+
+@contextlib.contextmanager
+def _recorded(layer, activities):
+    regularizer = layer.activity_regularizer
+
+    def record(activations):
+        activities.append((regularizer, activations))
+        return ops.zeros((), dtype=activations.dtype)
+
+    layer.activity_regularizer = record
+    try:
+        yield
+    finally:
+        layer.activity_regularizer = regularizer

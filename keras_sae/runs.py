@@ -1,0 +1,183 @@
+"""Run directories: where a training run lives, what the zoo holds, what export reads.
+
+RUN/config.json   how the model was made: enough to repeat the run
+RUN/metrics.json  measured numbers, flat names -> numbers
+RUN/model.keras   the trained model
+RUN/README.md     the card, rendered from the two JSON files
+RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs), if any
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_sae.errors import InputError
+
+
+def start(directory, config):
+    """Create a run directory and write its config.json. Returns its path.
+
+    Raises:
+        InputError: the directory holds another run or other files, or cannot be written to.
+    """
+    directory = pathlib.Path(directory)
+    check_free(directory)
+    try:
+        (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_json(directory / "config.json", {**config, "versions": versions()})
+    except OSError as error:
+        raise InputError(f"Expected a folder that can be written to. Received: {directory} ({error.strerror}).") from error
+    return directory
+
+
+def check_free(directory):
+    """Raise InputError unless the directory can take a new run: it does not exist yet, or is an empty folder."""
+    directory = pathlib.Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"Expected a folder for the run. Received: {directory}, which is a file.")
+    if directory.is_dir() and any(directory.iterdir()):
+        what = "holds another run" if (directory / "config.json").exists() else "is not empty"
+        raise InputError(
+            f"Expected a new or empty folder for the run. Received: {directory}, which {what}. Nothing was changed. "
+            "Choose another --out, or remove that folder."
+        )
+
+
+def save(model, directory, config=None, metrics=None):
+    """Write a trained model as a run directory: model.keras, config.json, metrics.json and the card README.md.
+
+    Args:
+        model: an autoencoder, a stack or a classifier.
+        directory: a new or empty folder, or a run that `start` began and that has no model yet.
+        config: dict of what is needed to repeat the run; by default what `start` wrote, or the model's own config.
+        metrics: dict of measured numbers.
+
+    Raises:
+        InputError: the directory holds another finished run or other files.
+    """
+    directory = pathlib.Path(directory)
+    if (directory / "model.keras").exists() or not (directory / "config.json").exists():
+        check_free(directory)
+    if config is not None or not (directory / "config.json").exists():
+        start(directory, config or {"model": keras.saving.serialize_keras_object(model)})
+    write_json(directory / "metrics.json", metrics or {})
+    with write_aside(directory / "README.md") as path:
+        path.write_text(card(directory))
+    save_model(model, directory / "model.keras")  # last: a run with a model is a finished run
+
+
+def load(directory):
+    """The trained model of a run directory: an autoencoder, a stack or a classifier, a keras.Model.
+
+    Raises:
+        InputError: not a run directory, or an unfinished one.
+    """
+    directory = pathlib.Path(directory)
+    path = directory / "model.keras"
+    if not path.is_file() or not (directory / "config.json").is_file():
+        raise InputError(f"Expected a run directory, with config.json and model.keras. Received: {_described(directory)}")
+    try:
+        return keras.saving.load_model(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"Expected a model that Keras can read. Received: {path}, which it cannot: {error}") from error
+
+
+def load_encoder(directory):
+    """The encoder of a run directory alone, a keras.Model: (examples, features) -> (examples, units).
+
+    Of a classifier's run it is the network below the softmax, fine-tuned if the run was.
+    """
+    model = load(directory)
+    return model.encoder if hasattr(model, "encoder") else model.get_layer("encoder")
+
+
+def read_config(directory):
+    """config.json of a run directory, a dict."""
+    return json.loads((pathlib.Path(directory) / "config.json").read_text())
+
+
+def save_model(model, path):
+    """Write a .keras file so that the path holds a whole file or none."""
+    with write_aside(path) as aside:
+        model.save(aside)
+
+
+def save_examples(path, x):
+    """Write held-out inputs, (examples, features), compressed: export checks its results on them."""
+    with write_aside(path) as aside:
+        np.savez_compressed(aside, x=x)
+
+
+def write_json(path, content):
+    with write_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def write_aside(path):
+    """A temporary path beside `path` (same suffix) that takes its place at the end, or vanishes on an error."""
+    path = pathlib.Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    aside = pathlib.Path(name)
+    try:
+        yield aside
+        aside.chmod(0o644)  # mkstemp makes files for the owner alone
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def versions():
+    """Versions of what a result depends on, name -> version."""
+    names = ("keras_sae", "keras", "tensorflow", "numpy", "scipy")
+    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def card(directory):
+    """The README.md of a run directory, Markdown, rendered from config.json and metrics.json."""
+    directory = pathlib.Path(directory)
+    config, metrics = read_config(directory), json.loads((directory / "metrics.json").read_text())
+    lines = [f"# {config.get('title', directory.name)}", ""]
+    if "command" in config:
+        lines += ["Made by:", "", f"    {config['command']}", ""]
+    if "data" in config:
+        lines += [f"Data: {config['data']}.", ""]
+    lines += ["## Use", "", "```python", "import keras_sae", ""]
+    lines += ['model = keras_sae.load("RUN")            # this directory', 'encoder = keras_sae.load_encoder("RUN")  # x -> features']
+    lines += ["```", "", f"`python -m export {directory} --out DIR` writes the encoder as SavedModel and LiteRT file.", ""]
+    if metrics:
+        lines += ["## Measured", "", "| number | value |", "|---|---|"]
+        lines += [f"| {name} | {_number(value)} |" for name, value in metrics.items()] + [""]
+    for picture in sorted(directory.glob("*.png")):
+        lines += [f"![{picture.stem}]({picture.name})", ""]
+    lines += ["## Settings", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in config.get("settings", {}).items()]
+    lines += [f"| version of {name} | {value} |" for name, value in config.get("versions", {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _number(value):
+    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+
+
+def _described(directory):
+    if not directory.exists():
+        return f"{directory}, which does not exist. Train one: python -m train.mnist --out {directory}"
+    if not directory.is_dir():
+        return f"{directory}, which is a file. Name the folder it is in."
+    if (directory / "config.json").is_file():
+        return f"{directory}, a run that did not finish. Train it again under another --out."
+    found = ", ".join(sorted(p.name for p in directory.iterdir())[:6]) or "nothing"
+    return f"{directory}, a folder with: {found}. Name the --out of a training command."

@@ -1,0 +1,1 @@
+"""Experiments, each a command: python -m train.<experiment> --help"""

@@ -1,0 +1,137 @@
+"""What every training command shares: flags from a dataclass, quick --help, one-line errors, a clean Ctrl-C.
+
+Nothing here imports Keras before the flags are right, so that --help and mistakes answer at once.
+"""
+
+import argparse
+import dataclasses
+import os
+import shlex
+import sys
+import tempfile
+import types
+import typing
+
+
+def setting(default, help, **choices):
+    """A dataclass field with its help text; `choices=(...)` limits the values."""
+    return dataclasses.field(default=default, metadata={"help": help, **choices})
+
+
+def check(right, flag, expected, received):
+    """Raise ValueError, which the command line prints as one line, unless the value of a flag is right."""
+    if not right:
+        raise ValueError(f"{flag} expects {expected}. Received: {received}")
+
+
+def main(config_class, run, program, description):
+    """Parse the command line into a `config_class`, call `run(config)`, exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
+    config = parse(config_class, program, description, sys.argv[1:])
+    quiet_import()
+    from keras_sae.errors import InputError
+
+    try:
+        run(config)
+    except InputError as error:
+        fail(program, error)
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted. Finished stages are in the run's checkpoints/.", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(program, message):
+    """One line on stderr, exit status 2."""
+    print(f"{program}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        fail(self.prog, f"{message}. See --help.")
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, but not for flags that are off by default or have none."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False, argparse.SUPPRESS) else f"{action.help} (default: %(default)s)"
+
+
+def parse(config_class, program, description, arguments):
+    """A `config_class` from the command line; a wrong flag or value ends the program with one line."""
+    parser = _Parser(prog=program, description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field, hints[field.name]))
+    values = vars(parser.parse_args(arguments))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return config_class(**values)
+    except ValueError as error:
+        fail(program, error)
+
+
+def _flag(field, hint):
+    """argparse's options for a field of type bool, int, float, str, T | None or tuple[T, ...]."""
+    options = {"help": field.metadata["help"], "default": field.default}
+    if isinstance(hint, types.UnionType):
+        hint = next(t for t in typing.get_args(hint) if t is not types.NoneType)
+    if hint is bool:
+        return {**options, "action": "store_true"}
+    if typing.get_origin(hint) is tuple:
+        return {**options, "type": typing.get_args(hint)[0], "nargs": "+", "metavar": "N"}
+    if "choices" in field.metadata:
+        return {**options, "choices": field.metadata["choices"]}
+    return {**options, "type": hint, "metavar": hint.__name__.upper()}
+
+
+def command(program, config):
+    """The command line that repeats this config."""
+    words = ["python", "-m", program]
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
+        if value == field.default:
+            continue
+        words += [flag] if value is True else [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
+
+
+def free_directory(parent, name):
+    """parent/name, or parent/name-2, -3, ... : the first that does not exist."""
+    number, path = 1, os.path.join(parent, name)
+    while os.path.exists(path):
+        number += 1
+        path = os.path.join(parent, f"{name}-{number}")
+    return path
+
+
+def quiet_import():
+    """Import Keras and find the device without the lines that TensorFlow's C++ prints; shows them if that fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryFile() as hidden:
+        stderr = os.dup(2)
+        os.dup2(hidden.fileno(), 2)
+        try:
+            describe_device()
+        except BaseException:
+            os.dup2(stderr, 2)
+            hidden.seek(0)
+            sys.stderr.write(hidden.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def describe_device():
+    """The device that Keras will train on, in words."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return f"the default device of {keras.backend.backend()}"
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return f"CPU, {os.cpu_count()} cores (TensorFlow sees no GPU)"
+    return "GPU, " + tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
