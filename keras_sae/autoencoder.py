@@ -95,7 +95,9 @@ class SparseAutoencoder(Autoencoder):
     ):
         super().__init__(**kwargs)
         if not isinstance(units, int) or units < 1:
-            raise ValueError(f"`units`, the number of hidden units, must be a positive integer. Received: units={units}")
+            raise ValueError(
+                f"`units`, the number of hidden units, must be a positive integer. Received: units={units}"
+            )
         sparsity = KLSparsity() if sparsity == "kl" else keras.regularizers.get(sparsity)
         if isinstance(sparsity, KLSparsity):
             sparsity = sparsity.for_activation(activation)

@@ -101,5 +101,5 @@ class TensorBoard(keras.callbacks.Callback):
     def _write_features(self):
         import tensorflow as tf
 
-        tiles = display_network(keras.ops.convert_to_numpy(self.model.kernel), self.shape)
+        tiles = display_network(self.model.kernel, self.shape)
         tf.summary.image("features", tiles[None, :, :, None])

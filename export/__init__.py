@@ -1,0 +1,1 @@
+"""Trained encoders as files to deploy: python -m export --help"""
