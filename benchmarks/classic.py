@@ -1,4 +1,4 @@
-"""The classic NumPy/SciPy exercise, float64, gradients by hand: the twin that tests compare with and benchmarks run against.
+"""The classic NumPy/SciPy exercise, float64, gradients by hand: what tests compare with and benchmarks run against.
 
 It shares no line with `keras_sae`. Row-major: x is (examples, features), kernels are (inputs, outputs).
 Reference: UFLDL tutorial, "Sparse Autoencoder", "Stacked Autoencoders"; CS294A lecture notes, sections 2 and 3.
@@ -134,7 +134,7 @@ def initial_kernel(rng, inputs, outputs):
 
 
 def stacked_exercise(x, y, x_test, y_test, units=(200, 200), iterations=200, weight_decay=3e-3, seed=0):
-    """Pretrain, fit the softmax, fine-tune; yields one row (stage, cost, iterations, evaluations, seconds, accuracy) each."""
+    """Pretrain, fit the softmax, fine-tune: yields (stage, cost, iterations, evaluations, seconds, test accuracy)."""
     rng = np.random.default_rng(seed)
     x, x_test = x.astype("float64"), x_test.astype("float64")
     features, encoders = x, []

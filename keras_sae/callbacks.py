@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from keras_sae.visualization import display_network
 
-
 DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
 
 
@@ -28,7 +27,7 @@ class ProgressBar(keras.callbacks.Callback):
             desc=self.title or self.model.name,
             mininterval=0.1 if sys.stderr.isatty() else 15,
             dynamic_ncols=True,
-            bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
+            bar_format="{desc}:{percentage:4.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
         )
 
     def on_epoch_end(self, epoch, logs=None):

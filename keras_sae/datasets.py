@@ -112,9 +112,7 @@ def read_idx(path):
     shape = tuple(int(n) for n in np.frombuffer(content, ">i4", rank, offset=4))
     expected = header + int(np.prod(shape, dtype="int64")) * dtype.itemsize
     if len(content) != expected:
-        raise InputError(
-            f"Expected {expected} bytes for shape {shape}. Received: {path}, {len(content)} bytes, cut off or damaged. {cure}"
-        )
+        raise InputError(f"Expected {expected} bytes for shape {shape}. Received: {path}, {len(content)} bytes. {cure}")
     return np.frombuffer(content, dtype, offset=header).reshape(shape)
 
 
@@ -158,7 +156,7 @@ def _embedded(dataset):
     """4,000 training and 1,000 test digits, the same for every seed: the first 400 of each class and the last 100."""
     if dataset != "mnist":
         raise InputError(
-            f"Expected the data of {dataset}. Received no --data folder, no KERAS_SAE_DATA, and tensorflow-datasets has "
+            f"Expected the data of {dataset}. Received no --data, no KERAS_SAE_DATA, and tensorflow-datasets has "
             "neither a prepared copy nor a network to download one. Name a folder with its four IDX files: --data DIR."
         )
     try:

@@ -1,4 +1,4 @@
-"""Reconstruction losses: summed over features, averaged over examples, as the sparse autoencoder's objective has them."""
+"""Reconstruction losses: summed over features and averaged over examples, as in the notes."""
 
 import keras
 from keras import ops

@@ -32,7 +32,7 @@ class KLSparsity(keras.regularizers.Regularizer):
     def __init__(self, rho=0.05, beta=3.0, inactive=0.0):
         if not 0 < rho < 1:
             raise ValueError(
-                f"`rho`, the target mean activation, must lie between 0 and 1 (exclusive); try 0.05. Received: rho={rho}"
+                f"`rho`, the target mean activation, must lie between 0 and 1 (exclusive). Received: rho={rho}"
             )
         if not (beta >= 0 and math.isfinite(beta)):
             raise ValueError(f"`beta`, the weight of the penalty, must be finite and 0 or more. Received: beta={beta}")
@@ -44,7 +44,7 @@ class KLSparsity(keras.regularizers.Regularizer):
         self.rho, self.beta, self.inactive = float(rho), float(beta), float(inactive)
 
     def for_activation(self, activation):
-        """The same penalty for units with this Keras activation (a name or function), whose resting value it looks up."""
+        """The same penalty for units with this Keras activation, whose value at rest it looks up."""
         name = keras.activations.serialize(keras.activations.get(activation))
         if name not in INACTIVE:
             raise ValueError(

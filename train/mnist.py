@@ -162,7 +162,7 @@ class Experiment:
         runs.save_examples(self.directory / "examples.npz", self.images.x_test[:256])
 
     def _train_layer(self, autoencoder, inputs):
-        """One autoencoder on its inputs, and its sparsity over the whole training set; for `StackedAutoencoder.pretrain`."""
+        """One autoencoder, and its sparsity over the whole training set; `StackedAutoencoder.pretrain` calls it."""
         import keras_sae
         from keras_sae import callbacks
 
