@@ -42,6 +42,10 @@ class Autoencoder(keras.Model):
         """As keras.Model.compile; the loss defaults to HalfSquaredError, the optimizer to Adam."""
         super().compile(optimizer=optimizer, loss=HalfSquaredError() if loss is None else loss, **kwargs)
 
+    def compile_from_config(self, config):
+        """Keras asks models with a `compile` of their own for this, to compile them again after loading."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         y = x if y is None else y
         return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)

@@ -26,7 +26,7 @@ def check_gradients(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SI
     if widest_float() != "float64":
         raise ValueError("Checking gradients needs float64: set the environment variable JAX_ENABLE_X64=1 first.")
     function = ObjectiveFunction(float64_copy(model, x), x, y, chunk_size)
-    values = [keras.ops.convert_to_numpy(v).copy() for v in function.variables]
+    values = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)).copy() for v in function.variables]
     gradients = function(values).gradients
     generator = np.random.default_rng(seed)
     return max(

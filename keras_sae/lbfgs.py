@@ -89,7 +89,10 @@ class _Search:
         self.shapes = [tuple(v.shape) for v in function.variables]
         self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
         self.accepted = np.concatenate(
-            [keras.ops.convert_to_numpy(v).astype("float64").ravel() for v in function.variables]
+            [
+                keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)).astype("float64").ravel()
+                for v in function.variables
+            ]
         )
         self.iterations = 0
         self.evaluated = None

@@ -89,7 +89,7 @@ class ObjectiveFunction:
         gradients = [np.zeros(tuple(v.shape)) for v in self.variables]
         for x, y in self.chunks:
             (chunk_loss, chunk_additive), chunk_gradients = self._sum_gradients(values, x, y, rho_hat)
-            loss += ops.convert_to_numpy(chunk_loss).sum(dtype="float64")
+            loss += float(ops.convert_to_numpy(chunk_loss).sum(dtype="float64"))
             additive += float(chunk_additive)
             rows += len(x)
             for total, part in zip(gradients, chunk_gradients, strict=True):
@@ -102,7 +102,7 @@ class ObjectiveFunction:
         kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities, rho_hat, strict=True))
         parts = {"error": loss / rows, "weight_decay": float(decay), "sparsity": kl + additive / rows}
         rates = [s.rate(r) for s, r in zip(self.sparsities, rho_hat, strict=True)]
-        return Objective(float(sum(parts.values())), gradients, parts, rates)
+        return Objective(sum(parts.values()), gradients, parts, rates)
 
     def _mean_activations(self, values):
         """Pass 1: the mean activation of every layer with a KLSparsity, float64, a list."""

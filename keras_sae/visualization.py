@@ -45,7 +45,7 @@ def display_network(weights, shape=None, columns=None, padding=1):
 def tile_image(tiles, columns=None, padding=1):
     """Pictures of values 0 to 255, (number, height, width), in rows on a black ground; a uint8 array."""
     number, height, width = tiles.shape
-    columns = columns or math.ceil(math.sqrt(number))
+    columns = columns or _columns(number)
     rows = math.ceil(number / columns)
     image = np.zeros((rows * (height + padding) + padding, columns * (width + padding) + padding), dtype="uint8")
     for index, tile in enumerate(tiles):
@@ -55,14 +55,20 @@ def tile_image(tiles, columns=None, padding=1):
     return image
 
 
+def _columns(number):
+    """Columns that fill every row in a picture at most four times as wide as high, or else near a square."""
+    square = math.ceil(math.sqrt(number))
+    return next((columns for columns in range(square, 2 * square + 1) if number % columns == 0), square)
+
+
 def save_features(path, weights, title, shape=None):
     """Write the tiles of `display_network` with a title, as PNG."""
     image = display_network(weights, shape)
-    figure, axes = _figure(figsize=(7, 7.4))
+    figure, axes = _figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
     axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def save_reconstructions(path, rows, title, shape):
@@ -105,7 +111,7 @@ def save_curves(path, histories, xlabel):
 
 def _array(values):
     """A float64 array of an array, a tensor or a variable, on any device."""
-    return np.asarray(keras.ops.convert_to_numpy(values), dtype="float64")
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(values)).astype("float64")
 
 
 def _figure(**options):

@@ -1,0 +1,173 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from keras_sae import KLSparsity, WeightDecay
+from tests.keras_sae.conftest import raises
+
+
+def dense_penalty(penalty, x, units=5, **options):
+    """The activity loss that a Dense layer with this penalty reports for x."""
+    options = {"activation": "sigmoid", "kernel_initializer": keras.initializers.RandomNormal(seed=0), **options}
+    layer = keras.layers.Dense(units, activity_regularizer=penalty, **options)
+    layer(x)
+    (loss,) = layer.losses
+    return float(loss)
+
+
+def test_kl_by_hand():
+    # rho 1/2, rho_hat 1/4: 1/2 ln(1/2 : 1/4) + 1/2 ln(1/2 : 3/4) = 1/2 ln 2 + 1/2 ln 2/3 = 1/2 ln 4/3
+    # rho 1/2, rho_hat 1/2: 0.  Summed over the two units, times beta = 3.
+    found = KLSparsity(rho=0.5, beta=3.0).penalty(np.array([0.25, 0.5]))
+    assert float(found) == pytest.approx(1.5 * np.log(4 / 3), rel=1e-12)
+
+
+def test_kl_of_a_tanh_unit_by_hand():
+    # mean -1/2 on the scale from -1 to 1 is 1/4 on the scale from 0 to 1: the same as above
+    found = KLSparsity(rho=0.5, beta=1.0, inactive=-1.0).penalty(np.array([-0.5]))
+    assert float(found) == pytest.approx(0.5 * np.log(4 / 3), rel=1e-12)
+
+
+@pytest.mark.parametrize("rho", [0.01, 0.1, 0.7])
+def test_kl_is_least_at_rho(rho):
+    penalty = KLSparsity(rho, beta=1.0)
+    at_rho, below, above = (float(penalty.penalty(np.array([rho * factor]))) for factor in (1, 0.9, 1.1))
+    assert abs(at_rho) < 1e-14
+    assert below > 1e-5
+    assert above > 1e-5
+
+
+@pytest.mark.parametrize("inactive", [0.0, -1.0])
+def test_gradient_of_kl_by_finite_differences(inactive):
+    penalty, means = KLSparsity(0.1, 3.0, inactive), np.array([0.03, 0.1, 0.6])
+    variable = tf.Variable(means)
+    with tf.GradientTape() as tape:
+        value = penalty.penalty(variable)
+    step = 1e-6
+    numeric = [
+        (float(penalty.penalty(means + step * unit)) - float(penalty.penalty(means - step * unit))) / (2 * step)
+        for unit in np.eye(3)
+    ]
+    np.testing.assert_allclose(tape.gradient(value, variable), numeric, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("inactive", "saturated"), [(0.0, 0.0), (0.0, 1.0), (-1.0, -1.0), (-1.0, 1.0)])
+def test_saturated_units_keep_value_and_gradient_finite(dtype, inactive, saturated):
+    activations = tf.fill((8, 3), tf.cast(saturated, dtype))
+    with tf.GradientTape() as tape:
+        tape.watch(activations)
+        value = KLSparsity(0.1, 3.0, inactive)(activations) / 8  # Keras divides by the batch size
+    gradient = np.asarray(tape.gradient(value, activations)).astype("float64")
+    assert float(value) > 1
+    assert np.isfinite(float(value))
+    assert np.isfinite(gradient).all()
+    assert (np.sign(gradient) == (1 if saturated == 1 else -1)).all()  # it pulls the unit back
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_activations_are_averaged_in_float32(dtype):
+    activations = ops.cast(np.full((5000, 2), 0.75), dtype)  # 5,000 * 0.75 summed in half precision would stick
+    np.testing.assert_array_equal(KLSparsity.mean(activations), [0.75, 0.75])
+
+
+def test_penalty_of_a_large_half_precision_batch_is_finite():
+    """Batch size times the penalty passes 65,504, the largest float16, long before either is unusual."""
+    x = np.full((512, 4), 100.0)
+    found = dense_penalty(KLSparsity(0.1, 3.0), x, units=200, kernel_initializer="ones", dtype="mixed_float16")
+    # each unit is stuck at 1: 3 * 200 * (0.1 ln 0.1 + 0.9 ln(0.9 / epsilon)), epsilon the rounding of the computation
+    in_float16, in_float32 = (600 * (0.1 * np.log(0.1) + 0.9 * np.log(0.9 * 2.0**bits)) for bits in (10, 23))
+    assert 0.99 * in_float16 < found < 1.01 * in_float32
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 3, 4)])
+def test_strength_in_a_dense_layer_does_not_depend_on_the_batch_size(shape):
+    x = np.random.default_rng(0).uniform(size=shape).astype("float32")
+    penalty = KLSparsity(0.1, 3.0)
+    once, twice = dense_penalty(penalty, x), dense_penalty(penalty, np.concatenate([x, x]))
+    layer = keras.layers.Dense(5, "sigmoid", kernel_initializer=keras.initializers.RandomNormal(seed=0))
+    means = np.asarray(layer(x)).reshape(-1, 5).mean(axis=0)
+    by_hand = 3 * np.sum(0.1 * np.log(0.1 / means) + 0.9 * np.log(0.9 / (1 - means)))
+    assert once == pytest.approx(by_hand, rel=1e-5)
+    assert twice == pytest.approx(once, rel=1e-6)
+
+
+def test_strength_in_fit_does_not_depend_on_the_batch_size():
+    """One constant example repeated: every batch has the same mean, so every batch size the same loss."""
+    x = np.ones((12, 4), "float32")
+    layer = keras.layers.Dense(5, "sigmoid", activity_regularizer=KLSparsity(0.1, 3.0))
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile(loss=lambda y_true, y_pred: 0 * y_pred[:, 0])
+    losses = [model.evaluate(x, x, batch_size=size, verbose=0) for size in (1, 4, 12)]
+    assert losses[0] > 0.1
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("activation", "inactive"), [("sigmoid", 0.0), ("hard_sigmoid", 0.0), ("tanh", -1.0), ("hard_tanh", -1.0)]
+)
+def test_for_activation_finds_the_resting_value(activation, inactive):
+    found = KLSparsity(0.2, 5.0).for_activation(activation)
+    assert (found.rho, found.beta, found.inactive) == (0.2, 5.0, inactive)
+    resting = float(keras.activations.get(activation)(ops.convert_to_tensor(-100.0)))
+    assert float(found.rate(resting)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_softsign_rests_at_minus_one():
+    assert KLSparsity().for_activation(keras.activations.softsign).inactive == -1.0
+
+
+@pytest.mark.parametrize("penalty", [KLSparsity(0.2, 5.0, -1.0), WeightDecay(0.25)])
+def test_serialisation(penalty):
+    copy = keras.regularizers.deserialize(keras.regularizers.serialize(penalty))
+    assert type(copy) is type(penalty)
+    assert copy.get_config() == penalty.get_config()
+
+
+def test_get_config_names_every_argument():
+    assert KLSparsity(0.2, 5, -1).get_config() == {"rho": 0.2, "beta": 5.0, "inactive": -1.0}
+    assert WeightDecay(1).get_config() == {"weight_decay": 1.0}
+
+
+def test_weight_decay_by_hand():
+    # 1/2 * 1/2 * (1 + 4 + 9 + 16)
+    assert float(WeightDecay(0.5)(np.array([[1.0, 2.0], [3.0, 4.0]]))) == 7.5
+
+
+def test_weight_decay_is_exact_in_float64():
+    kernel = np.array([[1.0, 2.0]])
+    assert float(WeightDecay(3e-3)(kernel)) == pytest.approx(3e-3 / 2 * 5, rel=1e-15)
+
+
+@pytest.mark.parametrize("rho", [0, 1, 1.5, -0.1, float("nan")])
+def test_rho_out_of_range(rho):
+    with raises(ValueError, "`rho`, the target mean activation,", "between 0 and 1 (exclusive)", f"rho={rho}"):
+        KLSparsity(rho=rho)
+
+
+@pytest.mark.parametrize("beta", [-1.0, float("inf"), float("nan")])
+def test_beta_out_of_range(beta):
+    with raises(ValueError, "`beta`, the weight of the penalty, must be finite and 0 or more", f"beta={beta}"):
+        KLSparsity(beta=beta)
+
+
+@pytest.mark.parametrize("inactive", [1.0, 2.0, float("-inf"), float("nan")])
+def test_inactive_out_of_range(inactive):
+    with raises(ValueError, "`inactive`", "must be below 1 (0 for sigmoid, -1 for tanh)", f"inactive={inactive}"):
+        KLSparsity(inactive=inactive)
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear", None])
+def test_unbounded_units_have_no_kl(activation):
+    name = activation or "linear"
+    expected = ["bounded by 1", "sigmoid", "tanh", "sparsity=keras.regularizers.L1(1e-3)", f"activation='{name}'"]
+    with raises(ValueError, *expected):
+        KLSparsity().for_activation(activation)
+
+
+@pytest.mark.parametrize("weight_decay", [-1.0, float("inf"), float("nan")])
+def test_weight_decay_out_of_range(weight_decay):
+    with raises(ValueError, "`weight_decay` must be finite and 0 or more", f"weight_decay={weight_decay}"):
+        WeightDecay(weight_decay)
