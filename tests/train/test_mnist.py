@@ -1,0 +1,490 @@
+"""train.mnist: its settings, what a run leaves behind, its variants, and how it ends for people's mistakes."""
+
+import json
+import math
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import keras_sae
+from keras_sae import datasets, runs
+from keras_sae.errors import InputError
+from train import cli, mnist
+
+ROOT = pathlib.Path(__file__).parents[2]
+STAGES = ("layer_1", "layer_2", "head", "finetuned")
+FILES = {
+    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "features.png", "reconstructions.png",
+    "curves.png", "checkpoints/stack.keras",
+}  # fmt: skip
+
+
+def arguments(*words):
+    """Of a fresh Python that finds the checkout from whatever folder it runs in."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return {"args": [sys.executable, *map(str, words)], "env": environment, "text": True}
+
+
+def contents(folder):
+    """Path -> bytes (None for a folder) of all that is in a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def without_times(metrics):
+    return {name: value for name, value in metrics.items() if not name.startswith("seconds")}
+
+
+def event_values(folder):
+    """Scalars in the TensorBoard logs of one stage, name -> values by step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        name: [float(make_ndarray(e.tensor_proto)) for e in events.Tensors(name)] for name in events.Tags()["tensors"]
+    }
+
+
+@pytest.fixture(scope="module")
+def images(idx_folder):
+    return datasets.load_idx(idx_folder)
+
+
+@pytest.fixture(scope="module")
+def stack(tiny_run):
+    """The pretrained stack that the tiny run left as checkpoint."""
+    import keras
+
+    return keras.saving.load_model(tiny_run[0] / "checkpoints" / "stack.keras", compile=False)
+
+
+@pytest.fixture
+def train(idx_folder, tmp_path):
+    """train(**settings) -> (run directory, metrics): one step of each stage unless the settings say otherwise."""
+
+    def train(**settings):
+        config = mnist.Config(
+            **{
+                "data": str(idx_folder),
+                "out": str(tmp_path / "run"),
+                "units": (16, 9),
+                "max_iterations": 1,
+                **settings,
+            }
+        )
+        metrics = mnist.run(config, verbose=0)
+        return pathlib.Path(config.out), metrics
+
+    return train
+
+
+@pytest.fixture
+def refused(monkeypatch, capfd, tmp_path):
+    """refused(*flags) -> the one line with which the command ended in an empty folder, where it wrote nothing."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+
+    def refused(*flags):
+        monkeypatch.setattr(sys, "argv", ["mnist.py", *map(str, flags)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(mnist.Config, mnist.run, mnist.PROGRAM, mnist.__doc__)
+        assert ended.value.code == 2
+        assert contents(here) == {}
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("train.mnist: error: ")
+        return lines[0]
+
+    return refused
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected", "received"),
+    [
+        (["--rho", "1.5"], "--rho expects a mean activation between 0 and 1 (exclusive)", "1.5"),
+        (["--rho", "0"], "--rho expects", "0.0"),
+        (["--rho", "1"], "--rho expects", "1.0"),
+        (["--rho", "nan"], "--rho expects", "nan"),
+        (["--units", "0"], "--units expects 1 or more hidden units", "(0,)"),
+        (["--units", "20", "-1"], "--units expects", "(20, -1)"),
+        (["--beta", "-1"], "--beta expects a weight of 0 or more", "-1.0"),
+        (["--beta", "inf"], "--beta expects", "inf"),
+        (["--weight-decay", "nan"], "--weight-decay expects 0 or more", "nan"),
+        (["--weight-decay", "-0.1"], "--weight-decay expects", "-0.1"),
+        (["--max-iterations", "0"], "--max-iterations expects 1 or more", "0"),
+        (["--max-iterations", "-3"], "--max-iterations expects", "-3"),
+        (["--seed", "-1"], "--seed expects a whole number from 0 to 4294967295", "-1"),
+        (["--seed", "4294967296"], "--seed expects", "4294967296"),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_value_is_explained_in_one_line(refused, flags, expected, received):
+    line = refused(*flags)
+    assert line.startswith(f"train.mnist: error: {expected}")
+    assert line.endswith(f"Received: {received}")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rho": 1e-9},
+        {"beta": 0.0, "weight_decay": 0.0},
+        {"units": (1,), "max_iterations": 1},
+        {"seed": 0},
+        {"seed": 2**32 - 1},
+    ],
+    ids=str,
+)
+def test_values_at_the_edge_of_what_is_right_pass(settings):
+    assert mnist.Config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "iterations"),
+    [
+        ({}, 200),
+        ({"optimizer": "adam"}, 30),
+        ({"max_iterations": 7}, 7),
+        ({"optimizer": "adam", "max_iterations": 7}, 7),
+    ],
+    ids=str,
+)
+def test_each_optimizer_has_its_own_default_of_iterations(settings, iterations):
+    assert mnist.Config(**settings).iterations == iterations
+
+
+# What a run leaves behind
+
+
+def test_the_metrics_are_those_of_the_file_and_complete(tiny_run):
+    out, metrics = tiny_run
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    per_layer = {
+        f"{name}_{n}" for name in ("rho_hat_mean", "rho_hat_max_deviation", "dead_units") for n in (1, 2)
+    }  # fmt: skip
+    per_stage = {f"{name}_{stage}" for name in ("objective", "seconds") for stage in STAGES}
+    overall = {"accuracy_greedy", "accuracy_finetuned", "seconds_total", "num_train", "num_test"}
+    assert set(metrics) == per_layer | per_stage | overall
+
+
+def test_the_metrics_are_sensible_numbers(tiny_run):
+    metrics = tiny_run[1]
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert (metrics["num_train"], metrics["num_test"]) == (120, 40)
+    assert 20 < metrics["objective_layer_1"] < 784 / 2 / 4  # below what a constant 1/2 would cost, 784/2 * (1/2)^2
+    assert 0 < metrics["objective_layer_2"] < 16 / 2 / 4
+    assert 0 < metrics["objective_finetuned"] < metrics["objective_head"] < math.log(10)  # guessing costs log(10)
+    for name in ("accuracy_greedy", "accuracy_finetuned"):
+        assert 0 <= metrics[name] <= 1
+        assert metrics[name] * 40 == pytest.approx(round(metrics[name] * 40))
+    for layer, units in [(1, 16), (2, 9)]:
+        assert 0 < metrics[f"rho_hat_mean_{layer}"] < 0.5
+        assert 0 <= metrics[f"dead_units_{layer}"] <= units
+    stages = sum(metrics[f"seconds_{stage}"] for stage in STAGES)
+    assert 0 < stages <= metrics["seconds_total"] + 0.2  # each is rounded to 0.1
+
+
+def test_the_run_directory_holds_its_files_and_no_others(tiny_run):
+    names = {name for name, content in contents(tiny_run[0]).items() if content is not None}
+    assert {name for name in names if not name.startswith("logs/")} == FILES
+    assert {name.split("/")[1] for name in names - FILES} == set(STAGES)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_others_may_read_the_files(tiny_run, name):
+    assert (tiny_run[0] / name).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("name", ["features.png", "reconstructions.png", "curves.png"])
+def test_the_pictures_open_and_show_something(tiny_run, name):
+    import matplotlib.image
+
+    pixels = matplotlib.image.imread(tiny_run[0] / name)
+    assert min(pixels.shape[:2]) > 100
+    assert len(np.unique(pixels[..., :3])) > 10
+
+
+def test_the_examples_are_held_out_images(tiny_run, images):
+    np.testing.assert_array_equal(runs.load_examples(tiny_run[0]), images.x_test)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_logs_hold_the_objective_of_every_iteration(tiny_run, stage):
+    out, metrics = tiny_run
+    values = event_values(out / "logs" / stage)
+    assert len(values["loss"]) == 4
+    assert values["loss"][-1] == pytest.approx(metrics[f"objective_{stage}"], rel=1e-5)
+    assert values["loss"] == sorted(values["loss"], reverse=True)
+
+
+def test_the_config_holds_all_that_repeats_the_run(tiny_run, idx_folder):
+    out, _ = tiny_run
+    config = runs.read_config(out)
+    assert config["settings"] == {
+        "data": str(idx_folder), "dataset": "mnist", "out": str(out), "units": [16, 9], "rho": 0.1, "beta": 3.0,
+        "weight_decay": 3e-3, "tied": False, "optimizer": "lbfgs", "max_iterations": 4, "seed": 0,
+        "freeze_encoder": False,
+    }  # fmt: skip
+    assert config["image_shape"] == [28, 28]
+    assert {"python", "keras", "tensorflow", "numpy"} <= set(config["versions"])
+
+
+def test_the_objective_of_each_layer_is_that_of_the_saved_stack(tiny_run, stack, images):
+    _, metrics = tiny_run
+    inputs = images.x_train
+    for number, autoencoder in enumerate(stack.autoencoders, 1):
+        found = keras_sae.objective(autoencoder, inputs)
+        assert found.value == pytest.approx(metrics[f"objective_layer_{number}"], rel=1e-6)
+        kernel, bias = autoencoder.get_weights()[:2]
+        inputs = 1 / (1 + np.exp(-(inputs.astype("float64") @ kernel + bias)))  # by hand: the features, for rho_hat
+        rho_hat = inputs.mean(axis=0)
+        assert rho_hat.mean() == pytest.approx(metrics[f"rho_hat_mean_{number}"], rel=1e-5)
+        assert abs(rho_hat - 0.1).max() == pytest.approx(metrics[f"rho_hat_max_deviation_{number}"], rel=1e-4)
+        assert (rho_hat < 1e-3).sum() == metrics[f"dead_units_{number}"]
+        inputs = inputs.astype("float32")
+
+
+def test_the_saved_classifier_has_the_objective_and_accuracy_that_were_reported(tiny_run, images):
+    out, metrics = tiny_run
+    classifier = keras_sae.load(out)
+    found = keras_sae.objective(classifier, images.x_train, images.y_train).value
+    assert found == pytest.approx(metrics["objective_finetuned"], rel=1e-6)
+    labels = classifier.predict(images.x_test, verbose=0).argmax(axis=1)
+    assert (labels == images.y_test).mean() == pytest.approx(metrics["accuracy_finetuned"])
+
+
+def test_fine_tuning_changes_the_encoder_and_leaves_the_stack_as_it_was(tiny_run, stack):
+    fine_tuned = keras_sae.load_encoder(tiny_run[0]).get_weights()
+    pretrained = stack.encoder.get_weights()
+    assert [w.shape for w in fine_tuned] == [w.shape for w in pretrained]
+    assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(fine_tuned, pretrained, strict=True))
+
+
+def test_the_command_in_the_config_repeats_the_run_to_the_digit(tiny_run, tmp_path):
+    out, metrics = tiny_run
+    words = shlex.split(runs.read_config(out)["command"])
+    assert words[:3] == ["python", "-m", "train.mnist"]
+    config = cli.parse(mnist.Config, *words[2:3], None, [*words[3:], "--out", str(tmp_path / "again")])
+    assert without_times(mnist.run(config, verbose=0)) == without_times(metrics)
+
+
+# Variants
+
+
+def test_another_seed_gives_another_run(train, tiny_run):
+    _, metrics = train(seed=1, max_iterations=4)
+    for stage in STAGES:
+        assert metrics[f"objective_{stage}"] != tiny_run[1][f"objective_{stage}"]
+
+
+def test_adam_trains_in_epochs_and_watches_the_exact_sparsity(train, images):
+    import keras
+
+    out, metrics = train(optimizer="adam", max_iterations=2)
+    assert runs.read_config(out)["settings"]["optimizer"] == "adam"
+    values = event_values(out / "logs" / "layer_1")
+    assert len(values["loss"]) == 2
+    assert values["rho_hat"][-1] == pytest.approx(metrics["rho_hat_mean_1"], rel=1e-5)
+    assert values["dead_units"][-1] == metrics["dead_units_1"]
+    keras.utils.set_random_seed(0)  # as the run did, so that the untrained stack is the one that it began with
+    untrained = mnist.build_stack(mnist.Config(units=(16, 9)), 784).autoencoders[0]
+    assert metrics["objective_layer_1"] < 0.99 * keras_sae.objective(untrained, images.x_train).value
+
+
+def test_a_tied_stack_has_one_matrix_for_both_ways(train, images):
+    import keras
+
+    out, metrics = train(tied=True)
+    tied = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False)
+    for autoencoder, shape in zip(tied.autoencoders, [(784, 16), (16, 9)], strict=True):
+        assert autoencoder.tied
+        assert [w.shape for w in autoencoder.get_weights()] == [shape, (shape[1],), (shape[0],)]
+    found = keras_sae.objective(tied.autoencoders[0], images.x_train).value
+    assert found == pytest.approx(metrics["objective_layer_1"], rel=1e-6)
+
+
+def test_a_frozen_encoder_stays_as_pretrained(train):
+    import keras
+
+    out, metrics = train(freeze_encoder=True)
+    assert "accuracy_greedy" in metrics
+    assert [name for name in metrics if "finetuned" in name] == []
+    assert sorted(p.name for p in (out / "logs").iterdir()) == ["head", "layer_1", "layer_2"]
+    pretrained = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False).encoder.get_weights()
+    for kept, expected in zip(keras_sae.load_encoder(out).get_weights(), pretrained, strict=True):
+        np.testing.assert_array_equal(kept, expected)
+
+
+@pytest.mark.parametrize("units", [(6,), (12, 8, 5)], ids=str)
+def test_a_stack_may_have_any_number_of_layers(train, units):
+    out, metrics = train(units=units)
+    layers = sorted(name for name in metrics if name.startswith("objective_layer"))
+    assert layers == [f"objective_layer_{number}" for number in range(1, len(units) + 1)]
+    kernels = [w.shape for w in keras_sae.load_encoder(out).get_weights() if w.ndim == 2]
+    assert kernels == list(zip((784, *units), units, strict=False))
+
+
+@pytest.mark.skipif("KERAS_SAE_DATA" not in os.environ, reason="needs KERAS_SAE_DATA, a folder with fashion_mnist")
+def test_fashion_mnist_comes_from_the_data_folder_and_the_run_goes_to_a_free_place(monkeypatch, tmp_path):
+    real = datasets.load_idx(pathlib.Path(os.environ["KERAS_SAE_DATA"]) / "fashion_mnist")
+    folder = tmp_path / "data" / "fashion_mnist"
+    folder.mkdir(parents=True)
+    for part, x, y in [("train", real.x_train, real.y_train), ("t10k", real.x_test, real.y_test)]:
+        pixels, labels = np.round(x[:60] * 255).astype("uint8"), y[:60].astype("uint8")
+        header = b"\0\0\x08\x03" + np.array([60, 28, 28], ">u4").tobytes()
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        header = b"\0\0\x08\x01" + np.array([60], ">u4").tobytes()
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    monkeypatch.setenv("KERAS_SAE_DATA", str(folder.parent))
+    monkeypatch.chdir(tmp_path)
+    taken = tmp_path / "runs" / "fashion_mnist"
+    taken.mkdir(parents=True)
+
+    config = mnist.Config(dataset="fashion_mnist", units=(4,), max_iterations=1, freeze_encoder=True)
+    metrics = mnist.run(config, verbose=0)
+    out = tmp_path / "runs" / "fashion_mnist-2"
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert (metrics["num_train"], metrics["num_test"]) == (60, 60)
+    np.testing.assert_array_equal(runs.load_examples(out), real.x_test[:60])
+    assert (out / "README.md").read_text().startswith("# Stacked sparse autoencoder on fashion_mnist\n")
+    assert contents(taken) == {}
+
+
+# Mistakes
+
+
+def cut_off(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.fixture
+def data(idx_folder, tmp_path):
+    """A copy of the data that a test may damage."""
+    return pathlib.Path(shutil.copytree(idx_folder, tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: (data / "t10k-labels-idx1-ubyte.gz").unlink(), ["t10k-labels-idx1-ubyte.gz", "--data"]),
+        (cut_off, ["train-images-idx3-ubyte.gz", "cut off or damaged"]),
+        (lambda data: [p.unlink() for p in data.iterdir()], ["train-images-idx3-ubyte.gz", "nothing", "--data"]),
+        (shutil.rmtree, ["not a folder"]),
+    ],
+    ids=["a file is missing", "a file is cut off", "an empty folder", "no folder"],
+)
+def test_data_that_cannot_be_used_ends_with_one_line(refused, data, damage, words):
+    damage(data)
+    line = refused("--data", data, "--out", "run")
+    assert [word for word in [str(data), *words] if word not in line] == []
+
+
+def test_a_data_set_that_is_not_embedded_ends_with_one_line(refused):
+    assert "--data DIR" in refused("--data", "embedded", "--dataset", "fashion_mnist", "--out", "run")
+
+
+def test_another_run_is_never_overwritten(refused, tiny_run, idx_folder):
+    out, _ = tiny_run
+    before = contents(out)
+    line = refused("--data", idx_folder, "--out", out)
+    assert str(out) in line
+    assert "holds another run" in line
+    assert contents(out) == before
+    with pytest.raises(InputError, match="holds another run"):
+        mnist.run(mnist.Config(data=str(idx_folder), out=str(out)))
+    assert contents(out) == before
+
+
+def test_a_file_or_a_folder_below_a_file_is_no_place_for_a_run(refused, idx_folder, tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    assert "notes, which is a file" in refused("--data", idx_folder, "--out", tmp_path / "notes")
+    assert "can be written to" in refused("--data", idx_folder, "--out", tmp_path / "notes" / "run")
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+# As people call it, in processes of their own
+
+
+@pytest.mark.parametrize(
+    "flags", [["--epochs", "3"], ["--rho", "1.5"], ["--units", "many"], ["--opt", "adam"]], ids=" ".join
+)
+def test_a_wrong_flag_ends_at_once_with_one_line(tmp_path, flags):
+    began = time.perf_counter()
+    done = subprocess.run(**arguments("-m", "train.mnist", *flags), cwd=tmp_path, capture_output=True)
+    assert time.perf_counter() - began < 4  # TensorFlow's start alone takes longer
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("train.mnist: error: ")
+    assert flags[0] in done.stderr
+    assert (done.stdout, contents(tmp_path)) == ("", {})
+
+
+def test_damaged_data_ends_a_fresh_process_with_one_line(tmp_path, data):
+    cut_off(data)
+    before = contents(tmp_path)
+    command = arguments("-m", "train.mnist", "--data", data, "--out", "run")
+    done = subprocess.run(**command, cwd=tmp_path, capture_output=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("train.mnist: error: Expected a whole gzip file.")
+    assert (done.stdout, contents(tmp_path)) == ("", before)
+
+
+def test_help_answers_in_two_seconds_and_without_keras(tmp_path):
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            **arguments("-X", "importtime", "-m", "train.mnist", "--help"), cwd=tmp_path, capture_output=True
+        )
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 2
+    assert done.returncode == 0
+    for field in ("--weight-decay", "lambda", "default: 0.003", "python -m train.mnist --data embedded"):
+        assert field in done.stdout
+    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "argparse" in imported
+    assert imported & {"keras", "tensorflow", "keras_sae", "numpy", "matplotlib"} == set()
+
+
+@pytest.fixture
+def interruptible():
+    """Processes started meanwhile obey Ctrl-C even where this one was started to ignore it, as `command &` is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_ends_with_130_and_leaves_no_half_written_file(tmp_path):
+    out = tmp_path / "run"
+    command = arguments("-m", "train.mnist", "--data", "embedded", "--out", out)
+    with subprocess.Popen(**command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            started = any(line.startswith("run  ") for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert started, errors
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("train.mnist: interrupted.")
+    files = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert {name for name in files if not name.startswith("logs/layer_1/events")} == {"config.json"}
+    assert runs.read_config(out)["settings"]["out"] == str(out)
+    with pytest.raises(InputError, match="did not finish"):
+        runs.load(out)
