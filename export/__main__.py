@@ -27,7 +27,7 @@ def main():
     parser.add_argument("run", metavar="RUN", type=pathlib.Path, help="folder of a finished training run")
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="new or empty folder (default: RUN/export)")
     arguments = parser.parse_args()
-    out = arguments.out or arguments.run / "export"
+    out = (arguments.out or arguments.run / "export").resolve()
     try:
         export(arguments.run, out)
     except KeyboardInterrupt:
@@ -64,9 +64,12 @@ def export(run, out):
         if not all(error <= LARGEST_ERROR for error in errors.values()):  # NaN fails as well
             fail(f"The exported files differ from Keras by {errors}, more than {LARGEST_ERROR}. Nothing was written.")
         (finished / "README.md").write_text(card(run, errors))
-        os.replace(finished, out)
+        try:
+            os.replace(finished, out)
+        except OSError as error:
+            fail(f"Expected a folder that can be put at {out}. Received: {error.strerror}. Nothing was written.")
     for name, error in errors.items():
-        print(f"  {out / name}  largest difference to Keras: {error:.1e}")
+        print(f"  {os.path.relpath(out / name)}  largest difference to Keras: {error:.1e}")
 
 
 def quietly(module, *arguments):

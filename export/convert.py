@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sae import runs
+from keras_sae.chunks import outputs
 from keras_sae.errors import reported
 
 
@@ -17,7 +18,7 @@ def convert(run, directory):
     inputs = runs.load_examples(run)
     write_saved_model(encoder, directory / "saved_model" / "1")
     write_litert(directory / "saved_model" / "1", directory / "encoder.tflite")
-    np.savez(directory / "check.npz", inputs=inputs, features=encoder.predict(inputs, verbose=0))
+    np.savez(directory / "check.npz", inputs=inputs, features=outputs(encoder, inputs))
 
 
 def write_saved_model(encoder, directory):

@@ -14,17 +14,16 @@ class Autoencoder(keras.Model):
     Subclasses give `encode` and `decode`; `encoder` is the keras.Model x -> features.
     """
 
-    _encoder = None
-
     @property
     def encoder(self):
         """The encoder alone, a keras.Model: (examples, features) -> (examples, units). It shares its weights."""
-        if self._encoder is None:
+        encoder = getattr(self, "_encoder", None)  # no class attribute: in PyTorch it would hide the layer
+        if encoder is None:
             raise ValueError(
                 f"The {type(self).__name__} has no weights yet, because the number of input features is unknown. "
                 "Call it on data, fit it, or call build((None, features)) first."
             )
-        return self._encoder
+        return encoder
 
     def encode(self, x):
         """Features of x, a tensor: (examples, features) -> (examples, units)."""
@@ -42,9 +41,24 @@ class Autoencoder(keras.Model):
         """As keras.Model.compile; the loss defaults to HalfSquaredError, the optimizer to Adam."""
         super().compile(optimizer=optimizer, loss=HalfSquaredError() if loss is None else loss, **kwargs)
 
+    def get_compile_config(self):
+        """The arguments of `compile`, and whether the optimizer has state that belongs to the saved model."""
+        config = super().get_compile_config()
+        return config and {**config, "optimizer_built": self.optimizer.built}
+
     def compile_from_config(self, config):
         """Keras asks models with a `compile` of their own for this, to compile them again after loading."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        optimizer_built = config.pop("optimizer_built")
+        self.compile(**config)
+        if optimizer_built:
+            self.optimizer.build(self.trainable_variables)  # so that its state can be loaded
+
+    def fit(self, *args, **kwargs):
+        """As keras.Model.fit, with the inputs as targets; compiles with the defaults if need be."""
+        if not self.compiled:
+            self.compile()
+        return super().fit(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         y = x if y is None else y

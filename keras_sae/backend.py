@@ -16,6 +16,14 @@ def widest_float():
     return "float64"
 
 
+def has_float64():
+    """Whether a float64 model computes in float64: not in JAX without `jax_enable_x64`, nor in PyTorch.
+
+    (Keras 3.15 multiplies float64 matrices in float32 there.)
+    """
+    return keras.backend.backend() != "torch" and widest_float() == "float64"
+
+
 def compile_function(function, variables):
     """`run(values, *arguments)`, which returns `function(*arguments)`, traced and compiled where the backend can."""
 
@@ -85,7 +93,8 @@ def _torch_gradients(stateless):
     def run(values, *arguments):
         values = [value.detach().requires_grad_() for value in values]
         scalar, result = stateless(values, arguments)
-        return result, torch.autograd.grad(scalar, values, allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(scalar, values, allow_unused=True, materialize_grads=True)
+        return keras.tree.map_structure(lambda tensor: tensor.detach(), result), gradients
 
     return run
 

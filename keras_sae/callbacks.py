@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from keras_sae.chunks import outputs
 from keras_sae.visualization import display_network
 
 DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
@@ -57,12 +58,11 @@ class SparsityMonitor(keras.callbacks.Callback):
         logs["dead_units"] = int(np.sum(rates < DEAD))
 
 
-def mean_activations(autoencoder, x, batch_size=5_000):
+def mean_activations(autoencoder, x):
     """rho_hat of each unit over all of x, (units,) float64, on the scale 0 (at rest) to 1 (fully active)."""
-    features = autoencoder.encoder.predict(x, batch_size=batch_size, verbose=0)
-    means = features.mean(axis=0, dtype="float64")
-    sparsity = getattr(autoencoder, "sparsity", None)
-    return sparsity.rate(means) if hasattr(sparsity, "rate") else means
+    features = outputs(autoencoder.encoder, x)
+    rate = getattr(getattr(autoencoder, "sparsity", None), "rate", lambda activations: activations)
+    return rate(features).mean(axis=0, dtype="float64")
 
 
 class TensorBoard(keras.callbacks.Callback):

@@ -117,7 +117,7 @@ def read_idx(path):
 
 
 def _check_images(images, labels, where, part):
-    if images.ndim != 3 or labels.ndim != 1:
+    if images.ndim != 3 or labels.ndim != 1 or 0 in images.shape[1:]:
         raise InputError(
             f"Expected {part} images (number, height, width) and labels (number,). Received shapes {images.shape} and "
             f"{labels.shape} in {where}."

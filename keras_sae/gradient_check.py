@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
-from keras_sae.backend import widest_float
-from keras_sae.objective import CHUNK_SIZE, ObjectiveFunction
+from keras_sae.backend import has_float64
+from keras_sae.chunks import CHUNK_SIZE, Chunks
+from keras_sae.objective import ObjectiveFunction
 
 
 def check_gradients(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SIZE, seed=0):
@@ -23,8 +24,11 @@ def check_gradients(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SI
 
     Reference: UFLDL, "Gradient checking and advanced optimization".
     """
-    if widest_float() != "float64":
-        raise ValueError("Checking gradients needs float64: set the environment variable JAX_ENABLE_X64=1 first.")
+    if not has_float64():
+        raise ValueError(
+            "Checking gradients needs float64. Expected the TensorFlow backend, or JAX with the environment variable "
+            f"JAX_ENABLE_X64=1. Received: {keras.backend.backend()}"
+        )
     function = ObjectiveFunction(float64_copy(model, x), x, y, chunk_size)
     values = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)).copy() for v in function.variables]
     gradients = function(values).gradients
@@ -54,10 +58,10 @@ def _relative_error(function, values, number, gradient, generator, samples, step
 def float64_copy(model, x):
     """A copy of the model whose every layer computes in float64, with the same weights, loss and trainable layers."""
     if not model.built:
-        model.build((None, x.shape[-1]))
+        model.build((None, Chunks(x).num_features()))
     copy = keras.saving.deserialize_keras_object(_with_float64(keras.saving.serialize_keras_object(model)))
     if not copy.built:
-        copy.build(model.input_shape if hasattr(model, "input_shape") else (None, x.shape[-1]))
+        copy.build(model.input_shape if hasattr(model, "input_shape") else (None, Chunks(x).num_features()))
     copy.set_weights([w.astype("float64") for w in model.get_weights()])
     if model.compiled:
         copy.compile(loss=model.loss)
@@ -65,9 +69,13 @@ def float64_copy(model, x):
 
 
 def _with_float64(config):
-    """The serialised model with every dtype, policy or plain, replaced by float64."""
+    """The serialised model with every dtype, policy or plain, replaced by float64; no losses, which may be lambdas."""
     if isinstance(config, list):
         return [_with_float64(item) for item in config]
     if isinstance(config, dict):
-        return {key: "float64" if key == "dtype" else _with_float64(value) for key, value in config.items()}
+        return {
+            key: "float64" if key == "dtype" else _with_float64(value)
+            for key, value in config.items()
+            if key != "compile_config"
+        }
     return config

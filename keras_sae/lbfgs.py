@@ -7,7 +7,8 @@ import numpy as np
 import scipy.optimize
 
 from keras_sae.callbacks import ProgressBar
-from keras_sae.objective import CHUNK_SIZE, ObjectiveFunction
+from keras_sae.chunks import CHUNK_SIZE
+from keras_sae.objective import ObjectiveFunction
 
 
 def fit_lbfgs(model, x, y=None, max_iterations=400, tolerance=1e-9, chunk_size=CHUNK_SIZE, callbacks=None, verbose=1):
@@ -37,19 +38,20 @@ def fit_lbfgs(model, x, y=None, max_iterations=400, tolerance=1e-9, chunk_size=C
     """
     x, y = corrupted_once(model, x, y)
     search = _Search(ObjectiveFunction(model, x, y, chunk_size))
-    if not model.compiled and hasattr(model, "decode"):
-        model.compile()
     shown = [ProgressBar()] if verbose else []
     callbacks = keras.callbacks.CallbackList(
         [*(callbacks or []), *shown], add_history=True, model=model, epochs=max_iterations, verbose=verbose
     )
 
     def iteration_ended(intermediate_result):
-        callbacks.on_epoch_end(search.iterations, search.accept(intermediate_result.x))
+        logs = search.accept(intermediate_result.x)
+        search.assign()  # callbacks see the weights of this iteration
+        callbacks.on_epoch_end(search.iterations, logs)
         search.iterations += 1
         if model.stop_training:
             raise StopIteration
-        callbacks.on_epoch_begin(search.iterations)
+        if search.iterations < max_iterations:
+            callbacks.on_epoch_begin(search.iterations)
 
     model.stop_training = False
     callbacks.on_train_begin()

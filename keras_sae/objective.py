@@ -2,16 +2,16 @@
 
 import contextlib
 import dataclasses
+import math
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_sae.backend import compile_function, compile_gradients, widest_float
+from keras_sae.chunks import CHUNK_SIZE, Chunks, input_dtype
 from keras_sae.losses import HalfSquaredError
 from keras_sae.regularizers import KLSparsity
-
-CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ObjectiveFunction:
 
     def __init__(self, model, x, y=None, chunk_size=CHUNK_SIZE):
         self.model = model
-        self.chunks = Chunks(x, y, chunk_size, dtype=model.compute_dtype)
+        self.chunks = Chunks(x, y, chunk_size, dtype=input_dtype(model))
         if not model.built:
             model.build((None, self.chunks.num_features()))
         self.loss = per_example_loss(model)
@@ -83,12 +83,13 @@ class ObjectiveFunction:
             values = [v.value for v in self.variables]
         else:
             values = [ops.convert_to_tensor(a, v.dtype) for a, v in zip(values, self.variables, strict=True)]
-        rho_hat = self._mean_activations(values)
+        rho_hat = self._rho_hat(values)
+        means = [ops.convert_to_tensor(r, dtype=widest_float()) for r in rho_hat]
 
         loss, additive, rows = 0.0, 0.0, 0
         gradients = [np.zeros(tuple(v.shape)) for v in self.variables]
         for x, y in self.chunks:
-            (chunk_loss, chunk_additive), chunk_gradients = self._sum_gradients(values, x, y, rho_hat)
+            (chunk_loss, chunk_additive), chunk_gradients = self._sum_gradients(values, x, y, means)
             loss += float(ops.convert_to_numpy(chunk_loss).sum(dtype="float64"))
             additive += float(chunk_additive)
             rows += len(x)
@@ -99,13 +100,12 @@ class ObjectiveFunction:
         for total, part in zip(gradients, decay_gradients, strict=True):
             total /= rows
             total += ops.convert_to_numpy(part)
-        kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities, rho_hat, strict=True))
+        kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities, means, strict=True))
         parts = {"error": loss / rows, "weight_decay": float(decay), "sparsity": kl + additive / rows}
-        rates = [s.rate(r) for s, r in zip(self.sparsities, rho_hat, strict=True)]
-        return Objective(sum(parts.values()), gradients, parts, rates)
+        return Objective(sum(parts.values()), gradients, parts, rho_hat)
 
-    def _mean_activations(self, values):
-        """Pass 1: the mean activation of every layer with a KLSparsity, float64, a list."""
+    def _rho_hat(self, values):
+        """Pass 1: the rho_hat of every layer with a KLSparsity, float64, a list."""
         if self.sparsities == []:
             return []
         sums, rows = None, 0
@@ -119,22 +119,23 @@ class ObjectiveFunction:
         _, activities = outputs_and_activities(self.model, x)
         whole_set = [(r, a) for r, a in activities if isinstance(r, KLSparsity)]
         self.sparsities = [r for r, _ in whole_set]
-        return [_sum_rows(a) for _, a in whole_set]
+        return [_sum_rows(r.rate(a)) for r, a in whole_set]
 
     def _chunk_total(self, x, y, rho_hat):
         """A scalar whose gradient is this chunk's share of the gradient of m J, weight penalties aside."""
         outputs, activities = outputs_and_activities(self.model, x)
-        losses = self.loss(y, outputs)
+        losses = ops.cast(self.loss(y, outputs), widest_float())
         total = ops.sum(losses)
         additive = ops.zeros((), dtype=losses.dtype)
-        means = iter(rho_hat)
+        whole_set = iter(rho_hat)
         for regularizer, activations in activities:
             if isinstance(regularizer, KLSparsity):
-                # The value of the mean is that of the whole set, its gradient (times m) that of this chunk's sum.
-                own = _sum_rows(activations)
-                total += ops.cast(regularizer.penalty(next(means) + own - ops.stop_gradient(own)), total.dtype)
+                # The value of rho_hat is that of the whole set; m times its gradient, that of this chunk's sum.
+                own = _sum_rows(regularizer.rate(activations))
+                rho_hat_j = next(whole_set) + (own - ops.stop_gradient(own))
+                total += ops.cast(regularizer.penalty(rho_hat_j, activations.dtype), total.dtype)
             else:
-                additive += regularizer(activations)
+                additive += ops.cast(regularizer(_wide(activations)), additive.dtype)
         return total + additive, (losses, additive)
 
     def _weight_total(self):
@@ -144,10 +145,17 @@ class ObjectiveFunction:
         return total, total
 
 
+def _wide(activations):
+    """Half precision in float32: a sum over many rows would pass its range."""
+    half = keras.backend.standardize_dtype(activations.dtype) in ("float16", "bfloat16")
+    return ops.cast(activations, "float32") if half else activations
+
+
 def _sum_rows(activations):
     """Sum over examples, (units,), of activations (examples, ..., units) averaged over the axes between."""
-    activations = ops.cast(activations, widest_float())
-    return ops.sum(ops.mean(activations, axis=tuple(range(1, len(activations.shape) - 1))), axis=0)
+    shape = ops.shape(activations)
+    positions = math.prod(shape[1:-1])  # not ops.mean, which under JAX rounds float64 to float32
+    return ops.sum(ops.cast(activations, widest_float()), axis=tuple(range(len(shape) - 1))) / positions
 
 
 def per_example_loss(model):
@@ -159,61 +167,6 @@ def per_example_loss(model):
         raise ValueError(f"The objective needs the model's loss: call {model.name}.compile(loss=...) first.")
     loss = keras.losses.get(loss)
     return loss.call if isinstance(loss, keras.losses.Loss) else loss
-
-
-class Chunks:
-    """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is x where there is none.
-
-    Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
-    """
-
-    def __init__(self, x, y=None, chunk_size=CHUNK_SIZE, dtype="float32"):
-        self.x, self.y, self.dtype = x, y, dtype
-        self.chunk_size = chunk_size
-        self.is_array = hasattr(x, "shape") or isinstance(x, list)
-        self._converted = None
-        if self.is_array:
-            self.x = x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x)
-            self.y = y if y is None or isinstance(y, np.ndarray) else ops.convert_to_numpy(y)
-            self._check_arrays()
-        elif y is not None:
-            raise ValueError("Give `y` with arrays only; a dataset yields (x, y) itself.")
-
-    def _check_arrays(self):
-        if self.x.ndim < 2 or len(self.x) == 0:
-            raise ValueError(
-                f"Expected data of shape (examples, features) with at least one row. Received shape: {self.x.shape}"
-            )
-        if self.y is not None and len(self.y) != len(self.x):
-            raise ValueError(f"Expected one target for each of the {len(self.x)} inputs. Received: {len(self.y)}")
-        if self.chunk_size < 1:
-            raise ValueError(f"`chunk_size` must be 1 row or more. Received: chunk_size={self.chunk_size}")
-
-    def __iter__(self):
-        if not self.is_array:
-            return self._from_dataset()
-        if isinstance(self.x, np.memmap):
-            return self._from_arrays()
-        if self._converted is None:
-            self._converted = list(self._from_arrays())
-        return iter(self._converted)
-
-    def num_features(self):
-        return self.x.shape[-1] if self.is_array else next(iter(self))[0].shape[-1]
-
-    def _from_arrays(self):
-        for start in range(0, len(self.x), self.chunk_size):
-            rows = slice(start, start + self.chunk_size)
-            yield self._tensors(self.x[rows], None if self.y is None else self.y[rows])
-
-    def _from_dataset(self):
-        batches = (self.x[i] for i in range(len(self.x))) if isinstance(self.x, keras.utils.PyDataset) else self.x
-        for batch in batches:
-            yield self._tensors(*batch[:2]) if isinstance(batch, (tuple, list)) else self._tensors(batch)
-
-    def _tensors(self, x, y=None):
-        x = ops.convert_to_tensor(x, dtype=self.dtype)
-        return x, x if y is None else ops.convert_to_tensor(y)
 
 
 def outputs_and_activities(model, x):

@@ -54,35 +54,37 @@ class KLSparsity(keras.regularizers.Regularizer):
             )
         return KLSparsity(self.rho, self.beta, INACTIVE[name])
 
-    def penalty(self, mean_activation):
-        """beta * sum_j KL(rho || rho_hat_j), a scalar, for mean activations of shape (units,).
+    def penalty(self, rho_hat, dtype=None):
+        """beta * sum_j KL(rho || rho_hat_j), a scalar, for rho_hat of shape (units,), each between 0 and 1.
 
-        Half precision is computed in float32. rho_hat is drawn away from 0 and 1 by one unit of rounding, so that
-        saturated units keep value and gradient finite.
+        Computed in float32 at least. A rounding unit is added inside the logarithms (its square at 0, where floats are
+        denser), so that units which are never or always active keep value and gradient finite.
         """
-        r = self.rate(ops.convert_to_tensor(mean_activation))
-        if keras.backend.standardize_dtype(r.dtype) != "float64":
-            r = ops.cast(r, "float32")
-        epsilon = 2.0**-52 if keras.backend.standardize_dtype(r.dtype) == "float64" else 2.0**-23
-        r = epsilon + (1 - 2 * epsilon) * r
-        kl = self.rho * (math.log(self.rho) - ops.log(r)) + (1 - self.rho) * (math.log1p(-self.rho) - ops.log(1 - r))
-        return self.beta * ops.sum(kl)
+        rho_hat = ops.convert_to_tensor(rho_hat)
+        wide = keras.backend.standardize_dtype(rho_hat.dtype) == "float64"
+        if not wide:
+            rho_hat = ops.cast(rho_hat, "float32")
+        epsilon = 2.0**-52 if wide else 2.0**-23
+        if dtype is not None and keras.backend.standardize_dtype(dtype) == "float16":
+            rho_hat = 2.0**-10 + (1 - 2.0**-9) * rho_hat  # the gradient, up to beta * 2^10, must stay below 65,504
+        active = self.rho * (math.log(self.rho) - ops.log(rho_hat + epsilon**2))
+        inactive = (1 - self.rho) * (math.log1p(-self.rho) - ops.log(1 - rho_hat + epsilon))
+        return self.beta * ops.sum(active + inactive)
 
-    def rate(self, mean_activation):
-        """rho_hat, the mean activation on the scale from 0 (at rest) to 1 (fully active)."""
-        return (mean_activation - self.inactive) / (1 - self.inactive)
+    def rate(self, activations):
+        """Activations on the scale from 0 (at rest) to 1 (fully active), whose mean is rho_hat."""
+        if self.inactive == 0:
+            return activations
+        return (activations - self.inactive) / (1 - self.inactive)
 
     def __call__(self, activations):
-        """Batch size times the penalty of the batch's mean: Keras (3.14 and later) divides activity losses by it."""
-        batch = ops.cast(ops.shape(activations)[0], activations.dtype)
-        return batch * ops.cast(self.penalty(self.mean(activations)), activations.dtype)
-
-    @staticmethod
-    def mean(activations):
-        """Mean over every axis but the last, in float32 at least."""
+        """Batch size times the penalty of the batch's rho_hat: Keras (3.14 and later) divides activity losses by it."""
+        wide = activations
         if keras.backend.standardize_dtype(activations.dtype) in ("float16", "bfloat16"):
-            activations = ops.cast(activations, "float32")
-        return ops.mean(activations, axis=tuple(range(len(activations.shape) - 1)))
+            wide = ops.cast(activations, "float32")
+        rho_hat = ops.mean(self.rate(wide), axis=tuple(range(len(activations.shape) - 1)))
+        penalty = self.penalty(rho_hat, activations.dtype)  # in float32 at least: times the batch, it would pass 65,504
+        return ops.cast(ops.shape(activations)[0], penalty.dtype) * penalty
 
     def get_config(self):
         return {"rho": self.rho, "beta": self.beta, "inactive": self.inactive}

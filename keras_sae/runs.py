@@ -133,8 +133,11 @@ def load_examples(directory):
             f"Expected {path} with held-out inputs to check results on. Received a run without it. Write one: "
             "keras_sae.runs.save_examples(path, x)."
         )
-    with np.load(path) as content:
-        return content["x"]
+    try:
+        with open(path, "rb") as file, np.load(file) as content:
+            return content["x"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"Expected inputs that NumPy can read. Received: {path}, which it cannot: {error}") from error
 
 
 def write_json(path, content):

@@ -3,8 +3,8 @@
 import keras
 
 from keras_sae.autoencoder import Autoencoder
+from keras_sae.chunks import outputs
 from keras_sae.lbfgs import fit_lbfgs
-from keras_sae.objective import CHUNK_SIZE
 from keras_sae.regularizers import WeightDecay
 
 
@@ -48,6 +48,10 @@ class StackedAutoencoder(Autoencoder):
         """The stack unrolled, encoding through all layers and decoding through all: the stack itself."""
         return self
 
+    def __dir__(self):
+        """Without `autoencoder`: Keras walks all attributes to save weights, and would find the stack in itself."""
+        return [name for name in super().__dir__() if name != "autoencoder"]
+
     def decode(self, h):
         """Reconstruction from top features, a tensor: (examples, top units) -> (examples, features)."""
         for autoencoder in reversed(self.autoencoders):
@@ -70,11 +74,9 @@ class StackedAutoencoder(Autoencoder):
             self.build(x.shape)
         histories = []
         for autoencoder in self.autoencoders:
-            if not autoencoder.compiled:
-                autoencoder.compile()
             histories.append(fit(autoencoder, x, **options))
             if autoencoder is not self.autoencoders[-1]:
-                x = autoencoder.encoder.predict(x, batch_size=CHUNK_SIZE, verbose=0)
+                x = outputs(autoencoder.encoder, x)
         return histories
 
     def classifier(self, num_classes, weight_decay=1e-4):

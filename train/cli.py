@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import types
@@ -24,6 +25,28 @@ def check(right, flag, expected, received):
         raise ValueError(f"{flag} expects {expected}. Received: {received}")
 
 
+class Interrupted:
+    """Remembers Ctrl-C: where it meets a finalizer or a callback from C, Python drops the KeyboardInterrupt."""
+
+    seen = False
+
+    @classmethod
+    def listen(cls):
+        def remember(number, frame):
+            cls.seen = True
+            signal.default_int_handler(number, frame)
+
+        cls.seen = False
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is for `command &`
+            signal.signal(signal.SIGINT, remember)
+
+    @classmethod
+    def check(cls, *_):
+        """Raise the KeyboardInterrupt that was dropped, if any; called between iterations."""
+        if cls.seen:
+            raise KeyboardInterrupt
+
+
 def main(config_class, run, program, description):
     """Parse the command line into a `config_class`, call `run(config)`, exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = parse(config_class, program, description, sys.argv[1:])
@@ -31,7 +54,9 @@ def main(config_class, run, program, description):
         quiet_import()
         from keras_sae.errors import reported
     except KeyboardInterrupt:
+        print(f"\n{program}: interrupted. Nothing was written.", file=sys.stderr)
         sys.exit(130)
+    Interrupted.listen()
     with reported(program, "Finished stages are in the checkpoints/ of the run."):
         run(config)
 
@@ -92,7 +117,12 @@ def command(program, config):
         value, flag = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
         if value == field.default:
             continue
-        words += [flag] if value is True else [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+        if value is True:
+            words += [flag]
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        else:  # with "=", argparse takes a value that begins with "-" for one
+            words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
     return shlex.join(words)
 
 
@@ -113,7 +143,7 @@ def quiet_import():
         os.dup2(hidden.fileno(), 2)
         try:
             describe_device()
-        except BaseException:
+        except Exception:
             os.dup2(stderr, 2)
             hidden.seek(0)
             sys.stderr.write(hidden.read().decode(errors="replace"))

@@ -8,6 +8,7 @@ The experiment of UFLDL's exercise "Implement deep networks for digit classifica
 """
 
 import dataclasses
+import itertools
 import time
 
 from train import cli
@@ -67,8 +68,10 @@ def run(config, verbose=1):
     directory = runs.start(out, describe(config, images))
     print(f"device      {cli.describe_device()}")
     print(f"data        {images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test")
-    print(f"model       {'-'.join(map(str, (images.x_train.shape[1], *config.units)))}, "
-          f"{stack.count_params():,} parameters to pretrain")  # fmt: skip
+    sizes = (images.x_train.shape[1], *config.units, images.num_classes)
+    network = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
+    print(f"model       {'-'.join(map(str, sizes))}; {stack.count_params():,} parameters to pretrain, "
+          f"{network:,} in the classifier")  # fmt: skip
     print(f"run         {directory}\n", flush=True)
 
     experiment = Experiment(config, images, directory, verbose)
@@ -135,7 +138,9 @@ class Experiment:
         """Softmax regression on the pretrained features, which are computed once."""
         import keras
 
-        features = classifier.get_layer("encoder").predict(self.images.x_train, batch_size=5_000, verbose=0)
+        from keras_sae.chunks import outputs
+
+        features = outputs(classifier.get_layer("encoder"), self.images.x_train)
         head = keras.Sequential([keras.Input(features.shape[1:]), classifier.get_layer("head")])
         head.compile(loss=classifier.loss)
         self._train(head, "head", features, self.images.y_train)
@@ -179,11 +184,14 @@ class Experiment:
 
     def _train(self, model, stage, x, y=None, callbacks=()):
         """One model by the chosen optimizer, with bar and logs; returns its History."""
+        import keras
+
         import keras_sae
         from keras_sae import callbacks as own
 
         shape = self.images.image_shape if stage == "layer_1" else None
-        callbacks = [*callbacks, own.TensorBoard(self.directory / "logs" / stage, shape)]
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check), *callbacks]
+        callbacks += [own.TensorBoard(self.directory / "logs" / stage, shape)]
         callbacks += [own.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
         began = time.perf_counter()
         if self.config.optimizer == "lbfgs":
@@ -201,7 +209,9 @@ class Experiment:
         return history
 
     def _report_accuracy(self, classifier, name, words):
-        labels = classifier.predict(self.images.x_test, batch_size=5_000, verbose=0).argmax(axis=1)
+        from keras_sae.chunks import outputs
+
+        labels = outputs(classifier, self.images.x_test).argmax(axis=1)
         accuracy = float((labels == self.images.y_test).mean())
         self.metrics[f"accuracy_{name}"] = accuracy
         print(f"accuracy    {accuracy:.2%} of {len(labels):,} test images ({words})\n", flush=True)

@@ -11,6 +11,7 @@ def two_variables():
 
 def test_sums_are_kept_in_float64():
     assert backend.widest_float() == "float64"
+    assert backend.has_float64()
 
 
 def test_compiled_function_sees_the_given_values_and_leaves_the_variables():

@@ -1,0 +1,213 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_sae
+from benchmarks import classic
+from keras_sae import KLSparsity
+from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
+
+
+def fit(model, *data, **options):
+    return keras_sae.fit_lbfgs(model, *data, **{"max_iterations": 5, "verbose": 0, **options})
+
+
+class At(keras.callbacks.Callback):
+    """Does something at the end of one iteration, counted from 0."""
+
+    def __init__(self, iteration, action):
+        super().__init__()
+        self.iteration, self.action = iteration, action
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.iteration:
+            self.action(self.model)
+
+
+def interrupt(model):
+    raise KeyboardInterrupt
+
+
+def fail(model):
+    raise RuntimeError("from the callback")
+
+
+def stop(model):
+    model.stop_training = True
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_lowers_the_objective_and_says_so(tied, x):
+    ae = autoencoder(tied=tied, sparsity=KLSparsity(0.1, 3.0), weight_decay=0.01)
+    before = keras_sae.objective(ae, x).value
+    history = fit(ae, x, chunk_size=7)
+    after = keras_sae.objective(ae, x)
+    loss = history.history["loss"]
+    assert isinstance(history, keras.callbacks.History)
+    assert set(history.history) == {"loss", "error", "weight_decay", "sparsity", "rho_hat"}
+    assert len(loss) == len(history.epoch) == 5
+    assert all(later < earlier for earlier, later in zip([before, *loss], loss, strict=False))
+    assert loss[-1] == pytest.approx(after.value, rel=1e-12)
+    assert history.history["rho_hat"][-1] == pytest.approx(after.rho_hat[0].mean(), rel=1e-12)
+    for part, value in after.parts.items():
+        assert history.history[part][-1] == pytest.approx(value, rel=1e-9)
+    assert history.params["evaluations"] >= 6
+    assert "LIMIT" in history.params["stopped"]
+
+
+def test_follows_the_numpy_twin(x):
+    ae = autoencoder(sparsity=KLSparsity(0.1, 3.0), weight_decay=3e-3)
+    twin, start = classic.Autoencoder(), ae.get_weights()
+    weights, cost, (iterations, _) = classic.minimize(lambda w: twin.cost(w, x), start, iterations=8)
+    loss = fit(ae, x, max_iterations=8).history["loss"]
+    assert len(loss) == iterations == 8
+    assert loss[-1] == pytest.approx(cost, rel=1e-8)
+    for found, expected in zip(ae.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_no_rho_hat_without_kl(x):
+    history = fit(autoencoder(sparsity=keras.regularizers.L1(0.01)), x).history
+    assert set(history) == {"loss", "error", "weight_decay", "sparsity"}
+
+
+def test_larger_beta_brings_rho_hat_nearer_rho(x):
+    distances = []
+    for beta in (0.0, 0.1, 10.0):
+        ae = autoencoder(sparsity=KLSparsity(0.2, beta), weight_decay=0.0)
+        fit(ae, x, max_iterations=30)
+        distances.append(np.abs(keras_sae.objective(ae, x).rho_hat[0] - 0.2).max())
+    assert distances[0] > 2 * distances[1] > 4 * distances[2]
+
+
+def test_stops_at_the_tolerance(x):
+    history = fit(autoencoder(), x, max_iterations=50, tolerance=0.9)
+    assert len(history.history["loss"]) == 1
+    assert "REDUCTION" in history.params["stopped"]
+
+
+def test_frozen_layers_stay_as_they_are(x):
+    ae = autoencoder()
+    ae.output_layer.trainable = False
+    before = ae.get_weights()
+    fit(ae, x)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, ae.get_weights(), strict=True)]
+    assert changed == [True, True, False, False]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_callbacks_see_the_weights_of_the_iteration_that_ended(dtype, x):
+    """Otherwise checkpoints, pictures and monitors would show the initial weights."""
+    ae, seen = autoencoder(dtype=dtype), []
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append((logs["loss"], keras_sae.objective(ae, x).value))
+    )
+    fit(ae, x, callbacks=[record])
+    assert len(seen) == 5
+    for logged, of_the_model in seen:
+        assert of_the_model == pytest.approx(logged, rel=1e-6)
+
+
+def test_every_iteration_is_one_epoch_for_callbacks(x):
+    events = []
+    record = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: events.append("begin"),
+        on_epoch_begin=lambda epoch, logs: events.append(f"{epoch} begins"),
+        on_epoch_end=lambda epoch, logs: events.append(f"{epoch} ends"),
+        on_train_end=lambda logs: events.append("end"),
+    )
+    fit(autoencoder(), x, max_iterations=2, callbacks=[record])
+    assert events == ["begin", "0 begins", "0 ends", "1 begins", "1 ends", "end"]
+
+
+def test_stop_training_stops(x):
+    ae, twin = autoencoder(), autoencoder()
+    history = fit(ae, x, max_iterations=50, callbacks=[At(2, stop)])
+    assert len(history.history["loss"]) == 3
+    assert history.history["loss"][-1] == pytest.approx(keras_sae.objective(ae, x).value, rel=1e-12)
+    assert "StopIteration" in history.params["stopped"]
+    fit(twin, x, max_iterations=3)
+    assert same_weights(ae, twin)
+    assert len(fit(ae, x, max_iterations=2).history["loss"]) == 2  # the next training is not stopped by the last
+
+
+@pytest.mark.parametrize(("action", "error"), [(interrupt, KeyboardInterrupt), (fail, RuntimeError)])
+def test_interrupted_training_leaves_the_last_completed_iteration(action, error, x):
+    ae, twin, ended = autoencoder(), autoencoder(), []
+    watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
+    with pytest.raises(error):
+        fit(ae, x, max_iterations=50, callbacks=[At(2, action), watch])
+    fit(twin, x, max_iterations=3)
+    assert same_weights(ae, twin)
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_data_that_are_not_finite(bad, x):
+    ae = autoencoder()
+    before = ae.get_weights()
+    x[3, 2] = bad
+    expected = ["The objective is", "at iteration 1 (terms: {'error':", "Expected finite data", "look for NaN"]
+    with raises(FloatingPointError, *expected):
+        fit(ae, x)
+    assert all(np.array_equal(a, b) for a, b in zip(before, ae.get_weights(), strict=True))
+
+
+def test_denoising_trains_on_noise_drawn_once(x):
+    """The same corrupted rows in every evaluation: the objective falls at every iteration, on clean targets."""
+    ae, twin = autoencoder(corruption=0.4), autoencoder(corruption=0.4)
+    ae.corrupt.seed_generator.state.assign([5, 0])
+    twin.corrupt.seed_generator.state.assign([5, 0])
+    corrupted = keras.ops.convert_to_numpy(twin.corrupt(x, training=True))
+    before = keras_sae.objective(ae, corrupted, x).value
+    loss = fit(ae, x).history["loss"]
+    assert 0.3 < np.mean(corrupted == 0) < 0.5
+    assert all(later < earlier for earlier, later in zip([before, *loss], loss, strict=False))
+    assert loss[-1] == pytest.approx(keras_sae.objective(ae, corrupted, x).value, rel=1e-12)
+    assert abs(loss[-1] - keras_sae.objective(ae, x).value) > 1e-4
+
+
+def test_denoising_needs_an_array(x):
+    data = tf.data.Dataset.from_tensor_slices(x).batch(7)
+    with raises(ValueError, "L-BFGS on a denoising autoencoder needs x as an array", "corrupts once and keeps"):
+        fit(autoencoder(corruption=0.5), data)
+
+
+def test_dataset_gives_the_in_memory_result(x):
+    one, other = autoencoder(), autoencoder()
+    fit(one, x, chunk_size=7)
+    fit(other, tf.data.Dataset.from_tensor_slices(x).batch(7))
+    assert same_weights(one, other)
+
+
+def test_classifier_learns_its_labels(x):
+    labels = (x[:, 0] > 0.5).astype("int64")
+    classifier = two_layers(dtype="float32").classifier(2, weight_decay=1e-4)
+    before = classifier.get_layer("encoder").get_weights()
+    fit(classifier, x, labels, max_iterations=60)
+    assert classifier.evaluate(x, labels, verbose=0)[1] == 1.0
+    assert not np.allclose(before[0], classifier.get_layer("encoder").get_weights()[0])
+
+
+def test_head_alone(x, labels):
+    classifier = two_layers().classifier(3, weight_decay=0.01)
+    classifier.get_layer("encoder").trainable = False
+    encoder, head = classifier.get_layer("encoder").get_weights(), classifier.get_layer("head").get_weights()
+    history = fit(classifier, x, labels)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    for before, after in zip(encoder, classifier.get_layer("encoder").get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert not np.allclose(head[0], classifier.get_layer("head").get_weights()[0])
+
+
+def test_float32_model_stays_float32(x):
+    ae = autoencoder(dtype="float32")
+    fit(ae, x)
+    assert {w.dtype for w in ae.get_weights()} == {np.dtype("float32")}
+
+
+def test_unbuilt_model(x):
+    ae = keras_sae.SparseAutoencoder(4)
+    fit(ae, x, max_iterations=1)
+    assert ae.kernel.shape == (6, 4)

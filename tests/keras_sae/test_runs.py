@@ -1,0 +1,260 @@
+import json
+import stat
+
+import keras
+import numpy as np
+import pytest
+
+import keras_sae
+from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, runs
+from keras_sae.errors import InputError
+from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
+
+MODELS = {
+    "autoencoder": lambda: autoencoder(dtype="float32"),
+    "tied autoencoder": lambda: autoencoder(dtype="float32", tied=True, activation="tanh", corruption=0.25),
+    "stack": lambda: two_layers(dtype="float32"),
+    "classifier": lambda: two_layers(dtype="float32").classifier(3, weight_decay=0.1),
+}
+
+
+def content(directory):
+    """{relative path: bytes} of every file below the folder."""
+    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_saved_model_comes_back(kind, x, tmp_path):
+    model, run = MODELS[kind](), tmp_path / "a" / "run"
+    keras_sae.save(model, run)
+    copy = keras_sae.load(run)
+    assert type(copy) is type(model)
+    assert same_weights(copy, model)
+    np.testing.assert_allclose(copy(x), model(x), rtol=1e-6)
+    assert set(content(run)) == {"config.json", "metrics.json", "model.keras", "README.md"}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_encoder_comes_back(kind, x, tmp_path):
+    model = MODELS[kind]()
+    keras_sae.save(model, tmp_path / "run")
+    encoder = keras_sae.load_encoder(tmp_path / "run")
+    original = model.encoder if hasattr(model, "encoder") else model.get_layer("encoder")
+    assert isinstance(encoder, keras.Model)
+    assert encoder.output_shape == original.output_shape
+    np.testing.assert_allclose(encoder(x), original(x), rtol=1e-6)
+
+
+def test_fine_tuned_encoder_comes_back(x, labels, tmp_path):
+    classifier = two_layers(dtype="float32").classifier(3)
+    keras_sae.fit_lbfgs(classifier, x, labels, max_iterations=2, verbose=0)
+    keras_sae.save(classifier, tmp_path / "run")
+    encoder = keras_sae.load_encoder(tmp_path / "run")
+    np.testing.assert_allclose(encoder(x), classifier.get_layer("encoder")(x), rtol=1e-6)
+
+
+def test_loss_comes_back(x, labels, tmp_path):
+    ae = autoencoder(dtype="float32", sparsity=KLSparsity(0.2, 1.0))
+    ae.compile(keras.optimizers.SGD(0.125), loss=SummedBinaryCrossentropy())
+    ae.fit(x, verbose=0)
+    classifier = two_layers(dtype="float32").classifier(3, weight_decay=0.1)
+    classifier.fit(x, labels, verbose=0)
+    for model, data in ((ae, (x,)), (classifier, (x, labels))):
+        run = tmp_path / type(model).__name__
+        keras_sae.save(model, run)
+        copy = keras_sae.load(run)
+        assert type(copy.loss) is type(model.loss)
+        assert keras_sae.objective(copy, *data).parts == pytest.approx(
+            keras_sae.objective(model, *data).parts, rel=1e-6
+        )
+        copy.fit(*data, verbose=0)  # training goes on
+
+
+def test_run_that_start_began_is_finished(tmp_path):
+    run = runs.start(tmp_path / "run", {"title": "Own title", "settings": {"units": [4]}})
+    assert (run / "checkpoints").is_dir()
+    keras_sae.save(autoencoder(), run, metrics={"seconds": 1.5})
+    config = runs.read_config(run)
+    assert (config["title"], config["settings"]) == ("Own title", {"units": [4]})
+    assert config["versions"] == runs.versions()
+    assert json.loads((run / "metrics.json").read_text()) == {"seconds": 1.5}
+
+
+def test_config_of_a_run_saved_without_one_remakes_the_model(tmp_path):
+    ae = autoencoder(tied=True)
+    keras_sae.save(ae, tmp_path / "run")
+    copy = keras.saving.deserialize_keras_object(runs.read_config(tmp_path / "run")["model"])
+    assert copy.get_config() == ae.get_config()
+
+
+def test_versions_name_what_a_result_depends_on():
+    found = runs.versions()
+    assert set(found) == {"python", "backend", "keras_sae", "keras", "tensorflow", "numpy", "scipy"}
+    assert found["keras"] == keras.__version__
+    assert found["keras_sae"] == keras_sae.__version__
+
+
+@pytest.mark.parametrize(
+    "use", [runs.check_free, lambda d: runs.start(d, {}), lambda d: keras_sae.save(autoencoder(), d)]
+)
+@pytest.mark.parametrize(
+    ("files", "what"), [(["config.json", "model.keras"], "holds another run"), (["notes.txt"], "is not empty")]
+)
+def test_refuses_a_folder_that_holds_something_and_changes_nothing(files, what, use, tmp_path):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    before = content(tmp_path)
+    parts = ["Expected a new or empty folder", f"Received: {tmp_path}, which {what}. Nothing was changed.", "--out"]
+    with raises(InputError, *parts):
+        use(tmp_path)
+    assert content(tmp_path) == before
+
+
+def test_refuses_a_file_as_run(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("own")
+    with raises(InputError, "Expected a folder for the run", f"Received: {path}, which is a file"):
+        runs.start(path, {})
+    assert path.read_text() == "own"
+
+
+def test_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "run"
+    with raises(InputError, "Expected a folder that can be written to", f"Received: {path} (Not a directory)"):
+        runs.start(path, {})
+
+
+def test_empty_folder_and_new_folder_are_free(tmp_path):
+    runs.check_free(tmp_path)
+    runs.check_free(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def unfinished(path):
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+
+
+def other(path):
+    path.mkdir()
+    (path / "notes.txt").write_text("")
+
+
+def damaged(path):
+    unfinished(path)
+    (path / "model.keras").write_bytes(b"PK, but no archive")
+
+
+NO_RUN = {
+    "missing": (lambda path: None, ["does not exist", "python -m train.mnist --out"]),
+    "a file": (lambda path: path.write_text(""), ["which is a file", "Name the folder it is in"]),
+    "unfinished": (unfinished, ["a run that did not finish", "Train it again under another --out"]),
+    "another folder": (other, ["a folder with: notes.txt", "Name the --out of a training command"]),
+    "an empty folder": (lambda path: path.mkdir(), ["a folder with: nothing"]),
+    "damaged": (damaged, ["model.keras, which it cannot: "]),
+}
+
+
+@pytest.mark.parametrize("load", [keras_sae.load, keras_sae.load_encoder])
+@pytest.mark.parametrize("case", NO_RUN)
+def test_load_of_what_is_no_run(case, load, tmp_path):
+    make, parts = NO_RUN[case]
+    make(tmp_path / "run")
+    expected = (
+        "a model that Keras can read" if case == "damaged" else "a run directory, with config.json and model.keras"
+    )
+    with raises(InputError, f"Expected {expected}. Received: {tmp_path / 'run'}", *parts):
+        load(tmp_path / "run")
+
+
+def test_truncated_model_file(tmp_path):
+    keras_sae.save(autoencoder(), tmp_path / "run")
+    path = tmp_path / "run" / "model.keras"
+    path.write_bytes(path.read_bytes()[:-300])
+    with raises(InputError, "Expected a model that Keras can read", f"Received: {path}"):
+        keras_sae.load(tmp_path / "run")
+
+
+def test_write_aside_replaces_the_file_at_the_end(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    with runs.write_aside(path) as aside:
+        assert (aside.parent, aside.suffix) == (tmp_path, ".json")
+        aside.write_text("new")
+        assert path.read_text() == "old"
+    assert content(tmp_path) == {"file.json": b"new"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_write_aside_leaves_the_old_file_when_the_body_raises(error, tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+
+    def write():
+        with runs.write_aside(path) as aside:
+            aside.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert content(tmp_path) == {"file.json": b"old"}
+
+
+def test_failed_save_leaves_no_model(tmp_path, monkeypatch):
+    def fail(self, path, **options):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(SparseAutoencoder, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        keras_sae.save(autoencoder(), tmp_path / "run")
+    assert "model.keras" not in content(tmp_path / "run")
+    assert not [name for name in content(tmp_path / "run") if name.startswith(".")]
+
+
+def test_examples(tmp_path, x):
+    runs.save_examples(tmp_path / "examples.npz", x)
+    np.testing.assert_array_equal(runs.load_examples(tmp_path), x)
+    assert list(content(tmp_path)) == ["examples.npz"]
+
+
+def test_run_without_examples(tmp_path):
+    cure = "Write one: keras_sae.runs.save_examples(path, x)"
+    with raises(InputError, f"Expected {tmp_path / 'examples.npz'}", "Received a run without it", cure):
+        runs.load_examples(tmp_path)
+
+
+def test_card(tmp_path):
+    run = tmp_path / "run"
+    config = {"title": "Own title", "command": "python -m train.own --rho 0.1", "data": "ten digits"}
+    runs.start(run, {**config, "settings": {"units": [4, 3], "rho": 0.1}})
+    (run / "features.png").write_bytes(b"")
+    metrics = {"objective_layer_1": 12.3456789, "accuracy_finetuned": 0.9767, "num_train": 60000, "own": 2.0}
+    keras_sae.save(autoencoder(), run, metrics=metrics)
+    lines = (run / "README.md").read_text().splitlines()
+    assert lines[0] == "# Own title"
+    for line in [
+        "    python -m train.own --rho 0.1",
+        "Data: ten digits.",
+        "import keras_sae",
+        "| objective_layer_1 | 12.346 | J at the end of this stage, over the whole training set |",
+        "| accuracy_finetuned | 0.9767 | test accuracy after fine-tuning the whole network |",
+        "| num_train | 60,000 | number of examples |",
+        "| own | 2 |  |",
+        "![features](features.png)",
+        "| units | [4, 3] |",
+        "| rho | 0.1 |",
+        f"| version of keras | {keras.__version__} |",
+    ]:
+        assert line in lines
+    assert "![curves](curves.png)" not in lines
+
+
+def test_card_of_a_run_without_a_title(tmp_path):
+    keras_sae.save(autoencoder(), tmp_path / "own_run")
+    card = (tmp_path / "own_run" / "README.md").read_text()
+    assert card.startswith("# own_run\n")
+    assert "## Measured" not in card
+    assert "Made by" not in card
