@@ -1,9 +1,10 @@
 """Sparse autoencoders for Keras: the Stanford UFLDL classics, exact to the formula, fast, and deployable."""
 
 from keras_sae.autoencoder import SparseAutoencoder
-from keras_sae.gradient_check import check_gradients
+from keras_sae.gradient_check import check_gradients, gradient_report
 from keras_sae.lbfgs import fit_lbfgs
 from keras_sae.losses import HalfSquaredError, SummedBinaryCrossentropy
+from keras_sae.maximal_activation import maximal_inputs
 from keras_sae.objective import Objective, objective
 from keras_sae.regularizers import KLSparsity, WeightDecay
 from keras_sae.runs import load, load_encoder, save
@@ -23,8 +24,10 @@ __all__ = [
     "check_gradients",
     "display_network",
     "fit_lbfgs",
+    "gradient_report",
     "load",
     "load_encoder",
+    "maximal_inputs",
     "objective",
     "save",
 ]

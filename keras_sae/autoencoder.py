@@ -88,7 +88,8 @@ class SparseAutoencoder(Autoencoder):
         activation: of the hidden units, a Keras activation. KLSparsity needs a bounded one.
         output_activation: of the output; "sigmoid" suits data in [0, 1], "linear" unbounded data.
         tied: decode with the transposed encoder kernel.
-        corruption: fraction of inputs set to 0 while training (denoising); the target stays clean.
+        corruption: denoising: fraction of inputs set to 0 while training, or a Keras layer of another noise, such as
+            keras.layers.GaussianNoise(0.3). The target stays clean.
 
     Raises:
         ValueError: an argument out of range; the message says what was expected.
@@ -125,8 +126,14 @@ class SparseAutoencoder(Autoencoder):
         self.activation = keras.activations.get(activation)
         self.output_activation = keras.activations.get(output_activation)
         self.tied = tied
+        if isinstance(corruption, dict):  # from a saved configuration
+            corruption = keras.saving.deserialize_keras_object(corruption)
         self.corruption = corruption
-        self.corrupt = MaskingNoise(corruption, name="corrupt", dtype=self.dtype_policy)
+        self.corrupt = None
+        if isinstance(corruption, keras.layers.Layer):
+            self.corrupt = corruption
+        elif corruption != 0:
+            self.corrupt = MaskingNoise(corruption, name="corrupt", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         features = input_shape[-1]
@@ -161,7 +168,9 @@ class SparseAutoencoder(Autoencoder):
         return self.output_layer(h, kernel=self.kernel) if self.tied else self.output_layer(h)
 
     def call(self, inputs, training=False):
-        return self.decode(self.encode(self.corrupt(inputs, training=training)))
+        if self.corrupt is not None:
+            inputs = self.corrupt(inputs, training=training)
+        return self.decode(self.encode(inputs))
 
     def get_config(self):
         return {
@@ -172,5 +181,5 @@ class SparseAutoencoder(Autoencoder):
             "activation": keras.activations.serialize(self.activation),
             "output_activation": keras.activations.serialize(self.output_activation),
             "tied": self.tied,
-            "corruption": self.corruption,
+            "corruption": keras.saving.serialize_keras_object(self.corruption),
         }

@@ -1,5 +1,7 @@
 """Exact gradients against central differences."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
@@ -7,20 +9,56 @@ from keras_sae.backend import has_float64
 from keras_sae.chunks import CHUNK_SIZE, Chunks
 from keras_sae.objective import ObjectiveFunction
 
+SUSPICIOUS = 1e-6  # a relative error above this points to a wrong formula; rounding gives 1e-7 or less
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientReport:
+    """Relative errors of the gradients, weight by weight; `print` it for a table.
+
+    errors: path of the weight -> ||g - n|| / (||g|| + ||n||).  checked: path -> (entries checked, entries in all).
+    """
+
+    errors: dict
+    checked: dict
+
+    @property
+    def largest(self):
+        return max(self.errors.values())
+
+    def __str__(self):
+        width = max(len(name) for name in self.errors)
+        lines = [f"{'weight':{width}}  {'entries checked':>20}  relative error"]
+        for name, error in self.errors.items():
+            entries = "{:,} of {:,}".format(*self.checked[name])
+            lines.append(f"{name:{width}}  {entries:>20}  {error:.1e}{'' if error < SUSPICIOUS else '  <-- look here'}")
+        return "\n".join(lines)
+
 
 def check_gradients(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SIZE, seed=0):
-    """The largest relative error of `objective`'s gradients against central differences, in float64.
+    """The largest relative error of `objective`'s gradients against central differences; see `gradient_report`."""
+    return gradient_report(model, x, y, samples, step, chunk_size, seed).largest
+
+
+def gradient_report(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SIZE, seed=0):
+    """Relative errors of `objective`'s gradients against central differences, in float64, for each weight array.
 
         error = ||g - n|| / (||g|| + ||n||),   n_i = (J(theta + step e_i) - J(theta - step e_i)) / (2 step)
 
-    for each weight array, over `samples` of its entries drawn at random (all of them if it has no more). A right
-    gradient gives 1e-7 or less. The model itself is neither changed nor cast: a float64 copy of it is checked.
+    over `samples` entries of the array drawn at random (all of them if it has no more). A right gradient gives 1e-7 or
+    less. The model itself is neither changed nor cast: a float64 copy of it is checked.
 
     Args:
         model, x, y, chunk_size: as for `objective`. A few hundred rows are enough.
         samples: entries checked in each weight array; each costs two evaluations of the objective.
         step: of the difference.
         seed: of the drawing.
+
+    Returns:
+        A `GradientReport`.
+
+    Raises:
+        ValueError: the backend does not compute in float64.
 
     Reference: UFLDL, "Gradient checking and advanced optimization".
     """
@@ -33,15 +71,16 @@ def check_gradients(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SI
     values = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)).copy() for v in function.variables]
     gradients = function(values).gradients
     generator = np.random.default_rng(seed)
-    return max(
-        _relative_error(function, values, number, gradients[number], generator, samples, step)
-        for number in range(len(values))
-    )
+    errors, checked = {}, {}
+    for number, variable in enumerate(function.variables):
+        chosen = generator.choice(values[number].size, min(samples, values[number].size), replace=False)
+        errors[variable.path] = _relative_error(function, values, number, gradients[number], chosen, step)
+        checked[variable.path] = len(chosen), values[number].size
+    return GradientReport(errors, checked)
 
 
-def _relative_error(function, values, number, gradient, generator, samples, step):
+def _relative_error(function, values, number, gradient, chosen, step):
     entries = values[number].reshape(-1)  # a view: what is written here changes `values`
-    chosen = generator.choice(entries.size, min(samples, entries.size), replace=False)
     numeric = np.empty(len(chosen))
     for i, index in enumerate(chosen):
         original = entries[index]

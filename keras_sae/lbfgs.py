@@ -76,7 +76,7 @@ def fit_lbfgs(model, x, y=None, max_iterations=400, tolerance=1e-9, chunk_size=C
 def corrupted_once(model, x, y):
     """(inputs, targets) for training a denoising autoencoder on fixed noise; x and y themselves for other models."""
     corrupt = getattr(model, "corrupt", None)
-    if corrupt is None or corrupt.rate == 0:
+    if corrupt is None:
         return x, y
     if not hasattr(x, "shape"):
         raise ValueError("L-BFGS on a denoising autoencoder needs x as an array, which it corrupts once and keeps.")

@@ -75,7 +75,7 @@ class ObjectiveFunction:
         self._sum_activations = compile_function(self._chunk_activations, self.variables)
         self._sum_gradients = compile_gradients(self._chunk_total, self.variables)
         self._weight_gradients = compile_gradients(self._weight_total, self.variables)
-        self.sparsities = None
+        self.sparsities = None  # of the layers, in the order of the forward pass; the first pass finds them
 
     def __call__(self, values=None):
         """The Objective at these weight values (arrays, one for each trainable variable), or at the model's own."""
@@ -96,10 +96,13 @@ class ObjectiveFunction:
             for total, part in zip(gradients, chunk_gradients, strict=True):
                 total += ops.convert_to_numpy(part)
 
-        decay, decay_gradients = self._weight_gradients(values)
-        for total, part in zip(gradients, decay_gradients, strict=True):
+        for total in gradients:
             total /= rows
-            total += ops.convert_to_numpy(part)
+        decay = 0.0
+        if self.penalised:
+            decay, decay_gradients = self._weight_gradients(values)
+            for total, part in zip(gradients, decay_gradients, strict=True):
+                total += ops.convert_to_numpy(part)
         kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities, means, strict=True))
         parts = {"error": loss / rows, "weight_decay": float(decay), "sparsity": kl + additive / rows}
         return Objective(sum(parts.values()), gradients, parts, rho_hat)

@@ -7,19 +7,19 @@ import numpy as np
 
 
 def display_network(weights, shape=None, columns=None, padding=1):
-    """Learned features as one grey tile image, each tile scaled to its own contrast.
+    """Learned features as one tile image, grey or colour, each tile scaled to its own contrast.
 
     Tile j is column j of `weights`, which is also, divided by its norm, the input of norm 1 that activates unit j
     most. Each is shifted to mean 0 and divided by its largest absolute value, so 0 is mid-grey, 1 white, -1 black.
 
     Args:
         weights: (features, units), an encoder kernel; or the transpose of a decoder kernel or of data (rows as tiles).
-        shape: (height, width) of a tile; the square root of the number of features by default.
+        shape: (height, width) of a tile, or (height, width, 3) for red, green and blue; by default a grey square.
         columns: tiles in a row; near a square picture by default.
         padding: black pixels between tiles.
 
     Returns:
-        A uint8 array (rows * (height + padding) + padding, columns * (width + padding) + padding).
+        A uint8 array (rows * (height + padding) + padding, columns * (width + padding) + padding), (..., 3) in colour.
 
     Raises:
         ValueError: `shape` does not hold the number of features.
@@ -30,24 +30,25 @@ def display_network(weights, shape=None, columns=None, padding=1):
     if weights.ndim != 2:
         raise ValueError(f"Expected weights of shape (features, units). Received shape: {weights.shape}")
     features, units = weights.shape
-    height, width = shape or (math.isqrt(features), math.isqrt(features))
-    if height * width != features:
+    shape = tuple(shape or (math.isqrt(features), math.isqrt(features)))
+    if math.prod(shape) != features:
         raise ValueError(
-            f"A tile of {height} x {width} pixels does not hold {features} features. Pass shape=(height, width) with "
-            f"height * width = {features}."
+            f"A tile of {' x '.join(map(str, shape))} pixels does not hold {features} features. Pass "
+            f"shape=(height, width) with height * width = {features}."
         )
     centred = weights - weights.mean(axis=0)
     largest = np.abs(centred).max(axis=0)
-    tiles = (centred / np.where(largest > 0, largest, 1)).T.reshape(units, height, width)
+    tiles = (centred / np.where(largest > 0, largest, 1)).T.reshape(units, *shape)
     return tile_image(np.round(127.5 + 127.5 * tiles), columns, padding)
 
 
 def tile_image(tiles, columns=None, padding=1):
-    """Pictures of values 0 to 255, (number, height, width), in rows on a black ground; a uint8 array."""
-    number, height, width = tiles.shape
+    """Pictures of values 0 to 255, (number, height, width) or (..., 3), in rows on a black ground; a uint8 array."""
+    number, height, width = tiles.shape[:3]
     columns = columns or _columns(number)
     rows = math.ceil(number / columns)
-    image = np.zeros((rows * (height + padding) + padding, columns * (width + padding) + padding), dtype="uint8")
+    size = (rows * (height + padding) + padding, columns * (width + padding) + padding)
+    image = np.zeros((*size, *tiles.shape[3:]), dtype="uint8")
     for index, tile in enumerate(tiles):
         top = padding + index // columns * (height + padding)
         left = padding + index % columns * (width + padding)
@@ -61,9 +62,9 @@ def _columns(number):
     return next((columns for columns in range(square, 2 * square + 1) if number % columns == 0), square)
 
 
-def save_features(path, weights, title, shape=None):
+def save_features(path, weights, title, shape=None, columns=None):
     """Write the tiles of `display_network` with a title, as PNG."""
-    image = display_network(weights, shape)
+    image = display_network(weights, shape, columns)
     figure, axes = _figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
     axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     axes.set_axis_off()
@@ -86,6 +87,48 @@ def save_reconstructions(path, rows, title, shape):
     axes.tick_params(length=0)
     axes.set_title(title, fontsize=10)
     figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def save_rho_hat(path, rho_hat, rho):
+    """Write the distribution of the units' mean activations, with their target rho, as PNG."""
+    figure, axes = _figure(figsize=(5, 3))
+    axes.hist(rho_hat, bins=30, color="tab:red", alpha=0.7)
+    axes.axvline(rho, color="black", linestyle="--", label=f"target rho = {rho}")
+    axes.set_xlabel("rho_hat, the mean activation over the whole training set")
+    axes.set_ylabel("units")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def save_accuracies(path, numbers, accuracies, unlabelled):
+    """Write accuracy against the number of labels, a line for each way of training, as PNG.
+
+    accuracies: name -> test accuracies, one for each of `numbers`.
+    """
+    figure, axes = _figure(figsize=(6, 4))
+    for name, values in accuracies.items():
+        axes.plot(numbers, [100 * value for value in values], marker="o", label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
+    axes.minorticks_off()
+    axes.set_xlabel("labelled examples")
+    axes.set_ylabel("test accuracy, %")
+    axes.set_title(f"Pretrained on {unlabelled:,} examples without labels, and not pretrained (scratch)", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def save_codes(path, codes):
+    """Write the hidden codes of the encoder problem, (inputs, units) in [0, 1], as a table of grey squares, PNG."""
+    figure, axes = _figure(figsize=(1.5 + 0.6 * codes.shape[1], 1 + 0.4 * codes.shape[0]))
+    axes.imshow(codes, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(codes):
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.5 else "white")
+    axes.set_xticks(range(codes.shape[1]), [f"unit {j + 1}" for j in range(codes.shape[1])])
+    axes.set_yticks(range(codes.shape[0]), [f"input {i + 1}" for i in range(codes.shape[0])])
+    axes.set_title("Hidden codes", fontsize=10)
+    figure.savefig(path, dpi=150)
 
 
 def save_curves(path, histories, xlabel):

@@ -25,6 +25,29 @@ def check(right, flag, expected, received):
         raise ValueError(f"{flag} expects {expected}. Received: {received}")
 
 
+def check_autoencoder(config):
+    """Raise ValueError unless the settings of an autoencoder and its training, where it has them, make sense."""
+    for name, right, expected in AUTOENCODER_CHECKS:
+        value = getattr(config, name, None)
+        if value is not None:
+            check(right(value), f"--{name.replace('_', '-')}", expected, value)
+
+
+def _not_negative(value):
+    return 0 <= value < float("inf")
+
+
+AUTOENCODER_CHECKS = (
+    ("units", lambda units: min(units if isinstance(units, tuple) else (units,)) >= 1, "1 or more hidden units"),
+    ("rho", lambda rho: 0 < rho < 1, "a mean activation between 0 and 1 (exclusive), such as 0.1"),
+    ("beta", _not_negative, "a weight of 0 or more"),
+    ("weight_decay", _not_negative, "0 or more"),
+    ("corruption", lambda corruption: 0 <= corruption < 1, "0 or more and below 1"),
+    ("max_iterations", lambda iterations: iterations >= 1, "1 or more"),
+    ("seed", lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
+)
+
+
 class Interrupted:
     """Remembers Ctrl-C: where it meets a finalizer or a callback from C, Python drops the KeyboardInterrupt."""
 

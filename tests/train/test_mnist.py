@@ -125,6 +125,12 @@ def refused(monkeypatch, capfd, tmp_path):
         (["--weight-decay", "-0.1"], "--weight-decay expects", "-0.1"),
         (["--max-iterations", "0"], "--max-iterations expects 1 or more", "0"),
         (["--max-iterations", "-3"], "--max-iterations expects", "-3"),
+        (["--corruption", "1"], "--corruption expects 0 or more and below 1", "1.0"),
+        (
+            ["--loss", "cross-entropy", "--activation", "tanh"],
+            "--loss cross-entropy expects --activation sigmoid",
+            "tanh",
+        ),
         (["--seed", "-1"], "--seed expects a whole number from 0 to 4294967295", "-1"),
         (["--seed", "4294967296"], "--seed expects", "4294967296"),
     ],
@@ -235,7 +241,8 @@ def test_the_config_holds_all_that_repeats_the_run(tiny_run, idx_folder):
     assert config["settings"] == {
         "data": str(idx_folder), "dataset": "mnist", "out": str(out), "units": [16, 9], "rho": 0.1, "beta": 3.0,
         "weight_decay": 3e-3, "tied": False, "optimizer": "lbfgs", "max_iterations": 4, "seed": 0,
-        "freeze_encoder": False,
+        "freeze_encoder": False, "activation": "sigmoid", "sparsity": "kl", "loss": "squared", "corruption": 0.0,
+        "noise": "masking",
     }  # fmt: skip
     assert config["image_shape"] == [28, 28]
     assert {"python", "keras", "tensorflow", "numpy"} <= set(config["versions"])
@@ -313,6 +320,49 @@ def test_a_tied_stack_has_one_matrix_for_both_ways(train, images):
         assert [w.shape for w in autoencoder.get_weights()] == [shape, (shape[1],), (shape[0],)]
     found = keras_sae.objective(tied.autoencoders[0], images.x_train).value
     assert found == pytest.approx(metrics["objective_layer_1"], rel=1e-6)
+
+
+VARIANTS = {
+    "tanh": {"activation": "tanh"},
+    "L1": {"sparsity": "l1", "beta": 0.01},
+    "cross-entropy": {"loss": "cross-entropy"},
+    "masking": {"corruption": 0.25, "beta": 0.0},
+    "gaussian noise": {"corruption": 0.3, "noise": "gaussian"},
+    "everything": {"activation": "tanh", "corruption": 0.2, "tied": True, "optimizer": "adam"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_variant_trains_what_it_says(train, variant):
+    import keras
+
+    settings = VARIANTS[variant]
+    out, metrics = train(max_iterations=4, **settings)
+    assert metrics["accuracy_finetuned"] >= 0
+    lower, upper = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False).autoencoders
+    tanh = settings.get("activation") == "tanh"
+    assert [ae.activation.__name__ for ae in (lower, upper)] == ["tanh" if tanh else "sigmoid"] * 2
+    assert lower.output_activation.__name__ == "sigmoid"  # pixels
+    assert upper.output_activation.__name__ == ("tanh" if tanh else "sigmoid")  # the range of the layer below
+    if settings.get("sparsity") == "l1":
+        assert float(lower.sparsity.l1) == pytest.approx(0.01)
+        assert "rho_hat_max_deviation_1" not in metrics
+    else:
+        assert lower.sparsity.inactive == (-1 if tanh else 0)
+    if settings.get("noise") == "gaussian":
+        assert isinstance(lower.corrupt, keras.layers.GaussianNoise)
+        assert lower.corrupt.stddev == 0.3
+    elif "corruption" in settings:
+        assert lower.corrupt.rate == settings["corruption"]
+
+
+def test_the_loss_of_the_variant_is_the_one_that_is_minimised(train, images):
+    import keras
+
+    out, metrics = train(loss="cross-entropy", units=(16,))
+    (layer,) = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False).autoencoders
+    layer.compile(loss=keras_sae.SummedBinaryCrossentropy())
+    assert keras_sae.objective(layer, images.x_train).value == pytest.approx(metrics["objective_layer_1"], rel=1e-6)
 
 
 def test_a_frozen_encoder_stays_as_pretrained(train):

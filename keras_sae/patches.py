@@ -1,0 +1,104 @@
+"""Natural image patches: photographs whitened as the notes' images are, patches normalised as UFLDL does."""
+
+import pathlib
+
+import numpy as np
+
+from keras_sae.errors import InputError
+
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+WHITE_VARIANCE = 0.1  # of a whitened image; Olshausen's are scaled so
+
+
+def load_whitened(path=None):
+    """(list of whitened grey images, one line on where they came from).
+
+    path: IMAGES.mat (its variable IMAGES, (height, width, number), is already whitened), or a folder of photographs;
+    by default scikit-learn's two photographs.
+
+    Raises:
+        InputError: no such file, no photographs, or another variable in the file.
+    """
+    if path is None:
+        from sklearn.datasets import load_sample_images
+
+        photographs = load_sample_images().images
+        return [whiten(p) for p in photographs], f"scikit-learn's {len(photographs)} photographs, whitened"
+    path = pathlib.Path(path)
+    if path.suffix == ".mat":
+        return _from_mat(path), f"{path.name}, whitened by its makers"
+    if not path.is_dir():
+        raise InputError(f"Expected IMAGES.mat or a folder of photographs. Received: {path}, which is neither.")
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOGRAPHS)
+    if not files:
+        raise InputError(f"Expected photographs ({', '.join(PHOTOGRAPHS)}). Received: {path}, a folder with none.")
+    return [whiten(_read(p)) for p in files], f"{len(files)} photographs in {path.name}, whitened"
+
+
+def _from_mat(path):
+    import scipy.io
+
+    try:
+        content = scipy.io.loadmat(path)
+    except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+        raise InputError(f"Expected a MATLAB file of version 7 or earlier. Received: {path}: {error}") from error
+    images = content.get("IMAGES")
+    if images is None or images.ndim != 3:
+        names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
+        raise InputError(f"Expected the variable IMAGES (height, width, number). Received: {path} with {names}.")
+    return list(np.moveaxis(images.astype("float64"), -1, 0))
+
+
+def _read(path):
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"Expected a photograph. Received: {path}, which cannot be read: {error}") from error
+
+
+def whiten(photograph, cutoff=0.4):
+    """A photograph, grey or colour, as whitened grey image: a zero-phase filter that flattens the 1/f spectrum.
+
+        filter(f) = f exp(-(f / f0)^4),   f0 = cutoff cycles per pixel (0.4: 0.8 of the highest, which is 0.5)
+
+    Natural images have amplitude 1/f, so |f| whitens them; the exponential takes away the noisy corners of the
+    spectrum. The result has mean 0 and variance 0.1.
+
+    Shapes: (height, width) or (height, width, 3) -> (height, width) float64.
+    Reference: Olshausen & Field 1997, "Sparse coding with an overcomplete basis set", section 3.
+    """
+    grey = np.asarray(photograph, dtype="float64")
+    if grey.ndim == 3:
+        grey = grey @ (0.299, 0.587, 0.114)  # luminance of red, green and blue
+    grey = grey - grey.mean()
+    vertical, horizontal = np.fft.fftfreq(grey.shape[0])[:, None], np.fft.fftfreq(grey.shape[1])[None, :]
+    frequency = np.hypot(vertical, horizontal)
+    white = np.fft.ifft2(np.fft.fft2(grey) * frequency * np.exp(-((frequency / cutoff) ** 4))).real
+    if white.std() == 0:
+        raise InputError("Expected photographs with something on them. Received: one of a single colour.")
+    return white * np.sqrt(WHITE_VARIANCE) / white.std()
+
+
+def sample_patches(images, number, size, seed=0):
+    """Random square patches as rows, normalised for sigmoid outputs: (number, size * size) float32 in [0.1, 0.9].
+
+    As UFLDL's sampleIMAGES and normalizeData: take away each patch's mean, clip at 3 standard deviations of all
+    pixels, and map [-1, 1] to [0.1, 0.9].
+    """
+    small = next((image.shape for image in images if min(image.shape) < size), None)
+    if small:
+        raise InputError(
+            f"Expected images of at least {size} x {size} pixels. Received: one of {small[0]} x {small[1]}."
+        )
+    generator = np.random.default_rng(seed)
+    patches = np.empty((number, size * size))
+    for row, chosen in enumerate(generator.integers(len(images), size=number)):
+        image = images[chosen]
+        top, left = generator.integers(image.shape[0] - size + 1), generator.integers(image.shape[1] - size + 1)
+        patches[row] = image[top : top + size, left : left + size].ravel()
+    patches -= patches.mean(axis=1, keepdims=True)
+    limit = 3 * patches.std()
+    return ((np.clip(patches, -limit, limit) / limit + 1) * 0.4 + 0.1).astype("float32")

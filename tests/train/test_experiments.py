@@ -1,0 +1,174 @@
+"""The notes' smaller experiments: run(config) on tiny real data, what each leaves behind, and its wrong settings."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import keras_sae
+from keras_sae import datasets, runs
+from keras_sae.errors import InputError
+from train import cli, encoder_problem, labels, patches, pca, strokes
+
+EXPERIMENTS = {module.PROGRAM: module for module in (encoder_problem, labels, patches, pca, strokes)}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(module, **settings) -> (run directory, metrics), with the checks that hold for every experiment."""
+
+    def run(module, **settings):
+        out = tmp_path / "run"
+        metrics = module.run(module.Config(out=str(out), **settings), verbose=0)
+        assert json.loads((out / "metrics.json").read_text()) == metrics
+        assert all(np.isfinite(value) for value in metrics.values())
+        assert metrics["seconds_total"] > 0
+        config = runs.read_config(out)
+        assert config["command"].startswith(f"python -m {module.PROGRAM} ")
+        assert config["command"] in (out / "README.md").read_text()
+        examples = runs.load_examples(out)
+        assert keras_sae.load_encoder(out)(examples).shape[0] == len(examples)
+        assert list(out.glob("*.png"))
+        return out, metrics
+
+    return run
+
+
+def test_the_encoder_problem_is_solved_by_a_binary_code(run, capsys):
+    out, metrics = run(encoder_problem, bits=2, max_iterations=20_000)
+    assert metrics["mse"] < 1e-3
+    assert metrics["distinct_codes"] == 4
+    assert metrics["iterations"] < 20_000
+    assert metrics["iterations"] % encoder_problem.CHECK_EVERY == 0
+    model = keras_sae.load(out)
+    x = np.eye(4, dtype="float32")
+    assert float(np.mean((np.asarray(model(x)) - x) ** 2)) == pytest.approx(metrics["mse"], rel=1e-4)
+    assert (out / "codes.png").exists()
+    table = capsys.readouterr().out.split("rounded\n")[1].splitlines()[:4]
+    assert sorted(row.split()[-1] for row in table) == ["00", "01", "10", "11"]
+
+
+def test_the_encoder_problem_gives_up_after_max_iterations(run):
+    _, metrics = run(encoder_problem, bits=3, max_iterations=encoder_problem.CHECK_EVERY)
+    assert metrics["iterations"] == encoder_problem.CHECK_EVERY
+    assert metrics["mse"] > 1e-3
+
+
+def test_the_stream_of_batches_goes_round_and_round():
+    x = np.eye(4, dtype="float32")
+    batches = [batch.numpy() for batch in encoder_problem.endless_batches(x, 3, seed=0).take(4)]
+    assert [len(batch) for batch in batches] == [3] * 4
+    np.testing.assert_array_equal(np.sum(np.concatenate(batches), axis=0), [3, 3, 3, 3])  # 12 rows: 3 rounds of 4
+
+
+def test_patches_of_photographs(run):
+    _, metrics = run(patches, patches=300, patch_size=6, units=9, max_iterations=15)
+    assert metrics["num_train"] == 300
+    assert 0 <= metrics["fraction_gabor"] <= 1
+    assert 0 < metrics["gabor_explained_median"] <= 1
+    assert metrics["rho_hat_mean"] == pytest.approx(0.01, abs=0.3)
+
+
+def test_the_seed_decides_over_patches_and_weights(tmp_path):
+    settings = {"patches": 100, "patch_size": 4, "units": 3, "max_iterations": 3}
+
+    def objective(name, seed):
+        return patches.run(patches.Config(out=str(tmp_path / name), seed=seed, **settings), verbose=0)["objective"]
+
+    assert objective("a", 1) == objective("b", 1) != objective("c", 2)
+
+
+def test_strokes(run, idx_folder):
+    out, metrics = run(strokes, data=str(idx_folder), digits=130, units=16, max_iterations=10)
+    assert metrics["num_train"] == 130  # of 120 and 40: nothing is held out where no labels are used
+    model, images = keras_sae.load(out), datasets.load_idx(idx_folder)
+    x = np.concatenate([images.x_train, images.x_test])[:130]
+    assert keras_sae.objective(model, x).value == pytest.approx(metrics["objective"], rel=1e-6)
+    rho_hat = keras_sae.objective(model, x).rho_hat[0]
+    assert metrics["rho_hat_mean"] == pytest.approx(rho_hat.mean(), rel=1e-5)
+    assert metrics["rho_hat_max_deviation"] == pytest.approx(abs(rho_hat - 0.1).max(), rel=1e-4)
+    assert {path.name for path in out.glob("*.png")} == {"features.png", "rho_hat.png", "curves.png"}
+
+
+def test_more_digits_than_there_are(idx_folder, tmp_path):
+    config = strokes.Config(data=str(idx_folder), digits=161, out=str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"Expected 161 --digits. Received: 160"):
+        strokes.run(config, verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_linear_autoencoder_spans_the_principal_subspace(run, idx_folder):
+    _, metrics = run(pca, data=str(idx_folder), units=3, max_iterations=600)
+    assert metrics["largest_principal_angle"] < 1e-3
+    assert metrics["reconstruction_error"] == pytest.approx(metrics["pca_reconstruction_error"], rel=1e-6)
+    assert metrics["reconstruction_error"] >= metrics["pca_reconstruction_error"] * (1 - 1e-9)  # none does better
+
+
+def test_an_untrained_linear_autoencoder_does_not(run, idx_folder):
+    _, metrics = run(pca, data=str(idx_folder), units=3, max_iterations=1)
+    assert metrics["largest_principal_angle"] > 0.1
+
+
+def test_as_many_units_as_dimensions(idx_folder, tmp_path):
+    with pytest.raises(InputError, match=r"Expected fewer --units than the 120 dimensions. Received: 120"):
+        pca.run(pca.Config(data=str(idx_folder), units=120, out=str(tmp_path / "run")), verbose=0)
+
+
+def test_labels(run, idx_folder):
+    out, metrics = run(labels, data=str(idx_folder), labels=(20, 60_000), units=(16,), max_iterations=8)
+    ways = [f"accuracy_{way}_{number}" for number in (20, 120) for way in ("head", "pretrained", "scratch")]
+    assert {name for name in metrics if name.startswith("accuracy")} == set(ways)  # 60,000: at most all 120
+    assert metrics["accuracy_pretrained_120"] > 0.2
+    assert (out / "accuracy.png").exists()
+    model, images = keras_sae.load(out), datasets.load_idx(idx_folder)  # the last: pretrained, with all labels
+    right = np.asarray(model(images.x_test)).argmax(axis=1) == images.y_test
+    assert right.mean() == pytest.approx(metrics["accuracy_pretrained_120"])
+
+
+WRONG = {
+    (encoder_problem, "--bits", "0"): "--bits expects 1 to 8. Received: 0",
+    (encoder_problem, "--learning-rate", "0"): "--learning-rate expects more than 0. Received: 0.0",
+    (encoder_problem, "--momentum", "1"): "--momentum expects 0 or more and below 1. Received: 1.0",
+    (encoder_problem, "--batch-size", "0"): "--batch-size expects 1 or more. Received: 0",
+    (encoder_problem, "--target-error", "0"): "--target-error expects more than 0. Received: 0.0",
+    (patches, "--patches", "1"): "--patches expects 2 or more. Received: 1",
+    (patches, "--patch-size", "1"): "--patch-size expects 2 pixels or more. Received: 1",
+    (patches, "--images", "nowhere"): "Expected IMAGES.mat or a folder of photographs. Received: nowhere",
+    (strokes, "--digits", "0"): "--digits expects 1 or more. Received: 0",
+    (
+        strokes,
+        "--rho",
+        "1.5",
+    ): "--rho expects a mean activation between 0 and 1 (exclusive), such as 0.1. Receiv",
+    (strokes, "--data", "nowhere"): "Expected a folder with IDX files. Received: nowhere",
+    (labels, "--labels", "0"): "--labels expects 1 or more. Received: (0,)",
+    (labels, "--units", "4", "0"): "--units expects 1 or more hidden units. Received: (4, 0)",
+    (pca, "--seed", "-1"): "--seed expects a whole number from 0 to 4294967295. Received: -1",
+}
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: " ".join([case[0].PROGRAM, *case[1:]]))
+def test_wrong_settings_end_with_one_line(case, monkeypatch, capfd, tmp_path):
+    module, *flags = case
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["program", *flags])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(module.Config, module.run, module.PROGRAM, module.__doc__)
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"{module.PROGRAM}: error: {WRONG[case]}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("program", EXPERIMENTS)
+def test_help_teaches(program, monkeypatch, capsys):
+    module = EXPERIMENTS[program]
+    monkeypatch.setattr(sys, "argv", ["program", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(module.Config, module.run, module.PROGRAM, module.__doc__)
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert f"python -m {program}" in text
+    assert "--seed" in text
+    assert "default: runs/" in " ".join(text.split())

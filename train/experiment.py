@@ -1,0 +1,100 @@
+"""What the training commands do alike: begin a run, train models with bar, logs and numbers, finish the run.
+
+Imported by each command once its flags are known to be right, because it loads Keras.
+"""
+
+import dataclasses
+import time
+
+import keras
+
+import keras_sae
+from keras_sae import callbacks, chunks, runs, visualization
+from train import cli
+
+BATCH_SIZE = 256  # of minibatch training: the batch's mean activation is then within about 0.02 of rho_hat
+
+
+class Experiment:
+    """One run: its directory, and the numbers and curves of what was trained so far."""
+
+    def __init__(self, config, program, title, data, out, tile_shape=None, verbose=1, **settings):
+        """Make the run directory, which says how to repeat the run, and print where and on what training happens.
+
+        settings: those that `config` leaves to a default that depends on others.
+        """
+        record = {
+            "title": title,
+            "command": cli.command(program, config),
+            "data": data,
+            "settings": {**dataclasses.asdict(config), **settings},
+        }
+        if tile_shape:
+            record["image_shape"] = tile_shape
+        self.directory = runs.start(out, record)
+        self.tile_shape, self.verbose = tile_shape, verbose
+        self.metrics, self.histories = {}, {}
+        self.began = time.perf_counter()
+        print(f"device      {cli.describe_device()}")
+        print(f"data        {data}")
+        print(f"run         {self.directory}", flush=True)
+
+    def fit(self, model, stage, x, y=None, optimizer="lbfgs", iterations=200, monitors=(), tile_shape=None, **options):
+        """Train a model in place, by `iterations` of L-BFGS or epochs of a Keras optimizer. Returns its History.
+
+        tile_shape: of the model's features, for pictures of them in TensorBoard.
+        options: of `fit_lbfgs` or of Keras' `fit`.
+        """
+        watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check), *monitors]
+        watching += [callbacks.TensorBoard(self.directory / "logs" / stage, tile_shape)]
+        watching += [callbacks.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
+        began = time.perf_counter()
+        if optimizer == "lbfgs":
+            history = keras_sae.fit_lbfgs(
+                model, x, y, max_iterations=iterations, callbacks=watching, verbose=0, **options
+            )
+        else:
+            model.compile(optimizer=optimizer, loss=model.loss)
+            options = options or {"batch_size": BATCH_SIZE}
+            history = model.fit(x, y, epochs=iterations, callbacks=watching, verbose=0, **options)
+        self.histories[stage.replace("_", " ")] = history.history
+        self.metrics[f"seconds_{stage}"] = round(time.perf_counter() - began, 1)
+        return history
+
+    def measure(self, autoencoder, x, stage=""):
+        """The objective and the sparsity over all of x, exactly, as metrics; returns rho_hat, (units,).
+
+        stage: "layer_1", say, for several in one run: then objective_layer_1, rho_hat_mean_1 and so on.
+        """
+        suffix = stage.removeprefix("layer")
+        rho_hat = callbacks.mean_activations(autoencoder, x)
+        self.metrics["_".join(filter(None, ["objective", stage]))] = keras_sae.objective(autoencoder, x).value
+        self.metrics[f"rho_hat_mean{suffix}"] = float(rho_hat.mean())
+        if hasattr(autoencoder.sparsity, "rho"):
+            self.metrics[f"rho_hat_max_deviation{suffix}"] = float(abs(rho_hat - autoencoder.sparsity.rho).max())
+        self.metrics[f"dead_units{suffix}"] = int((rho_hat < callbacks.DEAD).sum())
+        return rho_hat
+
+    def accuracy(self, classifier, x, y, name, words):
+        """The share of test rows that the classifier labels right, printed and added to the metrics as `name`."""
+        accuracy = float((chunks.outputs(classifier, x).argmax(axis=1) == y).mean())
+        self.metrics[name] = accuracy
+        print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words})", flush=True)
+        return accuracy
+
+    def finish(self, model, examples, curves=None, **metrics):
+        """Write the model, its numbers and its card; print where they are.
+
+        examples: held-out inputs, which an export is checked on.
+        curves: label of the steps, to draw curves.png.
+        """
+        if curves:
+            visualization.save_curves(self.directory / "curves.png", self.histories, curves)
+        runs.save_examples(self.directory / "examples.npz", examples)
+        self.metrics |= metrics
+        self.metrics["seconds_total"] = round(time.perf_counter() - self.began, 1)
+        runs.save(model, self.directory, metrics=self.metrics)
+        pictures = sorted(path.name for path in self.directory.glob("*.png"))
+        print(f"\nLook at {', '.join(pictures)} in {self.directory}, and at its card, README.md.")
+        print(f"Curves as they went: tensorboard --logdir {self.directory / 'logs'}")
+        return self.metrics
