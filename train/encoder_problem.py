@@ -1,7 +1,8 @@
 """Hinton's encoder problem, 8-3-8: eight one-hot vectors must pass through three units, which invent a binary code.
 
 Ackley, Hinton & Sejnowski 1985; Mitchell 1997, "Machine Learning", section 4.6.4. Sigmoid units, cross-entropy, SGD
-with learning rate 1 and momentum 0.8 on batches of 7, until the mean squared error is below 1e-3.
+with learning rate 1 and momentum 0.8 on batches of 7, until the mean squared error is below 1e-3 and the codes, rounded
+to bits, are all different. (The error alone gets there sooner, with codes half-way between 0 and 1 for some seeds.)
 
   python -m train.encoder_problem
   python -m train.encoder_problem --bits 4          sixteen vectors through four units
@@ -25,7 +26,7 @@ class Config:
     learning_rate: float = cli.setting(1.0, "of SGD")
     momentum: float = cli.setting(0.8, "of SGD")
     batch_size: int = cli.setting(7, "examples in a batch, drawn from an endless shuffled stream")
-    target_error: float = cli.setting(1e-3, "stop below this mean squared error")
+    target_error: float = cli.setting(1e-3, "stop below this mean squared error, once all rounded codes differ")
     max_iterations: int = cli.setting(100_000, "batches at most")
     seed: int = cli.setting(0, "of the random initial weights and of the batches")
 
@@ -61,20 +62,20 @@ def run(config, verbose=1):
         endless_batches(x, config.batch_size, config.seed),
         optimizer=keras.optimizers.SGD(config.learning_rate, config.momentum),
         iterations=math.ceil(config.max_iterations / CHECK_EVERY),
-        monitors=[stop_below(autoencoder, x, config.target_error)],
+        monitors=[stop_when_solved(autoencoder, x, config.target_error)],
         steps_per_epoch=CHECK_EVERY,
         shuffle=False,  # the stream is shuffled
     )
     codes = chunks.outputs(autoencoder.encoder, x)
-    binary = np.round(codes).astype(int)
     experiment.metrics |= {
         "mse": history.history["mse"][-1],
-        "distinct_codes": len({tuple(row) for row in binary}),
+        "distinct_codes": count_codes(codes),
         "iterations": CHECK_EVERY * len(history.history["mse"]),
     }
     print("\ninput     hidden code" + " " * (7 * config.bits - 8) + "rounded")
-    for number, (code, bits) in enumerate(zip(codes, binary, strict=True)):
-        print(f"{number:5}     {'  '.join(f'{value:.3f}' for value in code)}     {''.join(map(str, bits))}")
+    for number, code in enumerate(codes):
+        values, bits = (f"{value:.3f}" for value in code), (f"{value:.0f}" for value in code)
+        print(f"{number:5}     {'  '.join(values)}     {''.join(bits)}")
     visualization.save_codes(experiment.directory / "codes.png", codes)
     return experiment.finish(autoencoder, x, f"{CHECK_EVERY} batches of SGD")
 
@@ -86,15 +87,21 @@ def endless_batches(x, batch_size, seed):
     return tf.data.Dataset.from_tensor_slices(x).shuffle(len(x), seed=seed).repeat().batch(batch_size)
 
 
-def stop_below(autoencoder, x, target):
-    """A callback that logs the mean squared error over all inputs and outputs, and stops training below the target."""
+def count_codes(codes):
+    """How many different codes there are when rounded to bits."""
+    return len({tuple(row) for row in codes.round()})
+
+
+def stop_when_solved(autoencoder, x, target):
+    """A callback that logs the mean squared error over all inputs and outputs, and stops when the problem is solved."""
     import keras
 
     from keras_sae import chunks
 
     def look(epoch, logs):
         logs["mse"] = float(((chunks.outputs(autoencoder, x) - x) ** 2).mean())
-        autoencoder.stop_training = logs["mse"] < target
+        codes = chunks.outputs(autoencoder.encoder, x)
+        autoencoder.stop_training = logs["mse"] < target and count_codes(codes) == len(x)
 
     return keras.callbacks.LambdaCallback(on_epoch_end=look)
 

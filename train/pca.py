@@ -19,8 +19,8 @@ PROGRAM = "train.pca"
 class Config:
     data: str | None = cli.setting("embedded", "folder with the four IDX files of MNIST, or 'embedded'")
     out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/pca, runs/pca-2, ...)")
-    units: int = cli.setting(16, "hidden units, and principal components")
-    max_iterations: int = cli.setting(2000, "L-BFGS iterations")
+    units: int = cli.setting(10, "hidden units, and principal components")
+    max_iterations: int = cli.setting(1000, "L-BFGS iterations")
     seed: int = cli.setting(0, "of the random initial weights")
 
     def __post_init__(self):
@@ -54,7 +54,7 @@ def run(config, verbose=1):
         weight_decay=0.0,
         activation="linear",
         output_activation="linear",
-        dtype="float64",  # the angle is measured to 1e-3 rad: errors add up along 16 directions of very different size
+        dtype="float64",  # the angle is measured to 1e-3 rad: errors add up along directions of very different size
         name="linear",
     )
     data = f"{images.source}; {len(x):,} digits, less their mean"
