@@ -181,7 +181,7 @@ def card(directory):
         lines += [f"Data: {config['data']}.", ""]
     lines += ["## Use", "", "```python", "import keras_sae", ""]
     lines += [
-        'model = keras_sae.load("RUN")            # this directory',
+        'model = keras_sae.load("RUN")  # this directory',
         'encoder = keras_sae.load_encoder("RUN")  # x -> features',
     ]
     lines += [
