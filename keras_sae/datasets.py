@@ -171,8 +171,8 @@ def _embedded(dataset):
     return _labelled_images(x[~held_out], y[~held_out], x[held_out], y[held_out], source)
 
 
-def _tensorflow_datasets(dataset):
-    """The data set from tensorflow-datasets, or None where it is neither prepared nor can be downloaded soon."""
+def tensorflow_datasets_builder(dataset):
+    """tensorflow-datasets' builder of a data set, prepared; None where it is not and cannot be downloaded soon."""
     try:
         import tensorflow_datasets as tfds
     except ImportError:
@@ -183,6 +183,16 @@ def _tensorflow_datasets(dataset):
         if not (manual.is_dir() and any(manual.iterdir())) and not _reachable(next(iter(builder.url_infos))):
             return None
         builder.download_and_prepare()
+    return builder
+
+
+def _tensorflow_datasets(dataset):
+    """The data set from tensorflow-datasets, or None where it is neither prepared nor can be downloaded soon."""
+    builder = tensorflow_datasets_builder(dataset)
+    if builder is None:
+        return None
+    import tensorflow_datasets as tfds
+
     splits = {part: builder.as_dataset(split=part, batch_size=-1) for part in ("train", "test")}
     arrays = {}
     for part, split in splits.items():
