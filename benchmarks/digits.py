@@ -1,7 +1,7 @@
 """The stacked digit classifier in the classic NumPy/SciPy form and by `python -m train.mnist`, both timed here.
 
 Same data, sizes, penalties and numbers of L-BFGS iterations; initial weights differ. The classic form takes about
-20 minutes on two cores, so `--only keras_sae` leaves it out.
+15 minutes on two cores, so `--only keras_sae` leaves it out.
 
   python -m benchmarks.digits --data DIR             DIR holds the four IDX files of MNIST
 """

@@ -4,7 +4,7 @@
 2 * rows * 784 * 200 floating-point operations: pass 1 takes one, pass 2 takes five (two forward, three backward). The
 machine's rate is measured in the same run, as the same products done alone in float32.
 
-  python -m benchmarks.objective                     60,000 rows: two minutes
+  python -m benchmarks.objective                     60,000 rows: about a minute
 """
 
 import argparse

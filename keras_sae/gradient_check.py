@@ -9,7 +9,7 @@ from keras_sae.backend import has_float64
 from keras_sae.chunks import CHUNK_SIZE, Chunks
 from keras_sae.objective import ObjectiveFunction
 
-SUSPICIOUS = 1e-6  # a relative error above this points to a wrong formula; rounding gives 1e-7 or less
+SUSPICIOUS = 1e-6  # a relative error above this points to a wrong formula; rounding stays below it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,8 @@ def gradient_report(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SI
 
         error = ||g - n|| / (||g|| + ||n||),   n_i = (J(theta + step e_i) - J(theta - step e_i)) / (2 step)
 
-    over `samples` entries of the array drawn at random (all of them if it has no more). A right gradient gives 1e-7 or
-    less. The model itself is neither changed nor cast: a float64 copy of it is checked.
+    over `samples` entries of the array drawn at random (all of them if it has no more). A right gradient stays
+    below 1e-6. The model itself is neither changed nor cast: a float64 copy of it is checked.
 
     Args:
         model, x, y, chunk_size: as for `objective`. A few hundred rows are enough.

@@ -24,7 +24,7 @@ class TiedDense(keras.layers.Layer):
     def call(self, inputs, kernel):
         return self.activation(ops.matmul(inputs, ops.transpose(kernel)) + self.bias)
 
-    def compute_output_shape(self, input_shape, kernel_shape=None):
+    def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):

@@ -211,6 +211,7 @@ MEANINGS = {
     "dead_units": "units with a mean activation below 0.001",
     "accuracy_greedy": "test accuracy with a softmax on the pretrained features",
     "accuracy_finetuned": "test accuracy after fine-tuning the whole network",
+    "accuracy_raw": "the same on raw inputs, for comparison",
     "accuracy": "of the labels of held-out examples",
     "fraction_gabor": "filters of whose variance a Gabor function explains more than 0.8",
     "gabor_explained_median": "share of a filter's variance that a Gabor function explains",

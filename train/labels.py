@@ -8,7 +8,7 @@ images without their labels, once. Then, for 100, 1,000, 10,000 and 60,000 label
   scratch      the whole network from random weights, with the same objective and number of iterations
 
   python -m train.labels                            with the embedded digits: 100, 1,000 and 4,000 labels
-  python -m train.labels --data DIR                 with all of MNIST, about ten minutes on two cores
+  python -m train.labels --data DIR                 with all of MNIST; takes many times as long
 """
 
 import dataclasses

