@@ -155,13 +155,20 @@ def train_head(experiment, config, classifier, x, y, stage="head"):
 
 
 def draw(directory, stack, images):
-    """features.png and reconstructions.png."""
+    """features.png of layer 1, features_2.png and so on of those above, and reconstructions.png."""
+    import keras_sae
     from keras_sae import visualization
 
     first = stack.autoencoders[0]
     shown = images.x_test[:: max(1, len(images.x_test) // 16)][:16]
     title = f"What each of the {first.units} units of layer 1 looks for (grey: nothing), each at its own contrast"
     visualization.save_features(directory / "features.png", first.kernel, title, images.image_shape)
+    for number in range(2, len(stack.autoencoders) + 1):
+        below = keras_sae.StackedAutoencoder(stack.autoencoders[:number])
+        below.build((None, first.kernel.shape[0]))
+        tiles = keras_sae.maximal_inputs(below.encoder)
+        title = f"Layer {number}: the input of norm 1 that activates each of the {tiles.shape[1]} units most, by ascent"
+        visualization.save_features(directory / f"features_{number}.png", tiles, title, images.image_shape)
     rows = {"input": shown, "layer 1": first(shown), "stack": stack(shown)}
     title = f"Held-out images, and as layer 1 and the whole stack of {len(stack.autoencoders)} give them back"
     visualization.save_reconstructions(directory / "reconstructions.png", rows, title, images.image_shape)
