@@ -45,5 +45,5 @@ def write_litert(saved_model, path):
 
 
 if __name__ == "__main__":
-    with reported("export", "Nothing was written."):
+    with reported("export", lambda: "Nothing was written."):
         convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

@@ -5,6 +5,7 @@ from keras_sae.gradient_check import check_gradients, gradient_report
 from keras_sae.lbfgs import fit_lbfgs
 from keras_sae.losses import HalfSquaredError, SummedBinaryCrossentropy
 from keras_sae.maximal_activation import maximal_inputs
+from keras_sae.minibatches import fit_minibatches
 from keras_sae.objective import Objective, objective
 from keras_sae.regularizers import KLSparsity, WeightDecay
 from keras_sae.runs import load, load_encoder, save
@@ -24,6 +25,7 @@ __all__ = [
     "check_gradients",
     "display_network",
     "fit_lbfgs",
+    "fit_minibatches",
     "gradient_report",
     "load",
     "load_encoder",

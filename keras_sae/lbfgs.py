@@ -1,18 +1,31 @@
 """Full-batch training with L-BFGS on the exact objective."""
 
 import math
+import time
 
 import keras
 import numpy as np
-import scipy.optimize
 
+from keras_sae import checkpoints
 from keras_sae.callbacks import ProgressBar
 from keras_sae.chunks import CHUNK_SIZE
+from keras_sae.errors import DivergedError, InputError
 from keras_sae.objective import ObjectiveFunction
+from keras_sae.quasi_newton import LBFGS
 
 
-def fit_lbfgs(model, x, y=None, max_iterations=400, tolerance=1e-9, chunk_size=CHUNK_SIZE, callbacks=None, verbose=1):
-    """Minimise `keras_sae.objective` over the model's trainable weights, in place, with SciPy's L-BFGS-B.
+def fit_lbfgs(
+    model,
+    x,
+    y=None,
+    max_iterations=400,
+    tolerance=1e-9,
+    chunk_size=CHUNK_SIZE,
+    callbacks=None,
+    checkpoint=None,
+    verbose=1,
+):
+    """Minimise `keras_sae.objective` over the model's trainable weights, in place, with L-BFGS.
 
     Works on autoencoders, stacks and classifiers; layers with `trainable = False` stay as they are. A denoising
     autoencoder is given one corrupted copy of x, drawn at the start, because L-BFGS needs an objective that does not
@@ -24,52 +37,49 @@ def fit_lbfgs(model, x, y=None, max_iterations=400, tolerance=1e-9, chunk_size=C
         max_iterations: steps at most. A step evaluates the objective on all of x once, sometimes more often.
         tolerance: stop when a step lowers J by less than this fraction of it.
         callbacks: Keras callbacks; an iteration counts as an epoch. `model.stop_training = True` stops.
+        checkpoint: a file, .npz. Where it exists, training goes on from it, to the same weights, bit for bit on one
+            CPU, as without the interruption. It is written every 20 seconds, when training is interrupted, and at the
+            end; another call then finds the training finished. With the model in another state, remove it.
         verbose: 1 shows a progress bar with the objective, the mean rho_hat and the time left; 0 is silent.
 
     Returns:
         A keras History. Per iteration: "loss" (all of J) and its terms "error" (the mean loss of an example),
         "weight_decay" and "sparsity"; "rho_hat" (mean over units) where there is a KLSparsity. `history.params` holds
-        "evaluations" (of the objective) and "stopped" (why, in SciPy's words).
+        "evaluations" (of the objective), "seconds", and "stopped" (why, in words).
 
     Raises:
-        FloatingPointError: the objective is NaN or infinite.
+        DivergedError: the objective is NaN or infinite.
+        InputError: the checkpoint is broken or of another model or other data.
 
     Reference: Liu & Nocedal 1989. UFLDL's exercises call minFunc's L-BFGS in the same way, 400 iterations.
     """
-    x, y = corrupted_once(model, x, y)
-    search = _Search(ObjectiveFunction(model, x, y, chunk_size))
+    search = _Search(model, x, y, chunk_size, checkpoints.read(checkpoint) if checkpoint else None)
     shown = [ProgressBar()] if verbose else []
     callbacks = keras.callbacks.CallbackList(
         [*(callbacks or []), *shown], add_history=True, model=model, epochs=max_iterations, verbose=verbose
     )
-
-    def iteration_ended(intermediate_result):
-        logs = search.accept(intermediate_result.x)
-        search.assign()  # callbacks see the weights of this iteration
-        callbacks.on_epoch_end(search.iterations, logs)
-        search.iterations += 1
-        if model.stop_training:
-            raise StopIteration
-        if search.iterations < max_iterations:
-            callbacks.on_epoch_begin(search.iterations)
-
     model.stop_training = False
     callbacks.on_train_begin()
-    callbacks.on_epoch_begin(0)
+    model.history.history, model.history.epoch = search.history, list(range(search.iterations))
+    saved = time.monotonic()
     try:
-        found = scipy.optimize.minimize(
-            search,
-            search.accepted,
-            jac=True,
-            method="L-BFGS-B",
-            callback=iteration_ended,
-            options={"maxiter": max_iterations, "maxfun": 20 * max_iterations, "ftol": tolerance, "gtol": 0.0},
-        )
-        search.accepted = found.x
-        model.history.params.update(evaluations=int(found.nfev), stopped=str(found.message))
+        while search.stopped is None:
+            callbacks.on_epoch_begin(search.iterations)
+            logs = search.step(tolerance)
+            if logs is not None:
+                callbacks.on_epoch_end(search.iterations - 1, logs)
+            if model.stop_training:
+                search.stopped = "a callback set stop_training"
+            elif search.iterations == max_iterations:
+                search.stopped = "the limit of iterations"
+            if checkpoint and time.monotonic() - saved > checkpoints.SECONDS:
+                search.save(checkpoint)
+                saved = time.monotonic()
     finally:
-        search.assign()
+        if checkpoint:
+            search.save(checkpoint)
         callbacks.on_train_end()
+    model.history.params.update(search.counts())
     return model.history
 
 
@@ -84,44 +94,93 @@ def corrupted_once(model, x, y):
 
 
 class _Search:
-    """The objective as SciPy calls it: a flat float64 vector in, (J, gradient) out; remembers the last accepted."""
+    """The minimisation over one flat float64 vector; the model has the weights of the last completed iteration."""
 
-    def __init__(self, function):
-        self.function = function
-        self.shapes = [tuple(v.shape) for v in function.variables]
+    def __init__(self, model, x, y, chunk_size, checkpoint):
+        state, record = checkpoint or ({}, {})
+        noise = getattr(getattr(model, "corrupt", None), "variables", [])
+        for variable, value in zip(noise, state.pop("noise", []), strict=False):
+            variable.assign(value)
+        self.noise = [_array(v) for v in noise]  # before the noise is drawn from it
+        x, y = corrupted_once(model, x, y)
+        self.model, self.objective = model, ObjectiveFunction(model, x, y, chunk_size)
+        self.variables = self.objective.variables
+        self.shapes = [tuple(v.shape) for v in self.variables]
         self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
-        self.accepted = np.concatenate(
-            [
-                keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)).astype("float64").ravel()
-                for v in function.variables
-            ]
-        )
-        self.iterations = 0
-        self.evaluated = None
+        self.iterations, self.evaluations = record.get("iterations", 0), record.get("evaluations", 0)
+        self.history, self.logs, self.stopped = record.get("history", {}), {}, record.get("stopped")
+        self.seconds, self.began = record.get("seconds", 0.0), time.monotonic()
+        start = np.concatenate([_array(v).astype("float64").ravel() for v in self.variables])
+        if state and not self.stopped:
+            self._check(state, start)
+        self.optimizer = LBFGS(self, start, state=state or None)
+        self.assign()
 
     def __call__(self, theta):
-        result = self.function(self.split(theta))
-        if not math.isfinite(result.value):
-            raise FloatingPointError(
-                f"The objective is {result.value} at iteration {self.iterations + 1} (terms: {result.parts}). Expected "
-                "finite data on the scale of the output units: look for NaN, infinities and very large values in x."
-            )
-        self.evaluated = theta.copy(), result
-        return result.value, np.concatenate([g.ravel() for g in result.gradients])
+        """(J, gradient), as L-BFGS wants them."""
+        self.result = self.objective(self.split(theta))
+        self.evaluations += 1
+        return self.result.value, np.concatenate([g.ravel() for g in self.result.gradients])
 
-    def accept(self, theta):
-        """Makes theta the last completed iteration; returns its logs."""
-        if not np.array_equal(theta, self.evaluated[0]):
-            self(theta)
-        self.accepted, result = self.evaluated
-        logs = {"loss": result.value, **result.parts}
-        if result.rho_hat:
-            logs["rho_hat"] = float(np.concatenate(result.rho_hat).mean())
-        return logs
+    def step(self, tolerance):
+        """One iteration; returns its logs, or None if it found no lower point. Sets `stopped` where it is the last."""
+        before = self.optimizer.value
+        if not math.isfinite(before):
+            raise DivergedError(
+                f"The objective of {self.model.name} is {before} at iteration {self.iterations + 1} (terms: "
+                f"{self.result.parts}). Expected finite data on the scale of the output units: look for NaN, "
+                "infinities and very large values in x."
+            )
+        if not self.optimizer.step():
+            self.stopped = "no lower point was found: J is at a minimum, up to rounding"
+            return None
+        self.assign()
+        self.iterations += 1
+        if before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1):
+            self.stopped = "the relative reduction of J is below the tolerance"
+        self.logs = {"loss": self.result.value, **self.result.parts}
+        if self.result.rho_hat:
+            self.logs["rho_hat"] = float(np.concatenate(self.result.rho_hat).mean())
+        return dict(self.logs)
 
     def split(self, theta):
         return [a.reshape(s) for a, s in zip(np.split(theta, self.ends), self.shapes, strict=True)]
 
     def assign(self):
-        for variable, value in zip(self.function.variables, self.split(self.accepted), strict=True):
+        for variable, value in zip(self.variables, self.split(self.optimizer.theta), strict=True):
             variable.assign(value)
+
+    def counts(self):
+        """What the History and the checkpoint say of the training as a whole."""
+        seconds = self.seconds + time.monotonic() - self.began
+        return {"evaluations": self.evaluations, "seconds": seconds, "stopped": self.stopped}
+
+    def save(self, path):
+        state = self.optimizer.state()
+        if self.stopped:  # no more iterations will need the memory
+            state = {name: state[name] for name in ("theta", "value", "gradient")}
+        history = {name: list(values) for name, values in self.history.items()}
+        for name, value in self.logs.items():
+            if len(history.setdefault(name, [])) < self.iterations:  # a callback failed before the History heard of it
+                history[name].append(value)
+        record = {"iterations": self.iterations, "history": history, **self.counts()}
+        checkpoints.write(path, {**state, "noise": self.noise}, **record)
+
+    def _check(self, state, start):
+        """InputError unless the checkpoint fits the model, and the data give the value that it has."""
+        [theta], [value] = state["theta"], state["value"]
+        if theta.shape != start.shape:
+            raise InputError(
+                f"Expected a checkpoint of a model with {len(start):,} trainable weights. Received: one with "
+                f"{len(theta):,}. Remove it, or name another, to train from the start."
+            )
+        now = self.objective(self.split(theta)).value
+        if not math.isclose(now, value, rel_tol=1e-4):
+            raise InputError(
+                f"Expected a checkpoint made on the same data and objective. Received: one with J = {value:.6g} where "
+                f"the data given now have {now:.6g}. Go on with the same data, or remove the checkpoint."
+            )
+
+
+def _array(variable):
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))

@@ -10,16 +10,18 @@ RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/exam
 import contextlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
-import tempfile
+import shutil
 import zipfile
 
 import keras
 import numpy as np
 
 from keras_sae.errors import InputError
+from keras_sae.files import write_aside, write_json
+
+NEEDED = 100 * 10**6  # bytes of free disk for a run's checkpoints and pictures
 
 
 def start(directory, config):
@@ -33,11 +35,50 @@ def start(directory, config):
     try:
         (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_json(directory / "config.json", {**config, "versions": versions()})
+        free = shutil.disk_usage(directory).free
     except OSError as error:
         raise InputError(
             f"Expected a folder that can be written to. Received: {directory} ({error.strerror})."
         ) from error
+    if free < NEEDED:
+        raise InputError(
+            f"Expected {NEEDED // 10**6} MB of free disk for the run. Received: {free // 10**6} MB at {directory}. "
+            "Delete something, or choose another --out."
+        )
     return directory
+
+
+def unfinished(directory):
+    """config.json of a run that was stopped before its end, a dict. Raises InputError if there is no such run."""
+    directory = pathlib.Path(directory)
+    if (directory / "model.keras").exists():
+        raise InputError(
+            f"Expected a run that was stopped. Received: {directory}, which is finished: see its README.md."
+        )
+    try:
+        return read_config(directory)
+    except FileNotFoundError:
+        raise InputError(
+            f"Expected the folder of a run that was stopped. Received: {directory}, which has no config.json: nothing "
+            "was trained there. Start it with --out instead."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected a run to go on with. Received: {directory}, whose config.json: {error}") from error
+
+
+def go_on(directory, config):
+    """What has changed since a run was stopped that is to go on with this `config`: names of packages, by version.
+
+    Raises:
+        InputError: there is no such run, or it has other data.
+    """
+    recorded = unfinished(directory)
+    if recorded.get("data") != config.get("data"):
+        raise InputError(
+            f"Expected the data that the run had: {recorded.get('data')}. Received: {config.get('data')}. Give it the "
+            "same, or start a new run."
+        )
+    return [name for name, version in versions().items() if recorded["versions"].get(name) != version]
 
 
 def check_free(directory):
@@ -140,26 +181,6 @@ def load_examples(directory):
         raise InputError(f"Expected inputs that NumPy can read. Received: {path}, which it cannot: {error}") from error
 
 
-def write_json(path, content):
-    with write_aside(path) as aside:
-        aside.write_text(json.dumps(content, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def write_aside(path):
-    """A temporary path beside `path` (same suffix) that takes its place at the end, or vanishes on an error."""
-    path = pathlib.Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    aside = pathlib.Path(name)
-    try:
-        yield aside
-        aside.chmod(0o644)  # mkstemp makes files for the owner alone
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def versions():
     """Versions of what a result depends on, name -> version."""
     names = ("keras_sae", "keras", "tensorflow", "numpy", "scipy")
@@ -239,6 +260,6 @@ def _described(directory):
     if not directory.is_dir():
         return f"{directory}, which is a file. Name the folder it is in."
     if (directory / "config.json").is_file():
-        return f"{directory}, a run that did not finish. Train it again under another --out."
+        return f"{directory}, a run that did not finish. Go on with it: --resume {directory}"
     found = ", ".join(sorted(p.name for p in directory.iterdir())[:6]) or "nothing"
     return f"{directory}, a folder with: {found}. Name the --out of a training command."

@@ -24,6 +24,42 @@ def setting(default, help, **choices):
     return dataclasses.field(default=default, metadata={"help": help, **choices})
 
 
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The flags of every command that concern its run directory."""
+
+    out: str | None = setting(None, "folder of the run, new or empty (default: a new one in runs/)")
+    resume: str | None = setting(
+        None, "folder of a run that was stopped: go on where it was, with the settings it has; takes no other flags"
+    )
+
+
+def run_directory(config, name):
+    """Where the run is to be, checked: --resume, or --out, or the first free one of runs/name, runs/name-2, ..."""
+    from keras_sae import runs
+
+    if config.resume:
+        return config.resume
+    out = config.out or free_directory("runs", name)
+    runs.check_free(out)
+    return out
+
+
+def resumed(config_class, program, directory):
+    """The `config_class` with the settings of a run that was stopped. Raises InputError if it is none of `program`."""
+    from keras_sae import runs
+    from keras_sae.errors import InputError
+
+    record = runs.unfinished(directory)
+    command = record.get("command", "")
+    if not command.startswith(f"python -m {program}"):
+        made = f"made by: {command}" if command else "made by a library call"
+        raise InputError(f"Expected a run of {program} to go on with. Received: {directory}, {made}.")
+    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
+    names = {field.name for field in dataclasses.fields(config_class)}
+    return config_class(**{name: settings[name] for name in names & set(settings)} | {"resume": directory})
+
+
 def check(right, flag, expected, received):
     """Raise ValueError, which the command line prints as one line, unless the value of a flag is right."""
     if not right:
@@ -54,9 +90,13 @@ AUTOENCODER_CHECKS = (
 
 
 class Interrupted:
-    """Remembers Ctrl-C: where it meets a finalizer or a callback from C, Python drops the KeyboardInterrupt."""
+    """Remembers Ctrl-C: where it meets a finalizer or a callback from C, Python drops the KeyboardInterrupt.
+
+    `cure` is what is said then: how to go on, once there is a run.
+    """
 
     seen = False
+    cure = "Nothing was written."
 
     @classmethod
     def listen(cls):
@@ -85,8 +125,19 @@ def main(config_class, run, program, description):
         print(f"\n{program}: interrupted. Nothing was written.", file=sys.stderr)
         sys.exit(130)
     Interrupted.listen()
-    with reported(program, "Finished stages are in the checkpoints/ of the run."):
+    with reported(program, lambda: Interrupted.cure):
+        if config.resume:
+            check_alone(config, program)
+            config = resumed(config_class, program, config.resume)
         run(config)
+
+
+def check_alone(config, program):
+    """End the program unless --resume is the only flag."""
+    others = [f for f in dataclasses.fields(config) if f.name != "resume" and getattr(config, f.name) != f.default]
+    if others:
+        flags = ", ".join(f"--{f.name.replace('_', '-')}" for f in others)
+        fail(program, f"--resume goes on with the settings of the run. Received: {flags} as well. Leave them out.")
 
 
 def fail(program, message):
@@ -143,7 +194,7 @@ def command(program, config):
     words = ["python", "-m", program]
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
-        if value == field.default:
+        if value == field.default or field.name == "resume":
             continue
         if value is True:
             words += [flag]

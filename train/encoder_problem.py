@@ -3,7 +3,7 @@
 Ackley, Hinton & Sejnowski 1985; Mitchell 1997, "Machine Learning", section 4.6.4. Sigmoid units, cross-entropy summed
 over the outputs, SGD with learning rate 1 and momentum 0.8 on batches of 7, until the mean squared error is below 1e-3
 and the codes, rounded to bits, are all different. The error alone gets there sooner, often with codes half-way between
-0 and 1; a very small weight decay then drives the codes apart, to the corners, where small weights tell them apart best.
+0 and 1; a very small weight decay then drives the codes to the corners, where small weights tell them apart best.
 
   python -m train.encoder_problem
   python -m train.encoder_problem --bits 4          sixteen vectors through four units
@@ -19,10 +19,7 @@ CHECK_EVERY = 250  # iterations between looks at the error
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    out: str | None = cli.setting(
-        None, "folder of the run, new or empty (default: runs/encoder_problem, runs/encoder_problem-2, ...)"
-    )
+class Config(cli.RunConfig):
     bits: int = cli.setting(3, "hidden units, for 2 to that power inputs")
     learning_rate: float = cli.setting(1.0, "of SGD")
     momentum: float = cli.setting(0.8, "of SGD")
@@ -47,11 +44,10 @@ def run(config, verbose=1):
     import numpy as np
 
     import keras_sae
-    from keras_sae import chunks, runs, visualization
+    from keras_sae import chunks, visualization
     from train.experiment import Experiment
 
-    out = config.out or cli.free_directory("runs", "encoder_problem")
-    runs.check_free(out)
+    out = cli.run_directory(config, "encoder_problem")
     x = np.eye(2**config.bits, dtype="float32")
     keras.utils.set_random_seed(config.seed)
     autoencoder = keras_sae.SparseAutoencoder(config.bits, None, config.weight_decay, name="encoder_problem")

@@ -4,7 +4,9 @@ Imported by each command once its flags are known to be right, because it loads 
 """
 
 import dataclasses
+import pathlib
 import time
+import zlib
 
 import keras
 
@@ -29,18 +31,30 @@ class Experiment:
             "data": data,
             "settings": {**dataclasses.asdict(config), **settings},
         }
+        del record["settings"]["resume"]
         if tile_shape:
             record["image_shape"] = tile_shape
-        self.directory = runs.start(out, record)
-        self.tile_shape, self.verbose = tile_shape, verbose
+        if config.resume:
+            self.directory, changed = pathlib.Path(out), runs.go_on(out, record)
+        else:
+            self.directory, changed = runs.start(out, record), []
+        cli.Interrupted.cure = f"Go on where it was: python -m {program} --resume {self.directory}"
+        self.tile_shape, self.verbose, self.seed = tile_shape, verbose, config.seed
         self.metrics, self.histories = {}, {}
         self.began = time.perf_counter()
+        self.seconds_before = 0.0  # of training, before the run was stopped
         print(f"device      {cli.describe_device()}")
         print(f"data        {data}")
         print(f"run         {self.directory}", flush=True)
+        if changed:
+            print(
+                f"note        not the versions that it began with: {', '.join(changed)}; numbers may differ", flush=True
+            )
 
     def fit(self, model, stage, x, y=None, optimizer="lbfgs", iterations=200, monitors=(), tile_shape=None, **options):
         """Train a model in place, by `iterations` of L-BFGS or epochs of a Keras optimizer. Returns its History.
+
+        A stage that an earlier process finished is not trained again, one that it began goes on where it was.
 
         tile_shape: of the model's features, for pictures of them in TensorBoard.
         options: of `fit_lbfgs` or of Keras' `fit`.
@@ -48,17 +62,24 @@ class Experiment:
         watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check), *monitors]
         watching += [callbacks.TensorBoard(self.directory / "logs" / stage, tile_shape)]
         watching += [callbacks.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
-        began = time.perf_counter()
+        options |= {"callbacks": watching, "verbose": 0}
+        checkpoint, began = self.directory / "checkpoints" / f"{stage}.npz", time.perf_counter()
         if optimizer == "lbfgs":
-            history = keras_sae.fit_lbfgs(
-                model, x, y, max_iterations=iterations, callbacks=watching, verbose=0, **options
-            )
+            history = keras_sae.fit_lbfgs(model, x, y, iterations, checkpoint=checkpoint, **options)
         else:
             model.compile(optimizer=optimizer, loss=model.loss)
-            options = options or {"batch_size": BATCH_SIZE}
-            history = model.fit(x, y, epochs=iterations, callbacks=watching, verbose=0, **options)
+            if hasattr(x, "shape"):
+                options |= {"epochs": iterations, "seed": self.seed, "checkpoint": checkpoint}
+                history = keras_sae.fit_minibatches(model, x, y, batch_size=BATCH_SIZE, **options)
+            else:
+                history = model.fit(x, epochs=iterations, **options)
+        now = time.perf_counter() - began
+        seconds = history.params.get("seconds", now)
+        self.seconds_before += max(seconds - now, 0.0)
         self.histories[stage.replace("_", " ")] = history.history
-        self.metrics[f"seconds_{stage}"] = round(time.perf_counter() - began, 1)
+        self.metrics[f"seconds_{stage}"] = round(seconds, 1)
+        # What comes next must not depend on how much of this stage was trained in this process.
+        keras.utils.set_random_seed(zlib.crc32(f"{self.seed} {stage}".encode()))
         return history
 
     def measure(self, autoencoder, x, stage=""):
@@ -72,7 +93,8 @@ class Experiment:
         self.metrics[f"rho_hat_mean{suffix}"] = float(rho_hat.mean())
         if hasattr(autoencoder.sparsity, "rho"):
             self.metrics[f"rho_hat_max_deviation{suffix}"] = float(abs(rho_hat - autoencoder.sparsity.rho).max())
-        self.metrics[f"dead_units{suffix}"] = int((rho_hat < callbacks.DEAD).sum())
+        self.metrics[f"dead_units{suffix}"] = dead = int((rho_hat < callbacks.DEAD).sum())
+        print(f"sparsity    mean activation {rho_hat.mean():.4f}; {dead} of {len(rho_hat)} units dead", flush=True)
         return rho_hat
 
     def accuracy(self, classifier, x, y, name, words):
@@ -92,8 +114,10 @@ class Experiment:
             visualization.save_curves(self.directory / "curves.png", self.histories, curves)
         runs.save_examples(self.directory / "examples.npz", examples)
         self.metrics |= metrics
-        self.metrics["seconds_total"] = round(time.perf_counter() - self.began, 1)
+        self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
         runs.save(model, self.directory, metrics=self.metrics)
+        for checkpoint in self.directory.glob("checkpoints/*.npz"):  # of stages: a finished run needs them no more
+            checkpoint.unlink()
         pictures = sorted(path.name for path in self.directory.glob("*.png"))
         print(f"\nLook at {', '.join(pictures)} in {self.directory}, and at its card, README.md.")
         print(f"Curves as they went: tensorboard --logdir {self.directory / 'logs'}")

@@ -19,10 +19,9 @@ PROGRAM = "train.labels"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.RunConfig):
     data: str | None = cli.setting(None, cli.IMAGE_DATA)
     dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
-    out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/labels, runs/labels-2, ...)")
     labels: tuple[int, ...] = cli.setting((100, 1000, 10_000, 60_000), "numbers of labels; at most all are used")
     units: tuple[int, ...] = cli.setting((200, 200), "hidden units of each layer, from the input upwards")
     max_iterations: int = cli.setting(200, "L-BFGS iterations of each stage")
@@ -38,12 +37,11 @@ def run(config, verbose=1):
     import keras
     import numpy as np
 
-    from keras_sae import datasets, runs, visualization
+    from keras_sae import datasets, visualization
     from train import mnist
     from train.experiment import Experiment
 
-    out = config.out or cli.free_directory("runs", "labels")
-    runs.check_free(out)
+    out = cli.run_directory(config, "labels")
     images = datasets.load_images(config.dataset, config.data)
     numbers = sorted({min(number, len(images.x_train)) for number in config.labels})
     setup = mnist.Config(units=config.units, max_iterations=config.max_iterations)

@@ -17,10 +17,9 @@ PROGRAM = "train.mnist"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.RunConfig):
     data: str | None = cli.setting(None, cli.IMAGE_DATA)
     dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
-    out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/DATASET, runs/DATASET-2, ...)")
     units: tuple[int, ...] = cli.setting((200, 200), "hidden units of each layer, from the input upwards")
     activation: str = cli.setting("sigmoid", "of the hidden units", choices=("sigmoid", "tanh"))
     sparsity: str = cli.setting("kl", "the penalty: KL divergence to rho, or L1", choices=("kl", "l1"))
@@ -52,11 +51,10 @@ def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
     import keras
 
-    from keras_sae import datasets, runs
+    from keras_sae import datasets
     from train.experiment import Experiment
 
-    out = config.out or cli.free_directory("runs", config.dataset)
-    runs.check_free(out)
+    out = cli.run_directory(config, config.dataset)
     images = datasets.load_images(config.dataset, config.data)
     keras.utils.set_random_seed(config.seed)
     stack = build_stack(config, images.x_train.shape[1])

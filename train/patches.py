@@ -16,11 +16,10 @@ PROGRAM = "train.patches"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.RunConfig):
     images: str | None = cli.setting(
         None, "IMAGES.mat (whitened by its makers) or a folder of photographs (default: scikit-learn's two photographs)"
     )
-    out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/patches, runs/patches-2, ...)")
     patches: int = cli.setting(10_000, "how many patches to learn from")
     patch_size: int = cli.setting(8, "height and width of a patch, in pixels")
     units: int = cli.setting(25, "hidden units")
@@ -41,11 +40,10 @@ def run(config, verbose=1):
     import keras
 
     import keras_sae
-    from keras_sae import gabor, patches, runs, visualization
+    from keras_sae import gabor, patches, visualization
     from train.experiment import Experiment
 
-    out = config.out or cli.free_directory("runs", "patches")
-    runs.check_free(out)
+    out = cli.run_directory(config, "patches")
     images, source = patches.load_whitened(config.images)
     shape = (config.patch_size, config.patch_size)
     x = patches.sample_patches(images, config.patches, config.patch_size, config.seed)

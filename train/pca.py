@@ -16,9 +16,8 @@ PROGRAM = "train.pca"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.RunConfig):
     data: str | None = cli.setting("embedded", "folder with the four IDX files of MNIST, or 'embedded'")
-    out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/pca, runs/pca-2, ...)")
     units: int = cli.setting(10, "hidden units, and principal components")
     max_iterations: int = cli.setting(1000, "L-BFGS iterations")
     seed: int = cli.setting(0, "of the random initial weights")
@@ -34,12 +33,11 @@ def run(config, verbose=1):
     import scipy.linalg
 
     import keras_sae
-    from keras_sae import chunks, datasets, runs, visualization
+    from keras_sae import chunks, datasets, visualization
     from keras_sae.errors import InputError
     from train.experiment import Experiment
 
-    out = config.out or cli.free_directory("runs", "pca")
-    runs.check_free(out)
+    out = cli.run_directory(config, "pca")
     images = datasets.load_images("mnist", config.data)
     x = images.x_train.astype("float64")
     if config.units >= min(x.shape):

@@ -32,13 +32,12 @@ HEADS = {"": (3e-3, "sparse features, softmax"), "_raw": (0.3, "log-mel spectrog
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.RunConfig):
     data: str | None = cli.setting(
         None,
         "folder or zip of wav files DIGIT_SPEAKER_NUMBER.wav, 8 kHz, 16 bit, mono (default: "
         "$KERAS_SAE_DATA/spoken_digits, then tensorflow-datasets)",
     )
-    out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/speech, runs/speech-2, ...)")
     test_speakers: tuple[str, ...] = cli.setting(
         ("theo", "yweweler"), "speakers to test on; nothing is learned from them"
     )
@@ -65,11 +64,10 @@ def run(config, verbose=1):
     import numpy as np
 
     import keras_sae
-    from keras_sae import runs, speech
+    from keras_sae import speech
     from train.experiment import Experiment
 
-    out = config.out or cli.free_directory("runs", "speech")
-    runs.check_free(out)
+    out = cli.run_directory(config, "speech")
     recordings = speech.load_recordings(config.data)
     train, test = split(recordings, config)
     spectrograms = [speech.trim(speech.log_mel(wave)) for wave in recordings.waves]

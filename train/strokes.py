@@ -15,9 +15,8 @@ PROGRAM = "train.strokes"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.RunConfig):
     data: str | None = cli.setting(None, cli.IMAGE_DATA)
-    out: str | None = cli.setting(None, "folder of the run, new or empty (default: runs/strokes, runs/strokes-2, ...)")
     digits: int = cli.setting(5000, "how many digits to learn from")
     units: int = cli.setting(196, "hidden units")
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
@@ -37,12 +36,11 @@ def run(config, verbose=1):
     import numpy as np
 
     import keras_sae
-    from keras_sae import datasets, runs, visualization
+    from keras_sae import datasets, visualization
     from keras_sae.errors import InputError
     from train.experiment import Experiment
 
-    out = config.out or cli.free_directory("runs", "strokes")
-    runs.check_free(out)
+    out = cli.run_directory(config, "strokes")
     images = datasets.load_images("mnist", config.data)
     digits = np.concatenate([images.x_train, images.x_test])  # no labels are used, so nothing need be held out
     if len(digits) < config.digits:

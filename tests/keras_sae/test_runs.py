@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, runs
+from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, files, runs
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
 
@@ -149,7 +149,7 @@ def damaged(path):
 NO_RUN = {
     "missing": (lambda path: None, ["does not exist", "python -m train.mnist --out"]),
     "a file": (lambda path: path.write_text(""), ["which is a file", "Name the folder it is in"]),
-    "unfinished": (unfinished, ["a run that did not finish", "Train it again under another --out"]),
+    "unfinished": (unfinished, ["a run that did not finish", "Go on with it: --resume"]),
     "another folder": (other, ["a folder with: notes.txt", "Name the --out of a training command"]),
     "an empty folder": (lambda path: path.mkdir(), ["a folder with: nothing"]),
     "damaged": (damaged, ["model.keras, which it cannot: "]),
@@ -179,7 +179,7 @@ def test_truncated_model_file(tmp_path):
 def test_write_aside_replaces_the_file_at_the_end(tmp_path):
     path = tmp_path / "file.json"
     path.write_text("old")
-    with runs.write_aside(path) as aside:
+    with files.write_aside(path) as aside:
         assert (aside.parent, aside.suffix) == (tmp_path, ".json")
         aside.write_text("new")
         assert path.read_text() == "old"
@@ -193,7 +193,7 @@ def test_write_aside_leaves_the_old_file_when_the_body_raises(error, tmp_path):
     path.write_text("old")
 
     def write():
-        with runs.write_aside(path) as aside:
+        with files.write_aside(path) as aside:
             aside.write_text("half")
             raise error
 

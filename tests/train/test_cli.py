@@ -13,7 +13,7 @@ from train import cli
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(cli.RunConfig):
     """One field of each kind that the flags support."""
 
     name: str = cli.setting("plain", "what it is called")
@@ -239,7 +239,7 @@ def test_ctrl_c_while_running_ends_with_130_and_says_what_is_kept(main, capsys):
     with pytest.raises(SystemExit) as ended:
         main(run)
     assert ended.value.code == 130
-    message = "train.thing: interrupted. Finished stages are in the checkpoints/ of the run."
+    message = "train.thing: interrupted. Nothing was written."
     assert capsys.readouterr().err.strip() == message
 
 

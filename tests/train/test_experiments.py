@@ -171,4 +171,5 @@ def test_help_teaches(program, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert f"python -m {program}" in text
     assert "--seed" in text
-    assert "default: runs/" in " ".join(text.split())
+    assert "default: a new one in runs/" in " ".join(text.split())
+    assert "--resume" in text
