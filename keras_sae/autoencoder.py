@@ -34,6 +34,10 @@ class Autoencoder(keras.Model):
     def call(self, inputs, training=False):
         return self.decode(self.encode(inputs))
 
+    def targets(self, x):
+        """What the model learns to return for x: x itself, (examples, features)."""
+        return x
+
     def compute_output_shape(self, input_shape):
         return input_shape
 
@@ -61,11 +65,11 @@ class Autoencoder(keras.Model):
         return super().fit(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        y = x if y is None else y
+        y = self.targets(x) if y is None else y
         return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
+        return super().compute_metrics(x, self.targets(x) if y is None else y, y_pred, sample_weight)
 
 
 @keras.saving.register_keras_serializable("keras_sae")

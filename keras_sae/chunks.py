@@ -1,8 +1,13 @@
-"""Data sets of any size, some rows at a time."""
+"""Data sets of any size, some rows at a time, with flat memory where they are memory-mapped."""
+
+import mmap
+import os
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_sae.files import write_aside
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
@@ -17,6 +22,84 @@ def outputs(model, x, chunk_size=CHUNK_SIZE):
     return np.concatenate([ops.convert_to_numpy(model(chunk, training=False)) for chunk, _ in chunks.read()])
 
 
+def write_outputs(model, x, path, chunk_size=CHUNK_SIZE):
+    """The model's outputs for all rows of x as a memory-mapped array, written to an .npy file in chunks.
+
+    A file that is there already is taken for the result of an earlier call; it is whole or absent.
+    """
+    if not os.path.exists(path):
+        chunks = Chunks(x, chunk_size=chunk_size, dtype=input_dtype(model))
+        with write_aside(path) as aside, open(aside, "wb") as file:
+            shape, dtype = (0,), "float32"
+            for chunk, _ in chunks.read():
+                rows = ops.convert_to_numpy(model(chunk, training=False))
+                if shape == (0,):
+                    _write_header(file, (0, *rows.shape[1:]), rows.dtype)
+                shape, dtype = (shape[0] + len(rows), *rows.shape[1:]), rows.dtype
+                rows.tofile(file)
+            file.seek(0)
+            _write_header(file, shape, dtype)  # the number of rows is known now
+    return np.load(path, mmap_mode="r")
+
+
+def _write_header(file, shape, dtype):
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)  # padded by NumPy, so that a longer shape fits
+
+
+class View:
+    """Some rows of an array, in an order, transformed, as they are read: (examples, features), float32.
+
+    Args:
+        x: (examples, features), in memory or memory-mapped.
+        rows: indices of the rows, (examples,), or None for all.
+        transform: a keras layer or model, tensor -> tensor, or None.
+    """
+
+    ndim = 2
+
+    def __init__(self, x, rows=None, transform=None):
+        self.x, self.rows, self.transform = x, rows, transform
+        features = x.shape[1] if transform is None else transform.compute_output_shape((None, x.shape[1]))[-1]
+        self.shape = (len(x) if rows is None else len(rows), features)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, key):
+        rows = np.asarray(self.x[key if self.rows is None else self.rows[key]], "float32")
+        forget(self.x)
+        return rows if self.transform is None else ops.convert_to_numpy(self.transform(rows, training=False))
+
+
+class Mapped:
+    """A data set of batches, x or (x, y), whose x is transformed as it is read; a tf.data.Dataset, say."""
+
+    def __init__(self, batches, transform):
+        self.batches, self.transform = batches, transform
+
+    def __iter__(self):
+        for x, y in Chunks(self.batches).read():
+            x = self.transform(x, training=False)
+            yield (x,) if y is None else (x, y)
+
+
+def in_memory(x):
+    """Whether all rows are there at once, rather than read when they are needed."""
+    if isinstance(x, View):
+        return in_memory(x.x)
+    return hasattr(x, "shape") and not isinstance(x, np.memmap)
+
+
+def forget(x):
+    """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache."""
+    base = x
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def input_dtype(model):
     """The dtype of the inputs: a functional model's own policy is the default, whatever its layers compute in."""
     inputs = getattr(model, "inputs", None)
@@ -24,7 +107,7 @@ def input_dtype(model):
 
 
 class Chunks:
-    """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is x where there is none.
+    """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is None where there is none.
 
     Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
     """
@@ -35,7 +118,7 @@ class Chunks:
         self.is_array = hasattr(x, "shape") or isinstance(x, list)
         self._converted = None
         if self.is_array:
-            self.x = x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x)
+            self.x = x if isinstance(x, (np.ndarray, View)) else ops.convert_to_numpy(x)
             self.y = y if y is None or isinstance(y, np.ndarray) else ops.convert_to_numpy(y)
             self._check_arrays()
         elif y is not None:
@@ -52,7 +135,7 @@ class Chunks:
             raise ValueError(f"`chunk_size` must be 1 row or more. Received: chunk_size={self.chunk_size}")
 
     def __iter__(self):
-        if not self.is_array or isinstance(self.x, np.memmap):
+        if not self.is_array or not in_memory(self.x):
             return self.read()
         if self._converted is None:
             self._converted = list(self.read())
@@ -68,7 +151,9 @@ class Chunks:
     def _from_arrays(self):
         for start in range(0, len(self.x), self.chunk_size):
             rows = slice(start, start + self.chunk_size)
-            yield self._tensors(self.x[rows], None if self.y is None else self.y[rows])
+            tensors = self._tensors(self.x[rows], None if self.y is None else self.y[rows])
+            forget(self.x)
+            yield tensors
 
     def _from_dataset(self):
         batches = (self.x[i] for i in range(len(self.x))) if isinstance(self.x, keras.utils.PyDataset) else self.x
@@ -82,4 +167,4 @@ class Chunks:
 
     def _tensors(self, x, y=None):
         x = ops.convert_to_tensor(x, dtype=self.dtype)
-        return x, x if y is None else ops.convert_to_tensor(y)
+        return x, None if y is None else ops.convert_to_tensor(y)

@@ -68,6 +68,7 @@ class ObjectiveFunction:
         if not model.built:
             model.build((None, self.chunks.num_features()))
         self.loss = per_example_loss(model)
+        self.targets = getattr(model, "targets", lambda x: x)  # what the model is to return, where no y is given
         self.variables = model.trainable_variables
         if not self.variables:
             raise ValueError("The model has no trainable weights. Set `trainable = True` on a layer to train it.")
@@ -89,6 +90,7 @@ class ObjectiveFunction:
         loss, additive, rows = 0.0, 0.0, 0
         gradients = [np.zeros(tuple(v.shape)) for v in self.variables]
         for x, y in self.chunks:
+            y = self.targets(x) if y is None else y
             (chunk_loss, chunk_additive), chunk_gradients = self._sum_gradients(values, x, y, means)
             loss += float(ops.convert_to_numpy(chunk_loss).sum(dtype="float64"))
             additive += float(chunk_additive)

@@ -1,9 +1,13 @@
 """Stacks of autoencoders: greedy pretraining, the unrolled autoencoder, a classifier on top."""
 
+import contextlib
+import os
+import tempfile
+
 import keras
 
 from keras_sae.autoencoder import Autoencoder
-from keras_sae.chunks import outputs
+from keras_sae.chunks import Chunks, Mapped, View, in_memory, outputs, write_outputs
 from keras_sae.lbfgs import fit_lbfgs
 from keras_sae.regularizers import WeightDecay
 
@@ -20,6 +24,9 @@ class StackedAutoencoder(Autoencoder):
 
     Args:
         autoencoders: list of `SparseAutoencoder`, from the input upwards.
+        preprocessing: a Keras layer or model that scales raw inputs for the first autoencoder, (examples, features) ->
+            (examples, features), such as `fit_preprocessing` gives, or None. Then `encode`, `encoder` and classifiers
+            take raw inputs, and what the stack gives back is the input as preprocessed.
 
     Reference: UFLDL, "Stacked Autoencoders"; Bengio et al. 2007, "Greedy Layer-Wise Training of Deep Networks".
 
@@ -29,14 +36,16 @@ class StackedAutoencoder(Autoencoder):
     >>> history = fit_lbfgs(classifier, x, labels)
     """
 
-    def __init__(self, autoencoders, **kwargs):
+    def __init__(self, autoencoders, preprocessing=None, **kwargs):
         super().__init__(**kwargs)
         if not autoencoders or not all(isinstance(ae, Autoencoder) for ae in autoencoders):
             raise ValueError(f"Expected a list of one or more SparseAutoencoder. Received: {autoencoders}")
         self.autoencoders = list(autoencoders)
+        self.preprocessing = preprocessing
 
     def build(self, input_shape):
-        inputs = outputs = keras.Input((input_shape[-1],), name="inputs", dtype=self.compute_dtype)
+        inputs = keras.Input((input_shape[-1],), name="inputs", dtype=self.compute_dtype)
+        outputs = self.targets(inputs)
         for autoencoder in self.autoencoders:
             if not autoencoder.built:
                 autoencoder.build((None, outputs.shape[-1]))
@@ -52,32 +61,55 @@ class StackedAutoencoder(Autoencoder):
         """Without `autoencoder`: Keras walks all attributes to save weights, and would find the stack in itself."""
         return [name for name in super().__dir__() if name != "autoencoder"]
 
+    def targets(self, x):
+        """What the stack learns to return for x: x as preprocessed."""
+        return x if self.preprocessing is None else self.preprocessing(x)
+
     def decode(self, h):
         """Reconstruction from top features, a tensor: (examples, top units) -> (examples, features)."""
         for autoencoder in reversed(self.autoencoders):
             h = autoencoder.decode(h)
         return h
 
-    def pretrain(self, x, fit=fit_lbfgs, **options):
+    def pretrain(self, x, fit=fit_lbfgs, directory=None, **options):
         """Train each autoencoder in turn on the features of those below it (greedy, layer-wise).
 
+        Features of data in memory are kept in memory. Those of memory-mapped data and of datasets are written to disk,
+        layer by layer, and removed when the layer above is trained: read at every pass, they cost less than the
+        layers below them would (see benchmarks/streaming.py).
+
         Args:
-            x: (examples, features), an array.
+            x: (examples, features): an array, in memory or memory-mapped, a batched tf.data.Dataset or a PyDataset.
             fit: trains one autoencoder on its inputs and returns a History: `fit(autoencoder, inputs, **options)`.
-                By default `fit_lbfgs`, on the exact objective. For minibatches: `fit=SparseAutoencoder.fit`.
+                By default `fit_lbfgs`, on the exact objective. For minibatches: `fit=keras_sae.fit_minibatches`.
+            directory: folder for features on disk, by default a temporary one. What an earlier call left there, which
+                was stopped, is used again.
             **options: for `fit`: max_iterations, tolerance, ... of `fit_lbfgs`; epochs, batch_size, ... of Keras' fit.
 
         Returns:
             A list of one keras History for each layer.
         """
         if not self.built:
-            self.build(x.shape)
-        histories = []
-        for autoencoder in self.autoencoders:
-            histories.append(fit(autoencoder, x, **options))
-            if autoencoder is not self.autoencoders[-1]:
-                x = outputs(autoencoder.encoder, x)
+            self.build((None, Chunks(x).num_features()))
+        if self.preprocessing is not None:
+            x = self._preprocessed(x)
+        histories, written = [], None
+        with tempfile.TemporaryDirectory() if directory is None else contextlib.nullcontext(directory) as folder:
+            for number, autoencoder in enumerate(self.autoencoders, 1):
+                histories.append(fit(autoencoder, x, **options))
+                below, written = written, os.path.join(folder, f"features_{number}.npy")
+                if number < len(self.autoencoders):
+                    inner = in_memory(x)
+                    x = outputs(autoencoder.encoder, x) if inner else write_outputs(autoencoder.encoder, x, written)
+                if below and os.path.exists(below):
+                    os.remove(below)
         return histories
+
+    def _preprocessed(self, x):
+        """x as the first autoencoder sees it: data that are not in memory are preprocessed anew at every pass."""
+        if not hasattr(x, "shape"):
+            return Mapped(x, self.preprocessing)
+        return outputs(self.preprocessing, x) if in_memory(x) else View(x, transform=self.preprocessing)
 
     def classifier(self, num_classes, weight_decay=1e-4):
         """A softmax head on a copy of the stack's encoders, a keras.Model: (examples, features) -> probabilities.
@@ -102,8 +134,9 @@ class StackedAutoencoder(Autoencoder):
         return classifier
 
     def _plain_encoder(self):
-        """A copy of the encoder: Dense layers with the same weights and no penalties."""
-        inputs = outputs = keras.Input(self.encoder.input_shape[1:], name="inputs", dtype=self.compute_dtype)
+        """A copy of the encoder: Dense layers with the same weights and no penalties, on the same preprocessing."""
+        inputs = keras.Input(self.encoder.input_shape[1:], name="inputs", dtype=self.compute_dtype)
+        outputs = self.targets(inputs)
         for number, autoencoder in enumerate(self.autoencoders, 1):
             layer = keras.layers.Dense(
                 autoencoder.units, autoencoder.activation, dtype=self.dtype_policy, name=f"hidden_{number}"
@@ -114,9 +147,13 @@ class StackedAutoencoder(Autoencoder):
 
     def get_config(self):
         autoencoders = [keras.saving.serialize_keras_object(ae) for ae in self.autoencoders]
-        return {**super().get_config(), "autoencoders": autoencoders}
+        preprocessing = self.preprocessing and keras.saving.serialize_keras_object(self.preprocessing)
+        return {**super().get_config(), "autoencoders": autoencoders, "preprocessing": preprocessing}
 
     @classmethod
     def from_config(cls, config):
         autoencoders = [keras.saving.deserialize_keras_object(ae) for ae in config.pop("autoencoders")]
-        return cls(autoencoders, **config)
+        preprocessing = config.pop("preprocessing", None)
+        if preprocessing is not None:
+            preprocessing = keras.saving.deserialize_keras_object(preprocessing)
+        return cls(autoencoders, preprocessing, **config)
