@@ -73,8 +73,8 @@ def _mapped(path, where, cache):
     except _DAMAGED as error:
         raise InputError(f"Expected {shape} numbers. Received: {where}, which is cut off. {CURE}") from error
     array = array.view("uint8") if dtype.kind == "b" else array
-    ours = dtype.newbyteorder("=") if dtype.itemsize <= 8 else np.dtype("float64")
-    if ours != dtype or (columns_first and len(shape) > 2):
+    ours = array.dtype.newbyteorder("=") if dtype.itemsize <= 8 else np.dtype("float64")
+    if ours != array.dtype or (columns_first and len(shape) > 2):
         batches = (chunk.reshape(len(chunk), -1).astype(ours) for _, chunk in chunks(array))
         x = store(batches, cache_file(cache, path, "copy"), where, total=len(array))
     else:

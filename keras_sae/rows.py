@@ -22,6 +22,12 @@ CHUNK_BYTES = 2**24  # of rows at a time: enough for a fast disk, little beside 
 LARGEST = np.finfo("float32").max  # models compute in float32, where a larger number is infinity
 MISSING_VALUES = "Remove or fill in such rows."
 
+_PACKAGES = {  # module -> (package, extra of this library that installs it)
+    "pyarrow": ("pyarrow", "data"),
+    "PIL": ("pillow", "data"),
+    "tensorflow_datasets": ("tensorflow-datasets", "train"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -42,13 +48,13 @@ class Rows:
 
 
 def imported(name):
-    """The module of this name, which an optional package brings."""
+    """The module of this name, which an optional package brings. Raises InputError where that is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = {"PIL": "pillow"}.get(name.split(".")[0], name.split(".")[0])
+        package, extra = _PACKAGES[name.split(".")[0]]
         raise InputError(
-            f"Such data are read with {package}, which is missing: pip install 'keras-sae[data]'"
+            f"Expected {package} to read such data with. Received: Python without it. pip install 'keras-sae[{extra}]'"
         ) from error
 
 

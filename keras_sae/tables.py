@@ -101,7 +101,8 @@ class _Columns:
 
     def __init__(self, schema, first, labels, path):
         """schema: pyarrow's.  first: some first rows, a RecordBatch or None.  labels: the name of a column or None."""
-        self.schema, self.labels, self.path = schema, labels, path
+        self.labels, self.path = labels, path
+        self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = self._find(labels) if labels is not None else None
         self.features = [i for i in range(len(self.names)) if i != self.label_column]
@@ -120,10 +121,10 @@ class _Columns:
         return self.names.index(labels)
 
     def _check_numeric(self, first):
-        others = [i for i in self.features if not _is_numeric(self.schema.types[i])]
+        others = [i for i in self.features if not _is_numeric(self.types[i])]
         if not others:
             return
-        described = [f"{self.names[i]!r} ({self.schema.types[i]}{_example(first, i)})" for i in others[:6]]
+        described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others[:6]]
         more = f" and {len(others) - 6} more" if len(others) > 6 else ""
         raise InputError(
             f"Expected columns of numbers. Received: {', '.join(described)}{more} in {self.path}. Drop these columns, "
@@ -141,16 +142,16 @@ class _Columns:
     def csv_types(self):
         """Types to read a csv file with: features that begin as integers may go on with fractions."""
         double = imported("pyarrow").float64()
-        types = dict(zip(self.schema.names, self.schema.types, strict=True))
-        kept = {str(self.schema.names[i]) for i in self.features if self.schema.types[i] == "bool"}
+        types = dict(zip(self.names_in_file, self.types, strict=True))
+        kept = {str(self.names_in_file[i]) for i in self.features if self.types[i] == "bool"}
         if self.label_column is not None:
-            kept.add(self.schema.names[self.label_column])
+            kept.add(self.names_in_file[self.label_column])
         return {name: kind if name in kept else double for name, kind in types.items()}
 
     def read(self, batches, cache, total=0):
         """All rows of the table, `Rows`. batches: of pyarrow."""
         labels = Labels(f"column {self.labels!r} of {self.path}")
-        kinds = {str(self.schema.types[i]) for i in self.features}
+        kinds = {str(self.types[i]) for i in self.features}
         dtype = "uint8" if kinds == {"uint8"} else "float32"
         feature_names = tuple(self.names[i] for i in self.features)
 
