@@ -33,7 +33,7 @@ def read_folder(path, labels=None, image_size=None, color=False, cache=None):
     if labels is not None:
         classes = Labels(f"the names of folders in {path}")
         for file in files:
-            classes.append(file.resolve().parent.name)
+            classes.append(file.absolute().parent.name)
         y, class_names = classes.classes(len(files))
     return Rows(x, y, class_names, image_shape=image_shape, source=f"images in {path}")
 
@@ -41,7 +41,7 @@ def read_folder(path, labels=None, image_size=None, color=False, cache=None):
 def _image_files(path):
     """Paths of the images below a folder, sorted."""
     files = []
-    for folder, folders, names in os.walk(path, followlinks=True):
+    for folder, folders, names in os.walk(path, onerror=_raise, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         names = [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
         files += [pathlib.Path(folder, name) for name in names]
@@ -52,6 +52,11 @@ def _image_files(path):
             "folder of the images, or one file of data."
         )
     return sorted(files)
+
+
+def _raise(error):
+    """For os.walk, which leaves out folders that it cannot read."""
+    raise error
 
 
 def size_of(image_size):

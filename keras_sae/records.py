@@ -125,6 +125,11 @@ def read_tensorflow_dataset(name, labels=None, feature=None, image_size=None, co
     for wanted in filter(None, (feature, labels)):
         if wanted not in features:
             raise InputError(f"Expected a feature of {where}: {', '.join(features)}. Received: {wanted!r}.")
+    if labels is not None and features[labels].shape != ():
+        raise InputError(
+            f"Expected labels of shape (). Received: {labels!r} of {features[labels].shape} in {where}. Name another "
+            "feature."
+        )
     return _read_split(builder, split, where, labels, feature, size_of(image_size), color, cache)
 
 
@@ -137,7 +142,9 @@ def _builder(name):
     tfds = imported("tensorflow_datasets")
     try:
         builder = datasets.tensorflow_datasets_builder(name)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except StopIteration:  # not prepared, and nothing to download it from
+        builder = None
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:  # asserts that it has the version
         raise InputError(
             f"Expected the name of a data set of tensorflow-datasets. Received: {name!r}: {str(error).splitlines()[0]}"
         ) from error
@@ -153,8 +160,8 @@ def _builder(name):
 def _feature_of_dataset(features, labels, where):
     if "image" in features:
         return "image"
-    kinds = {name: np.dtype(getattr(features[name], "np_dtype", None) or object).kind for name in features}
-    numeric = [name for name, kind in kinds.items() if name != labels and kind in "biuf"]
+    flat = [name for name in features if isinstance(features[name].shape, tuple) and name != labels]
+    numeric = [name for name in flat if np.dtype(features[name].np_dtype).kind in "biuf"]
     if len(numeric) != 1:
         raise InputError(
             f"Expected the name of the feature to read, as there is not just one of numbers. Received: feature=None "
@@ -183,7 +190,12 @@ def _read_split(builder, split, where, labels, feature, size, color, cache):
 
 
 def _holds_images(feature):
-    return len(feature.shape) == 3 and feature.shape[-1] in (1, 3, 4) and feature.np_dtype == np.uint8
+    return (
+        isinstance(feature.shape, tuple)
+        and len(feature.shape) == 3
+        and feature.shape[-1] in (1, 3, 4)
+        and feature.np_dtype == np.uint8
+    )
 
 
 def _pixels(array, size, color):

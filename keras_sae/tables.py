@@ -11,7 +11,8 @@ from keras_sae.errors import InputError
 from keras_sae.labels import Labels
 from keras_sae.rows import CHUNK_BYTES, MISSING_VALUES, Rows, cache_file, imported, store
 
-BLOCK_BYTES = CHUNK_BYTES  # of a csv file at a time; the first decides what is a number
+BLOCK_BYTES = 2**21  # of a csv file at a time; the first decides what is a number; pyarrow reads 32 of them ahead
+ROW_BYTES = 16  # at most, for each byte of the line of names
 DELIMITERS = ",;\t|"
 
 _CONVERSION = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: invalid value '(.*)'", re.S)
@@ -24,12 +25,15 @@ def read_csv(path, labels=None, cache=None):
     """
     arrow, reader = imported("pyarrow"), imported("pyarrow.csv")
     with _reading(path):
-        delimiter = _delimiter(arrow, path)
+        delimiter, length = _first_line(arrow, path)
 
         def opened(types=None):
             return reader.open_csv(
                 str(path),
-                reader.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),  # with threads errors name no row
+                reader.ReadOptions(
+                    block_size=max(BLOCK_BYTES, ROW_BYTES * length),  # which has to hold a whole row
+                    use_threads=False,  # with threads errors name no row
+                ),
                 reader.ParseOptions(delimiter=delimiter),
                 reader.ConvertOptions(column_types=types),
             )
@@ -73,8 +77,8 @@ def _reading(path, names=()):
         ) from error
 
 
-def _delimiter(arrow, path):
-    """What separates the values of a csv file. Raises InputError where its first line is not one of names."""
+def _first_line(arrow, path):
+    """(what separates the values of a csv file, length of its first line); InputError if that holds no names."""
     with arrow.input_stream(str(path)) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
         line = next((line for line in text if line.strip()), None)
     if line is None:
@@ -87,7 +91,7 @@ def _delimiter(arrow, path):
             f"Expected a first line with the names of the columns. Received: numbers only, {', '.join(names[:3])}, ... "
             f"in the first line of {path}. Write a line of names above it."
         )
-    return delimiter
+    return delimiter, len(line)
 
 
 def _is_number(text):
@@ -142,11 +146,10 @@ class _Columns:
     def csv_types(self):
         """Types to read a csv file with: features that begin as integers may go on with fractions."""
         double = imported("pyarrow").float64()
-        types = dict(zip(self.names_in_file, self.types, strict=True))
-        kept = {str(self.names_in_file[i]) for i in self.features if self.types[i] == "bool"}
-        if self.label_column is not None:
-            kept.add(self.names_in_file[self.label_column])
-        return {name: kind if name in kept else double for name, kind in types.items()}
+        return {
+            name: kind if kind == "bool" or i == self.label_column else double
+            for i, (name, kind) in enumerate(zip(self.names_in_file, self.types, strict=True))
+        }
 
     def read(self, batches, cache, total=0):
         """All rows of the table, `Rows`. batches: of pyarrow."""

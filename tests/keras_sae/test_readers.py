@@ -243,7 +243,8 @@ def test_unusual_csv(kind, tmp_path, monkeypatch):
     assert all(name == name.strip() for name in found.feature_names)
 
 
-def test_thousands_of_columns(tmp_path):
+def test_thousands_of_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 1000)  # less than a row
     values = np.arange(15_000.0).reshape(3, 5000)
     path = write_csv(tmp_path / "wide.csv", {f"column {i}": column for i, column in enumerate(values.T)})
     np.testing.assert_array_equal(readers.read_rows(path).x, values)
@@ -406,6 +407,14 @@ def test_color_images(image_folder, images):
     found = readers.read_rows(image_folder, color=True)
     assert found.image_shape == (28, 28, 3)
     np.testing.assert_array_equal(found.x.reshape(ROWS, 784, 3).min(axis=2), found.x[:, ::3])
+
+
+def test_the_class_of_an_image_is_the_folder_of_its_link(image_folder, tmp_path):
+    for name, target in {"even/a.png": "0", "even/b.png": "2", "odd/a.png": "1"}.items():
+        (tmp_path / "links" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "links" / name).symlink_to(next((image_folder / target).glob("[0-9]*.png")))
+    found = readers.read_rows(tmp_path / "links", labels="folders")
+    assert (found.y.tolist(), found.class_names) == ([0, 0, 1], ("even", "odd"))
 
 
 # Kinds of pictures: (Pillow image, format, grey value expected).
@@ -652,6 +661,8 @@ def test_tensorflow_dataset(name, prepared, images, classes, tmp_path):
         readers.read_rows(name, labels="class")
     with raises(InputError, "Expected a split of own_digits: train, test. Received: 'validation'."):
         readers.read_rows("tfds:own_digits/validation")
+    with raises(InputError, "Expected labels of shape (). Received: 'image' of (28, 28, 1) in "):
+        readers.read_rows(name, feature="number", labels="image")
     numbers = readers.read_rows(name, feature="number")
     np.testing.assert_array_equal(numbers.x[:, 0], order)
 
@@ -667,9 +678,29 @@ def test_tensorflow_dataset_of_numbers(prepared):
         readers.read_rows("tfds:own_digits")
 
 
+def test_tensorflow_dataset_with_nested_features(prepared):
+    features = pytest.importorskip("tensorflow_datasets").features
+    examples = [{"x": np.arange(2) + n, "text": "hello", "box": {"a": n, "b": n, "c": n}} for n in range(6)]
+    box = {"a": np.int64, "b": np.int64, "c": np.int64}
+    prepared(examples, x=features.Tensor(shape=(2,), dtype=np.int64), text=features.Text(), box=box)
+    found = readers.read_rows("tfds:own_digits")
+    np.testing.assert_array_equal(found.x[:, 1] - found.x[:, 0], np.ones(6))
+    for feature in ("text", "box"):
+        with raises(InputError, "Expected real numbers. Received: "):
+            readers.read_rows("tfds:own_digits", feature=feature)
+
+
 def test_tensorflow_dataset_that_is_not_there(monkeypatch):
-    with raises(InputError, "Expected the name of a data set of tensorflow-datasets. Received: 'minst': "):
-        readers.read_rows("tfds:minst")
+    for name in ("minst", "mnist:9.9.9", "a b", ""):
+        with raises(InputError, f"Expected the name of a data set of tensorflow-datasets. Received: {name!r}: "):
+            readers.read_rows(f"tfds:{name}")
+
+    def no_addresses(name):
+        raise StopIteration
+
+    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", no_addresses)
+    with raises(InputError, "Received: 'mine', which is neither prepared nor reachable."):
+        readers.read_rows("tfds:mine")
     monkeypatch.setattr(datasets, "tensorflow_datasets_builder", lambda name: None)
     with raises(
         InputError,
