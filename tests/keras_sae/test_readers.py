@@ -3,6 +3,7 @@ import csv
 import errno
 import gzip
 import io
+import os
 import pathlib
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import strategies
 from PIL import Image
 
-from keras_sae import datasets, readers, rows, tables
+from keras_sae import datasets, labels, readers, rows, tables
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
 
@@ -729,6 +730,20 @@ def test_unknown_suffix(tmp_path):
         readers.read_rows(path)
 
 
+def test_data_that_must_not_be_read(image_folder, tmp_path, monkeypatch):
+    path = write_text(tmp_path / "x.npy", "")
+
+    def deny(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", deny)
+    with raises(InputError, f"Expected data that can be read. Received: {path}, which cannot be (Permission denied)."):
+        readers.read_rows(path)
+    monkeypatch.setattr(os, "scandir", deny)
+    with raises(InputError, f"Expected data that can be read. Received: {image_folder}, which cannot be (Permission"):
+        readers.read_rows(image_folder)
+
+
 def test_options_of_another_format(tmp_path):
     np.save(tmp_path / "x.npy", np.eye(3))
     with raises(InputError, "Expected labels as the only option for ", "Received: feature='a'. Leave it out."):
@@ -849,6 +864,15 @@ def test_wrong_labels(kind, tmp_path):
         readers.read_rows(tmp_path / "x.npy", labels=tmp_path / "y.npy")
 
 
+def test_labels_one_by_one():
+    found = labels.Labels("here")
+    for i in range(20_001):
+        found.append(i % 3)
+    numbers, names = found.classes(20_001)
+    np.testing.assert_array_equal(numbers, np.arange(20_001) % 3)
+    assert names == ("0", "1", "2")
+
+
 def test_labels_that_are_not_there(tmp_path):
     np.save(tmp_path / "x.npy", np.eye(3))
     with raises(InputError, "Expected a npy file with the labels. Received: y.npy, which cannot be read (No such file"):
@@ -873,6 +897,11 @@ def test_different_options_have_different_files(image_folder, tmp_path):
     for options in ({}, {"color": True}, {"image_size": 14}):
         readers.read_rows(image_folder, **options, cache=tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_no_examples(tmp_path):
+    with raises(InputError, "Expected two rows or more. Received: no rows in here."):
+        rows.store_each([], tmp_path / "x.raw", "here")
 
 
 def test_too_little_space(image_folder, tmp_path, monkeypatch):
@@ -929,6 +958,7 @@ def test_constant_and_counting_columns():
 def property_test(*arguments, **keywords):
     return lambda function: hypothesis.settings(
         max_examples=30,
+        derandomize=True,  # the same examples on every machine
         deadline=None,
         suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
     )(hypothesis.given(*arguments, **keywords)(function))
@@ -999,21 +1029,21 @@ def test_any_labels(values):
         assert set(found.y) == set(range(len(found.class_names)))
 
 
-@property_test(columns=TABLE_COLUMNS, labels=strategies.none() | strategies.sampled_from("abc"))
-def test_any_parquet(columns, labels):
+@property_test(columns=TABLE_COLUMNS, label=strategies.none() | strategies.sampled_from("abc"))
+def test_any_parquet(columns, label):
     with tempfile.TemporaryDirectory() as folder, rows_or_input_error():
         path = pathlib.Path(folder, "x.parquet")
         pyarrow.parquet.write_table(pyarrow.table(columns), path)
-        found = readers.read_rows(path, labels=labels, cache=folder)
-        check_equal(found, np.array([values for name, values in columns.items() if name.strip() != labels]).T)
+        found = readers.read_rows(path, labels=label, cache=folder)
+        check_equal(found, np.array([values for name, values in columns.items() if name.strip() != label]).T)
 
 
-@property_test(columns=TABLE_COLUMNS, labels=strategies.none() | strategies.sampled_from("abc"))
-def test_any_csv(columns, labels):
+@property_test(columns=TABLE_COLUMNS, label=strategies.none() | strategies.sampled_from("abc"))
+def test_any_csv(columns, label):
     with tempfile.TemporaryDirectory() as folder, rows_or_input_error():
         path = write_csv(pathlib.Path(folder, "x.csv"), columns)
-        found = readers.read_rows(path, labels=labels, cache=folder)
-        expected = [values for name, values in columns.items() if name.strip() != labels]
+        found = readers.read_rows(path, labels=label, cache=folder)
+        expected = [values for name, values in columns.items() if name.strip() != label]
         check_equal(found, np.array(expected, "float64").T)
 
 
