@@ -15,6 +15,16 @@ import keras_sae
 ROOT = pathlib.Path(__file__).parents[1]
 SATELLITES = ("train", "export", "models", "benchmarks")
 LEAVES = ("losses", "regularizers", "layers", "datasets", "visualization", "errors", "backend")
+# The readers of people's own data: what each may import, so that the rest of the library stays out of them.
+READERS = {
+    "rows": {"errors", "runs"},
+    "labels": {"errors", "rows"},
+    "arrays": {"errors", "rows", "labels"},
+    "tables": {"errors", "rows", "labels"},
+    "image_files": {"errors", "rows", "labels"},
+    "records": {"errors", "rows", "labels", "datasets", "image_files"},
+    "readers": {"errors", "rows", "arrays", "tables", "image_files", "records"},
+}
 LIBRARY = {path.stem: path for path in sorted((ROOT / "keras_sae").rglob("*.py"))}
 OUTER = sorted(path for folder in SATELLITES for path in (ROOT / folder).rglob("*.py"))
 
@@ -97,9 +107,14 @@ def test_the_leaves_import_nothing_of_the_library_but_its_errors(name):
     assert library_imports(LIBRARY[name]) <= {"errors"}
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_the_readers_of_data_import_each_other_one_way(name):
+    assert library_imports(LIBRARY[name]) <= READERS[name]
+
+
 @parametrize_library
 def test_tensorflow_and_other_backends_are_imported_only_inside_functions(path):
-    only_where_needed = {"tensorflow", "tensorflow_datasets", "jax", "torch", "mlxtend", "matplotlib"}
+    only_where_needed = {"tensorflow", "tensorflow_datasets", "jax", "torch", "mlxtend", "matplotlib", "pyarrow", "PIL"}
     assert roots(module_level_imports(parse(path), "keras_sae")) & only_where_needed == set()
 
 
