@@ -1,13 +1,12 @@
 """Data sets of any size, some rows at a time, with flat memory where they are memory-mapped."""
 
-import mmap
 import os
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_sae.files import write_aside
+from keras_sae.files import forget, write_aside
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
@@ -89,15 +88,6 @@ def in_memory(x):
     if isinstance(x, View):
         return in_memory(x.x)
     return hasattr(x, "shape") and not isinstance(x, np.memmap)
-
-
-def forget(x):
-    """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache."""
-    base = x
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None)
-    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
 
 
 def input_dtype(model):

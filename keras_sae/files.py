@@ -1,7 +1,8 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""Files that are whole or absent, whatever happens while they are written; mapped files that take no memory."""
 
 import contextlib
 import json
+import mmap
 import os
 import pathlib
 import tempfile
@@ -40,3 +41,12 @@ def _to_disk(path):
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def forget(x):
+    """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache."""
+    base = x
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

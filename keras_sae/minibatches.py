@@ -11,6 +11,9 @@ from keras_sae import checkpoints
 from keras_sae.callbacks import ProgressBar
 from keras_sae.chunks import input_dtype
 from keras_sae.errors import DivergedError, InputError
+from keras_sae.files import forget
+
+FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array, which takes some microseconds
 
 
 def fit_minibatches(
@@ -85,6 +88,8 @@ class Minibatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])  # sorted: read in one sweep
         x = np.asarray(self.x[rows], self.dtype)
+        if index % FORGET_EVERY == 0:
+            forget(self.x)
         return (x,) if self.y is None else (x, self.y[rows])
 
 

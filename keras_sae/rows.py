@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 
 from keras_sae.errors import InputError
-from keras_sae.runs import write_aside
+from keras_sae.files import forget, write_aside
 
 CHUNK_BYTES = 2**24  # of rows at a time: enough for a fast disk, little beside a model
 LARGEST = np.finfo("float32").max  # models compute in float32, where a larger number is infinity
@@ -66,6 +66,7 @@ def chunks(x):
     size = max(1, CHUNK_BYTES // max(1, x[:1].nbytes))
     for start in range(0, len(x), size):
         yield start, x[start : start + size]
+        forget(x)
 
 
 def constant_columns(x):

@@ -72,6 +72,23 @@ def save_features(path, weights, title, shape=None, columns=None):
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
+def save_weights(path, weights, title, names=()):
+    """Write the weights of units (columns) from the features of a table (rows, with their names) as colours, PNG."""
+    weights = _array(weights)
+    size = (min(14, 3 + 0.12 * weights.shape[1]), min(12, max(3, 1.5 + 0.2 * weights.shape[0])))
+    figure, axes = _figure(figsize=size)
+    largest = np.abs(weights).max()
+    image = axes.imshow(weights, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+    if 0 < len(names) <= 50:
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+    else:
+        axes.set_ylabel("input feature")
+    axes.set_xlabel("unit")
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, label="weight")
+    figure.savefig(path, dpi=150)
+
+
 def save_reconstructions(path, rows, title, shape):
     """Write rows of pictures one above the other, as PNG.
 

@@ -34,6 +34,20 @@ class RunConfig:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(RunConfig):
+    """The flags of commands that train stacks by L-BFGS or Adam."""
+
+    optimizer: str = setting("lbfgs", "full-batch L-BFGS, or Adam on minibatches", choices=("lbfgs", "adam"))
+    max_iterations: int | None = setting(
+        None, "L-BFGS iterations, or epochs of Adam, of each stage (default: 200, or 30)"
+    )
+
+    @property
+    def iterations(self):
+        return {"lbfgs": 200, "adam": 30}[self.optimizer] if self.max_iterations is None else self.max_iterations
+
+
 def run_directory(config, name):
     """Where the run is to be, checked: --resume, or --out, or the first free one of runs/name, runs/name-2, ..."""
     from keras_sae import runs

@@ -9,6 +9,7 @@ import time
 import zlib
 
 import keras
+import numpy as np
 
 import keras_sae
 from keras_sae import callbacks, chunks, runs, visualization
@@ -82,6 +83,33 @@ class Experiment:
         keras.utils.set_random_seed(zlib.crc32(f"{self.seed} {stage}".encode()))
         return history
 
+    def pretrain(self, config, stack, x):
+        """Greedy layer-wise pretraining without labels, by the optimizer of `config`; writes the stack at the end."""
+
+        def fit_layer(autoencoder, inputs):
+            monitors = [callbacks.SparsityMonitor(inputs)] if config.optimizer != "lbfgs" else []
+            shape = self.tile_shape if autoencoder is stack.autoencoders[0] else None
+            options = {"monitors": monitors, "tile_shape": shape}
+            self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, config.iterations, **options)
+            self.rho_hat = self.measure(autoencoder, inputs, autoencoder.name)
+
+        stack.pretrain(x, fit=fit_layer, directory=self.directory / "checkpoints")
+        runs.save_model(stack, self.directory / "checkpoints" / "stack.keras")
+
+    def train_head(self, config, classifier, x, y, stage="head"):
+        """Softmax regression on the pretrained features, which are computed once."""
+        encoder, path = classifier.get_layer("encoder"), self.directory / "checkpoints" / f"{stage}_features.npy"
+        features = chunks.outputs(encoder, x) if chunks.in_memory(x) else chunks.write_outputs(encoder, x, path)
+        head = keras.Sequential([keras.Input(features.shape[1:]), classifier.get_layer("head")])
+        head.compile(loss=classifier.loss)
+        self.fit_labels(config, head, stage, features, y)
+        path.unlink(missing_ok=True)
+
+    def fit_labels(self, config, model, stage, x, y):
+        """A classifier by the optimizer of `config`, with its objective at the end."""
+        self.fit(model, stage, x, y, config.optimizer, config.iterations)
+        self.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
+
     def measure(self, autoencoder, x, stage=""):
         """The objective and the sparsity over all of x, exactly, as metrics; returns rho_hat, (units,).
 
@@ -112,7 +140,7 @@ class Experiment:
         """
         if curves:
             visualization.save_curves(self.directory / "curves.png", self.histories, curves)
-        runs.save_examples(self.directory / "examples.npz", examples)
+        runs.save_examples(self.directory / "examples.npz", np.asarray(examples, "float32"))
         self.metrics |= metrics
         self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
         runs.save(model, self.directory, metrics=self.metrics)

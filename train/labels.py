@@ -50,19 +50,19 @@ def run(config, verbose=1):
     data = f"{images.source}; {len(images.x_train):,} without labels, {', '.join(f'{n:,}' for n in numbers)} with"
     experiment = Experiment(config, PROGRAM, f"Labels of {config.dataset}", data, out, images.image_shape, verbose)
     scratch = mnist.build_stack(setup, images.x_train.shape[1])  # random weights, for the networks without pretraining
-    mnist.pretrain(experiment, setup, stack, images.x_train)
+    experiment.pretrain(setup, stack, images.x_train)
 
     order = np.random.default_rng(config.seed).permutation(len(images.x_train))
     accuracies = {"pretrained": [], "head": [], "scratch": []}
     for number in numbers:
         x, y = images.x_train[order[:number]], images.y_train[order[:number]]
         pretrained = stack.classifier(images.num_classes, setup.weight_decay)
-        mnist.train_head(experiment, setup, pretrained, x, y, f"head_{number}")
+        experiment.train_head(setup, pretrained, x, y, f"head_{number}")
         accuracies["head"].append(accuracy(experiment, pretrained, images, f"head_{number}"))
-        mnist.fit_labels(experiment, setup, pretrained, f"pretrained_{number}", x, y)
+        experiment.fit_labels(setup, pretrained, f"pretrained_{number}", x, y)
         accuracies["pretrained"].append(accuracy(experiment, pretrained, images, f"pretrained_{number}"))
         beginner = scratch.classifier(images.num_classes, setup.weight_decay)
-        mnist.fit_labels(experiment, setup, beginner, f"scratch_{number}", x, y)
+        experiment.fit_labels(setup, beginner, f"scratch_{number}", x, y)
         accuracies["scratch"].append(accuracy(experiment, beginner, images, f"scratch_{number}"))
     visualization.save_accuracies(experiment.directory / "accuracy.png", numbers, accuracies, len(images.x_train))
     return experiment.finish(

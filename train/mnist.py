@@ -17,7 +17,7 @@ PROGRAM = "train.mnist"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(cli.RunConfig):
+class Config(cli.TrainingConfig):
     data: str | None = cli.setting(None, cli.IMAGE_DATA)
     dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
     units: tuple[int, ...] = cli.setting((200, 200), "hidden units of each layer, from the input upwards")
@@ -30,10 +30,6 @@ class Config(cli.RunConfig):
     corruption: float = cli.setting(0.0, "denoising: fraction of inputs set to 0, or standard deviation of the noise")
     noise: str = cli.setting("masking", "how --corruption corrupts the inputs", choices=("masking", "gaussian"))
     tied: bool = cli.setting(False, "decode with the transposed encoder weights")
-    optimizer: str = cli.setting("lbfgs", "full-batch L-BFGS, or Adam on minibatches", choices=("lbfgs", "adam"))
-    max_iterations: int | None = cli.setting(
-        None, "L-BFGS iterations, or epochs of Adam, of each stage (default: 200, or 30)"
-    )
     seed: int = cli.setting(0, "of the random initial weights, of noise and of the order of minibatches")
     freeze_encoder: bool = cli.setting(False, "train the softmax head alone; no fine-tuning")
 
@@ -41,10 +37,6 @@ class Config(cli.RunConfig):
         cli.check_autoencoder(self)
         possible = self.loss == "squared" or self.activation == "sigmoid" or len(self.units) == 1
         cli.check(possible, "--loss cross-entropy", "--activation sigmoid above the first layer", self.activation)
-
-    @property
-    def iterations(self):
-        return {"lbfgs": 200, "adam": 30}[self.optimizer] if self.max_iterations is None else self.max_iterations
 
 
 def run(config, verbose=1):
@@ -65,12 +57,12 @@ def run(config, verbose=1):
     )
     print(f"model       {describe(stack, images)}\n", flush=True)
 
-    pretrain(experiment, config, stack, images.x_train)
+    experiment.pretrain(config, stack, images.x_train)
     classifier = stack.classifier(images.num_classes, weight_decay=config.weight_decay)
-    train_head(experiment, config, classifier, images.x_train, images.y_train)
+    experiment.train_head(config, classifier, images.x_train, images.y_train)
     experiment.accuracy(classifier, images.x_test, images.y_test, "accuracy_greedy", "pretrained features, softmax")
     if not config.freeze_encoder:
-        fit_labels(experiment, config, classifier, "finetuned", images.x_train, images.y_train)
+        experiment.fit_labels(config, classifier, "finetuned", images.x_train, images.y_train)
         experiment.accuracy(
             classifier, images.x_test, images.y_test, "accuracy_finetuned", "the whole network fine-tuned"
         )
@@ -115,41 +107,6 @@ def describe(stack, images):
     network = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
     layers = "-".join(map(str, sizes))
     return f"{layers}; {stack.count_params():,} parameters to pretrain, {network:,} in the classifier"
-
-
-def fit_labels(experiment, config, model, stage, x, y):
-    """A classifier by the optimizer of `config`, with its objective at the end."""
-    import keras_sae
-
-    experiment.fit(model, stage, x, y, config.optimizer, config.iterations)
-    experiment.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
-
-
-def pretrain(experiment, config, stack, x):
-    """Greedy layer-wise pretraining, without labels."""
-    from keras_sae import callbacks, runs
-
-    def fit_layer(autoencoder, inputs):
-        monitors = [callbacks.SparsityMonitor(inputs)] if config.optimizer != "lbfgs" else []
-        shape = experiment.tile_shape if autoencoder is stack.autoencoders[0] else None
-        options = {"monitors": monitors, "tile_shape": shape}
-        experiment.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, config.iterations, **options)
-        experiment.measure(autoencoder, inputs, autoencoder.name)
-
-    stack.pretrain(x, fit=fit_layer)
-    runs.save_model(stack, experiment.directory / "checkpoints" / "stack.keras")
-
-
-def train_head(experiment, config, classifier, x, y, stage="head"):
-    """Softmax regression on the pretrained features, which are computed once."""
-    import keras
-
-    from keras_sae.chunks import outputs
-
-    features = outputs(classifier.get_layer("encoder"), x)
-    head = keras.Sequential([keras.Input(features.shape[1:]), classifier.get_layer("head")])
-    head.compile(loss=classifier.loss)
-    fit_labels(experiment, config, head, stage, features, y)
 
 
 def draw(directory, stack, images):

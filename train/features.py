@@ -1,0 +1,206 @@
+"""Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
+
+Reads .npy (memory-mapped), .npz, .csv, .parquet, .tfrecord, a folder of images, or tfds:NAME of tensorflow-datasets.
+Inputs are scaled to [0, 1] inside the model, fitted on the training part, so that the encoder, and every export of it,
+takes data as they are. A tenth of the rows is held out: it measures, and nothing is learned from it.
+
+  python -m train.features --data table.csv --units 64 32
+  python -m train.features --data table.csv --labels species        features, then a classifier of this column
+  python -m train.features --data photos/ --image-size 32 --labels folders --contrast
+  python -m train.features --data huge.npy --optimizer adam         any size: memory stays flat
+  python -m train.features --resume runs/features                   goes on where it was stopped or killed
+"""
+
+import dataclasses
+
+from train import cli
+
+PROGRAM = "train.features"
+HELD_OUT = 10  # one row in so many
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(cli.TrainingConfig):
+    data: str = cli.setting("", "file or folder of data, or tfds:NAME; required")
+    labels: str | None = cli.setting(
+        None, "where the classes are: a column, an array of an npz, a feature, another .npy, or 'folders' of images"
+    )
+    feature: str | None = cli.setting(None, "of TFRecord and tensorflow-datasets: the name of what to learn from")
+    image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
+    color: bool = cli.setting(False, "images with red, green and blue, not grey")
+    contrast: bool = cli.setting(False, "normalise the contrast of each example, as suits images and spectra")
+    whiten: bool = cli.setting(False, "ZCA: make inputs uncorrelated, as suits images")
+    units: tuple[int, ...] = cli.setting((64,), "hidden units of each layer, from the input upwards")
+    rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
+    beta: float | None = cli.setting(
+        None, "weight of the sparsity penalty (default: 0.1 of half the variance of a layer's inputs)"
+    )
+    weight_decay: float | None = cli.setting(
+        None, "lambda of lambda/2 times the sum of squared weights (default: 0.0001 of the same)"
+    )
+    seed: int = cli.setting(0, "of the initial weights, the rows held out and the order of minibatches")
+
+    def __post_init__(self):
+        cli.check(self.data or self.resume, "--data", "a file or folder of data, or tfds:NAME", "nothing")
+        size = self.image_size
+        cli.check(
+            size is None or (len(size) <= 2 and min(size) >= 1), "--image-size", "one or two numbers from 1", size
+        )
+        cli.check_autoencoder(self)
+
+
+def run(config, verbose=1):
+    """Train as `config` says, write the run directory, return its metrics, a dict."""
+    import keras
+
+    from keras_sae import visualization
+    from keras_sae.preprocessing import fit_preprocessing
+    from train.experiment import Experiment
+
+    out = cli.run_directory(config, "features")
+    rows, notes = read(config)
+    train, held_out = split(len(rows.x), config.seed)
+    x = pick(rows.x, train)
+    keras.utils.set_random_seed(config.seed)
+    data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
+    experiment = Experiment(
+        config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, max_iterations=config.iterations
+    )
+    for note in notes:
+        print(f"note        {note}")
+    preprocessing = fit_preprocessing(x, config.contrast, config.whiten)
+    half_variance = measure_half_variance(preprocessing, x)
+    stack = build_stack(config, preprocessing, half_variance)
+    experiment.metrics["error_mean"] = half_variance
+    experiment.pretrain(config, stack, x)
+    x_held_out = pick(rows.x, held_out)
+    model = stack
+    if rows.y is not None:
+        model = stack.classifier(len(rows.class_names))
+        classify(experiment, config, model, (x, rows.y[train]), (x_held_out, rows.y[held_out]))
+    measure(experiment, stack, x, x_held_out)
+    draw(experiment.directory, stack, rows, x_held_out)
+    steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
+    visualization.save_rho_hat(experiment.directory / "rho_hat.png", experiment.rho_hat, config.rho)
+    numbers = {"num_train": len(train), "num_held_out": len(held_out), "num_features": x.shape[1]}
+    return experiment.finish(model, x_held_out[:256], steps, **numbers)
+
+
+def read(config):
+    """The data as Rows, and notes on what in them may not be meant, a list of lines."""
+    from keras_sae import readers
+    from keras_sae.errors import InputError
+
+    size = config.image_size
+    size = size[0] if size and len(size) == 1 else size
+    rows = readers.read_rows(config.data, config.labels, config.feature, size, config.color)
+    names = rows.feature_names or [f"number {i}" for i in range(rows.x.shape[1])]
+    constant = [names[i] for i in readers.constant_columns(rows.x)]
+    if len(constant) == len(names):
+        raise InputError(f"Expected rows that differ. Received: {config.data}, whose rows are all the same.")
+    if constant and rows.feature_names:
+        raise InputError(
+            f"Expected columns that vary. Received: {some(constant)} with one value in all {len(rows.x):,} rows of "
+            f"{config.data}. Drop what teaches nothing."
+        )
+    notes = [f"{len(constant):,} of {len(names):,} features have one value in all rows"] if constant else []
+    counting = [names[i] for i in readers.counting_columns(rows.x)]
+    if counting:
+        notes.append(f"{some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
+    return rows, notes
+
+
+def some(names):
+    return ", ".join(map(str, names[:6])) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")
+
+
+def split(number, seed):
+    """Indices of the rows to train on and of those held out, one in HELD_OUT, at random; both in the order of rows."""
+    import numpy as np
+
+    held_out = np.zeros(number, bool)
+    held_out[np.random.default_rng(seed).permutation(number)[: max(1, number // HELD_OUT)]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def pick(x, rows):
+    """These rows of x: in memory if they are few, else a view that reads them when they are needed."""
+    import numpy as np
+
+    from keras_sae.chunks import View
+
+    view = View(x, rows)
+    bytes_in_memory = 4 * view.shape[0] * view.shape[1]
+    return np.asarray(x[rows]) if bytes_in_memory <= IN_MEMORY else view
+
+
+IN_MEMORY = 2**28  # bytes of float32 rows
+
+
+def measure_half_variance(preprocessing, x):
+    """Half the sum of the features' variances: what the mean of x would cost as a reconstruction, once scaled."""
+    from keras_sae.chunks import Chunks
+
+    total, squares, number = 0.0, 0.0, 0
+    for chunk, _ in Chunks(x).read():
+        scaled = preprocessing(chunk).numpy().astype("float64")
+        total, squares, number = total + scaled.sum(axis=0), squares + (scaled**2).sum(), number + len(scaled)
+    return float((squares / number - ((total / number) ** 2).sum()) / 2)
+
+
+def build_stack(config, preprocessing, half_variance):
+    """The untrained stack, on inputs that `preprocessing` takes to [0, 1].
+
+    The penalties are in proportion to the error that there is to reduce, as the classic 3 and 3e-3 are to that of MNIST
+    (26): for a table of few columns they would leave all units alike. The inputs of a layer above the first are taken
+    to have the largest variance that units of mean rho can have, rho (1 - rho) each.
+    """
+    import keras_sae
+
+    autoencoders = []
+    for number, units in enumerate(config.units, 1):
+        beta = 0.1 * half_variance if config.beta is None else config.beta
+        weight_decay = 1e-4 * half_variance if config.weight_decay is None else config.weight_decay
+        sparsity = keras_sae.KLSparsity(config.rho, beta)
+        autoencoders.append(keras_sae.SparseAutoencoder(units, sparsity, weight_decay, name=f"layer_{number}"))
+        half_variance = units * config.rho * (1 - config.rho) / 2
+    return keras_sae.StackedAutoencoder(autoencoders, preprocessing)
+
+
+def classify(experiment, config, classifier, train, held_out):
+    """A softmax on the features, then the whole network, on labels; accuracies on the rows held out."""
+    import numpy as np
+
+    experiment.metrics["accuracy_commonest"] = float(np.mean(held_out[1] == np.bincount(train[1]).argmax()))
+    experiment.train_head(config, classifier, *train)
+    experiment.accuracy(classifier, *held_out, "accuracy_greedy", "pretrained features, softmax")
+    experiment.fit_labels(config, classifier, "finetuned", *train)
+    experiment.accuracy(classifier, *held_out, "accuracy_finetuned", "the whole network fine-tuned")
+
+
+def measure(experiment, stack, x, held_out):
+    """Half the squared error of the stack as pretrained, on the rows trained on and on those held out."""
+    import keras_sae
+
+    for name, rows in {"train": x, "held_out": held_out}.items():
+        experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["error"]
+
+
+def draw(directory, stack, rows, held_out):
+    """features.png: tiles where rows are images, else the weights of each unit; reconstructions.png of images."""
+    from keras_sae import visualization
+
+    first = stack.autoencoders[0]
+    title = f"What each of the {first.units} units of layer 1 looks for"
+    if rows.image_shape is None:
+        visualization.save_weights(directory / "features.png", first.kernel, title, rows.feature_names)
+        return
+    visualization.save_features(directory / "features.png", first.kernel, title, rows.image_shape)
+    shown = held_out[:16].astype("float32")
+    pictures = {"input": stack.targets(shown), "stack": stack(shown)}
+    title = "Rows held out, as preprocessed, and as the stack gives them back"
+    visualization.save_reconstructions(directory / "reconstructions.png", pictures, title, rows.image_shape)
+
+
+if __name__ == "__main__":
+    cli.main(Config, run, PROGRAM, __doc__)
