@@ -10,7 +10,7 @@ from tests.keras_sae.conftest import autoencoder, raises, same_weights
 # A value other than the default for every argument.
 ARGUMENTS = {
     "units": 5,
-    "sparsity": KLSparsity(0.2, 5.0),
+    "sparsity": KLSparsity(0.2, 5.0, average="moving"),
     "weight_decay": 0.01,
     "activation": "tanh",
     "output_activation": "linear",
@@ -109,7 +109,12 @@ def test_corruption_masks_the_encoder_input_while_training_only(x):
     assert not np.allclose(ae(x, training=True), clean)
 
 
-SPARSITIES = {"kl": KLSparsity(0.2, 3.0), "l1": keras.regularizers.L1(0.01), "none": None}
+SPARSITIES = {
+    "kl": KLSparsity(0.2, 3.0),
+    "moving": KLSparsity(0.2, 3.0, average="moving"),
+    "l1": keras.regularizers.L1(0.01),
+    "none": None,
+}
 
 
 @pytest.mark.parametrize("loss", [HalfSquaredError, SummedBinaryCrossentropy])
@@ -132,8 +137,9 @@ def test_keras_loss_in_fit_on_one_full_batch_is_the_objective(sparsity, x):
     assert loss[1] != loss[0]
 
 
-def test_keras_gradient_on_one_full_batch_is_that_of_the_objective(x):
-    ae = autoencoder(dtype="float32")
+@pytest.mark.parametrize("average", ["batch", "moving"])
+def test_keras_gradient_on_one_full_batch_is_that_of_the_objective(average, x):
+    ae = autoencoder(dtype="float32", sparsity=KLSparsity(average=average))
     ae.compile(keras.optimizers.SGD(0.1))
     before, gradients = ae.get_weights(), keras_sae.objective(ae, x).gradients
     ae.fit(x, batch_size=23, epochs=1, verbose=0)
@@ -174,7 +180,7 @@ def test_arguments_survive_get_config():
     ae = SparseAutoencoder(**ARGUMENTS)
     copy = SparseAutoencoder.from_config(ae.get_config())
     assert arguments_of(copy) == arguments_of(ae)
-    plain = {**ARGUMENTS, "sparsity": (KLSparsity, {"rho": 0.2, "beta": 5.0, "inactive": -1.0})}
+    plain = {**ARGUMENTS, "sparsity": (KLSparsity, {"rho": 0.2, "beta": 5.0, "inactive": -1.0, "average": "moving"})}
     assert arguments_of(copy) == plain
 
 
@@ -214,7 +220,12 @@ def test_compiled_model_keeps_loss_and_optimizer_state_when_saved(x, tmp_path):
 
 
 def test_default_sparsity_is_that_of_the_documentation():
-    assert SparseAutoencoder(3).sparsity.get_config() == {"rho": 0.05, "beta": 3.0, "inactive": 0.0}
+    assert SparseAutoencoder(3).sparsity.get_config() == {
+        "rho": 0.05,
+        "beta": 3.0,
+        "inactive": 0.0,
+        "average": "batch",
+    }
     assert SparseAutoencoder(3, activation="tanh").sparsity.inactive == -1.0
 
 
