@@ -28,8 +28,8 @@ class KLSparsity(keras.regularizers.Regularizer):
         beta: weight of the penalty in the objective, 0 or more.
         inactive: activation of a unit at rest: 0 for sigmoid, -1 for tanh. `SparseAutoencoder` sets it itself.
         average: rho_hat in `fit`: "batch", the mean over the batch, or "moving", a moving average over batches, which
-            `SparseAutoencoder` keeps in a `keras_sae.layers.MovingAverage`. It serves batches below 100: the mean over
-            so few scatters, which makes the penalty too large and pulls rho_hat above rho.
+            `SparseAutoencoder` keeps in a `keras_sae.layers.MovingAverage`. That is for batches of 32 or fewer: the
+            mean over so few scatters, and KL of it is too large. From 100 examples on the two hardly differ.
 
     Reference: CS294A lecture notes, section 3; UFLDL, "Autoencoders and Sparsity".
     """
