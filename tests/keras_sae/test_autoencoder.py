@@ -133,7 +133,7 @@ SPARSITIES = {
 
 @pytest.mark.parametrize("loss", [HalfSquaredError, SummedBinaryCrossentropy])
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("sparsity", ["kl", "l1", "none"])
 def test_keras_loss_on_one_full_batch_is_the_objective(sparsity, tied, loss, x):
     ae = autoencoder(sparsity=SPARSITIES[sparsity], tied=tied, weight_decay=0.1, dtype="float32")
     ae.compile(loss=loss())
