@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_sae.layers import MaskingNoise, TiedDense
+from keras_sae.layers import MaskingNoise, MovingAverage, TiedDense
 from keras_sae.losses import HalfSquaredError
 from keras_sae.regularizers import KLSparsity, WeightDecay
 
@@ -25,14 +25,14 @@ class Autoencoder(keras.Model):
             )
         return encoder
 
-    def encode(self, x):
+    def encode(self, x, training=False):
         """Features of x, a tensor: (examples, features) -> (examples, units)."""
         if not self.built:
             self.build(ops.shape(x))
-        return self.encoder(x)
+        return self.encoder(x, training=training)
 
     def call(self, inputs, training=False):
-        return self.decode(self.encode(inputs))
+        return self.decode(self.encode(inputs, training=training))
 
     def targets(self, x):
         """What the model learns to return for x: x itself, (examples, features)."""
@@ -144,16 +144,20 @@ class SparseAutoencoder(Autoencoder):
         if features is None or len(input_shape) != 2:
             raise ValueError(f"Expected data of shape (examples, features). Received shape: {tuple(input_shape)}")
         decay = WeightDecay(self.weight_decay)
+        moving = getattr(self.sparsity, "average", None) == "moving"
         hidden = keras.layers.Dense(
             self.units,
             activation=self.activation,
             kernel_regularizer=decay,
-            activity_regularizer=self.sparsity,
+            activity_regularizer=None if moving else self.sparsity,
             dtype=self.dtype_policy,
             name="hidden",
         )
         inputs = keras.Input((features,), name="inputs", dtype=self.compute_dtype)
-        self._encoder = keras.Model(inputs, hidden(inputs), name=f"{self.name}_encoder")
+        activations = hidden(inputs)
+        if moving:
+            activations = MovingAverage(self.sparsity, dtype=self.dtype_policy, name="average")(activations)
+        self._encoder = keras.Model(inputs, activations, name=f"{self.name}_encoder")
         if self.tied:
             self.output_layer = TiedDense(features, self.output_activation, dtype=self.dtype_policy, name="output")
         else:
@@ -174,7 +178,7 @@ class SparseAutoencoder(Autoencoder):
     def call(self, inputs, training=False):
         if self.corrupt is not None:
             inputs = self.corrupt(inputs, training=training)
-        return self.decode(self.encode(inputs))
+        return super().call(inputs, training=training)
 
     def get_config(self):
         return {

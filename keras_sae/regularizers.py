@@ -1,5 +1,6 @@
 """The penalties of the objective: sparsity of hidden activations, decay of kernels."""
 
+import copy
 import math
 
 import keras
@@ -17,19 +18,23 @@ class KLSparsity(keras.regularizers.Regularizer):
         rho_hat_j    = mean over examples of (a_j - inactive) / (1 - inactive)
 
     Summed over units; not divided by their number, nor by the number of examples. `keras_sae.objective` and
-    `keras_sae.fit_lbfgs` take the mean over the WHOLE data set, as the notes do. As `activity_regularizer` of any
-    Keras layer, `Dense(196, activation="sigmoid", activity_regularizer=KLSparsity(0.1, 3.0))`, it is the mean over
-    the batch, at the same strength whatever the batch size.
+    `keras_sae.fit_lbfgs` take the mean over the WHOLE data set, as the notes do. Training on minibatches (`fit`) has to
+    estimate it, see `average`. As `activity_regularizer` of any Keras layer,
+    `Dense(196, activation="sigmoid", activity_regularizer=KLSparsity(0.1, 3.0))`, it is the mean over the batch.
+    The strength is the same whatever the batch size.
 
     Args:
         rho: target mean activation, between 0 and 1 (exclusive). Small: each unit is active for few examples.
         beta: weight of the penalty in the objective, 0 or more.
         inactive: activation of a unit at rest: 0 for sigmoid, -1 for tanh. `SparseAutoencoder` sets it itself.
+        average: rho_hat in `fit`: "batch", the mean over the batch, or "moving", a moving average over batches, which
+            `SparseAutoencoder` keeps in a `keras_sae.layers.MovingAverage`. That is for batches of 32 or fewer: the
+            mean over so few scatters, and KL of it is too large. From 100 examples on the two hardly differ.
 
     Reference: CS294A lecture notes, section 3; UFLDL, "Autoencoders and Sparsity".
     """
 
-    def __init__(self, rho=0.05, beta=3.0, inactive=0.0):
+    def __init__(self, rho=0.05, beta=3.0, inactive=0.0, average="batch"):
         if not 0 < rho < 1:
             raise ValueError(
                 f"`rho`, the target mean activation, must lie between 0 and 1 (exclusive). Received: rho={rho}"
@@ -41,7 +46,10 @@ class KLSparsity(keras.regularizers.Regularizer):
                 "`inactive`, the activation of a resting unit, must be below 1 (0 for sigmoid, -1 for tanh). "
                 f"Received: inactive={inactive}"
             )
-        self.rho, self.beta, self.inactive = float(rho), float(beta), float(inactive)
+        if average not in ("batch", "moving"):
+            raise ValueError(f'`average` must be "batch" or "moving". Received: average={average!r}')
+        self.rho, self.beta, self.inactive, self.average = float(rho), float(beta), float(inactive), average
+        self.estimate = None
 
     def for_activation(self, activation):
         """The same penalty for units with this Keras activation, whose value at rest it looks up."""
@@ -52,7 +60,13 @@ class KLSparsity(keras.regularizers.Regularizer):
                 f"{', '.join(INACTIVE)}. For other units use an L1 penalty, sparsity=keras.regularizers.L1(1e-3), or "
                 f"none. Received: activation={name!r}"
             )
-        return KLSparsity(self.rho, self.beta, INACTIVE[name])
+        return KLSparsity(self.rho, self.beta, INACTIVE[name], self.average)
+
+    def estimated_by(self, estimate):
+        """The same penalty at rho_hat = estimate(batch mean), a function (units,) -> (units,)."""
+        penalty = copy.copy(self)
+        penalty.estimate = estimate
+        return penalty
 
     def penalty(self, rho_hat, dtype=None):
         """beta * sum_j KL(rho || rho_hat_j), a scalar, for rho_hat of shape (units,), each between 0 and 1.
@@ -77,17 +91,28 @@ class KLSparsity(keras.regularizers.Regularizer):
             return activations
         return (activations - self.inactive) / (1 - self.inactive)
 
-    def __call__(self, activations):
-        """Batch size times the penalty of the batch's rho_hat: Keras (3.14 and later) divides activity losses by it."""
-        wide = activations
+    def batch_mean(self, activations):
+        """rho_hat of a batch, (units,), of activations (examples, ..., units), in float32 at least."""
         if keras.backend.standardize_dtype(activations.dtype) in ("float16", "bfloat16"):
-            wide = ops.cast(activations, "float32")
-        rho_hat = ops.mean(self.rate(wide), axis=tuple(range(len(activations.shape) - 1)))
+            activations = ops.cast(activations, "float32")
+        return ops.mean(self.rate(activations), axis=tuple(range(len(activations.shape) - 1)))
+
+    def __call__(self, activations):
+        """Batch size times the penalty of rho_hat: Keras (3.14 and later) divides activity losses by it."""
+        rho_hat = self.batch_mean(activations)
+        if self.average == "moving":
+            if self.estimate is None:
+                raise ValueError(
+                    "A moving average needs a layer that keeps it: put keras_sae.layers.MovingAverage(penalty) after "
+                    "this layer instead, use a SparseAutoencoder, which has one, or take average='batch'. "
+                    "Received: average='moving' as the activity_regularizer of another layer"
+                )
+            rho_hat = self.estimate(rho_hat)
         penalty = self.penalty(rho_hat, activations.dtype)  # in float32 at least: times the batch, it would pass 65,504
         return ops.cast(ops.shape(activations)[0], penalty.dtype) * penalty
 
     def get_config(self):
-        return {"rho": self.rho, "beta": self.beta, "inactive": self.inactive}
+        return {"rho": self.rho, "beta": self.beta, "inactive": self.inactive, "average": self.average}
 
 
 @keras.saving.register_keras_serializable("keras_sae")

@@ -14,9 +14,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_sae
 from export import __main__ as command
+from export import convert
 from keras_sae import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -186,6 +188,17 @@ def measured(text):
 
 
 # The files
+
+
+def test_a_moving_average_leaves_no_trace_in_the_exports(tmp_path):
+    """The encoder's layer that keeps it passes features on; LiteRT would refuse its variables."""
+    x = np.random.default_rng(0).uniform(size=(9, 6)).astype("float32")
+    ae = keras_sae.SparseAutoencoder(4, keras_sae.KLSparsity(average="moving"))
+    ae.fit(x, verbose=0)
+    convert.write_saved_model(ae.encoder, tmp_path / "1")
+    convert.write_litert(tmp_path / "1", tmp_path / "encoder.tflite")
+    encode = tf.saved_model.load(str(tmp_path / "1")).signatures["encode"]
+    np.testing.assert_allclose(encode(inputs=tf.constant(x))["features"], ae.encode(x), rtol=1e-6)
 
 
 def test_the_export_holds_its_files_and_no_others(exported):

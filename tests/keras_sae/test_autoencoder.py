@@ -5,12 +5,16 @@ from keras import ops
 
 import keras_sae
 from keras_sae import HalfSquaredError, KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy
+from keras_sae.callbacks import mean_activations
+from keras_sae.layers import WINDOW
 from tests.keras_sae.conftest import autoencoder, raises, same_weights
+
+MOVING = KLSparsity(0.1, 3.0, average="moving")
 
 # A value other than the default for every argument.
 ARGUMENTS = {
     "units": 5,
-    "sparsity": KLSparsity(0.2, 5.0),
+    "sparsity": KLSparsity(0.2, 5.0, average="moving"),
     "weight_decay": 0.01,
     "activation": "tanh",
     "output_activation": "linear",
@@ -48,6 +52,16 @@ def test_tied_weights_in_the_order_of_the_contract():
     ae.build((None, 6))
     assert [w.shape for w in ae.get_weights()] == [(6, 4), (4,), (6,)]
     assert [v.shape for v in ae.trainable_variables] == [(6, 4), (4,), (6,)]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_moving_average_is_no_weight(tied):
+    plain, moving = autoencoder(tied=tied), autoencoder(tied=tied, sparsity=MOVING)
+    assert same_weights(plain, moving)
+    assert [w.path.split("/")[-2:] for w in moving.weights] == [w.path.split("/")[-2:] for w in plain.weights]
+    assert [v.name for v in moving.non_trainable_variables] == ["mean", "weight"]
+    assert moving.encoder.get_weights()[0].shape == moving.kernel.shape == (6, 4)
+    assert len(moving.encoder.get_weights()) == 2
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -109,12 +123,17 @@ def test_corruption_masks_the_encoder_input_while_training_only(x):
     assert not np.allclose(ae(x, training=True), clean)
 
 
-SPARSITIES = {"kl": KLSparsity(0.2, 3.0), "l1": keras.regularizers.L1(0.01), "none": None}
+SPARSITIES = {
+    "kl": KLSparsity(0.2, 3.0),
+    "moving": KLSparsity(0.2, 3.0, average="moving"),
+    "l1": keras.regularizers.L1(0.01),
+    "none": None,
+}
 
 
 @pytest.mark.parametrize("loss", [HalfSquaredError, SummedBinaryCrossentropy])
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("sparsity", ["kl", "l1", "none"])
 def test_keras_loss_on_one_full_batch_is_the_objective(sparsity, tied, loss, x):
     ae = autoencoder(sparsity=SPARSITIES[sparsity], tied=tied, weight_decay=0.1, dtype="float32")
     ae.compile(loss=loss())
@@ -132,13 +151,136 @@ def test_keras_loss_in_fit_on_one_full_batch_is_the_objective(sparsity, x):
     assert loss[1] != loss[0]
 
 
-def test_keras_gradient_on_one_full_batch_is_that_of_the_objective(x):
-    ae = autoencoder(dtype="float32")
+@pytest.mark.parametrize("average", ["batch", "moving"])
+def test_keras_gradient_on_one_full_batch_is_that_of_the_objective(average, x):
+    ae = autoencoder(dtype="float32", sparsity=KLSparsity(average=average))
     ae.compile(keras.optimizers.SGD(0.1))
     before, gradients = ae.get_weights(), keras_sae.objective(ae, x).gradients
     ae.fit(x, batch_size=23, epochs=1, verbose=0)
     for old, new, gradient in zip(before, ae.get_weights(), gradients, strict=True):
         np.testing.assert_allclose(old - new, 0.1 * gradient, atol=1e-6)
+
+
+def state_of(ae):
+    """(mean, weight) of the moving average."""
+    average = ae.encoder.get_layer("average")
+    return ops.convert_to_numpy(average.mean), float(average.weight)
+
+
+@pytest.mark.parametrize("average", ["batch", "moving"])
+def test_objective_and_lbfgs_are_exact_whatever_the_average(average, x):
+    """Also when the moving average holds something else."""
+    ae, plain = (autoencoder(sparsity=KLSparsity(0.1, 3.0, average=a)) for a in (average, "batch"))
+    if average == "moving":
+        ae.encoder(np.ones((50, 6)), training=True)
+        assert abs(state_of(ae)[0] - keras_sae.objective(ae, x).rho_hat[0]).min() > 0.01
+    found, expected = keras_sae.objective(ae, x), keras_sae.objective(plain, x)
+    assert found.value == expected.value
+    for gradient, wanted in zip(found.gradients, expected.gradients, strict=True):
+        np.testing.assert_array_equal(gradient, wanted)
+    histories = [keras_sae.fit_lbfgs(model, x, max_iterations=3, verbose=0).history for model in (ae, plain)]
+    assert histories[0] == histories[1]
+
+
+def test_fit_moves_the_average_and_nothing_else_does(x):
+    ae = autoencoder(dtype="float32", sparsity=MOVING)
+    ae.compile(keras.optimizers.SGD(0.0))
+    ae.evaluate(x, verbose=0)
+    assert state_of(ae)[1] == 0
+    ae.fit(x, batch_size=8, epochs=2, verbose=0)
+    mean, weight = state_of(ae)
+    assert weight == pytest.approx(1 - np.exp(-2 * 23 / WINDOW), rel=1e-5)  # as many examples as there were
+    ae.evaluate(x, verbose=0)
+    ae.predict(x, verbose=0)
+    ae.encode(x)
+    ae(x)
+    keras_sae.objective(ae, x)
+    keras_sae.fit_lbfgs(ae, x, max_iterations=2, verbose=0)
+    np.testing.assert_array_equal(state_of(ae)[0], mean)
+    assert state_of(ae)[1] == weight
+
+
+def test_the_moving_average_tends_to_the_mean_of_the_whole_set():
+    """With weights that stay, batches of 4 of 64 rows: nearer than the means of batches are."""
+    x = np.random.default_rng(3).uniform(size=(64, 6))
+    ae = autoencoder(dtype="float32", sparsity=MOVING)
+    ae.compile(keras.optimizers.SGD(0.0))
+    ae.fit(x, batch_size=4, epochs=20, verbose=0)
+    exact = keras_sae.objective(ae, x).rho_hat[0]
+    features = ops.convert_to_numpy(ae.encode(x))
+    scatter = features.reshape(16, 4, 4).mean(axis=1).std(axis=0)  # of the means of the batches
+    assert (abs(state_of(ae)[0] - exact) < 0.5 * scatter).all()
+
+
+def test_strength_of_a_moving_average_does_not_depend_on_the_batch_size():
+    """One example repeated: every batch has the same mean, so every size of batch the same loss and step."""
+    found = []
+    for rows in (1, 64, 300):
+        ae = autoencoder(dtype="float32", sparsity=MOVING)
+        ae.compile(keras.optimizers.SGD(0.5))
+        (loss,) = ae.fit(np.full((rows, 6), 0.7), batch_size=rows, epochs=1, verbose=0).history["loss"]
+        found.append([loss, *ae.get_weights()[1]])
+    np.testing.assert_allclose(found, [found[0]] * 3, atol=1e-4)
+
+
+def test_a_moving_average_brings_rho_hat_to_rho(digits):
+    """beta is so large that the error hardly counts."""
+    x = digits.x_train[::2]
+    ae = SparseAutoencoder(25, KLSparsity(0.1, 30.0, average="moving"), weight_decay=3e-3)
+    ae.build(x.shape)
+    before = abs(mean_activations(ae, x) - 0.1)
+    ae.fit(x, batch_size=32, epochs=4, verbose=0)
+    after = abs(mean_activations(ae, x) - 0.1)
+    assert before.min() > 0.2
+    assert after.max() < 0.03
+
+
+def test_the_loss_of_small_batches_is_nearer_the_objective_with_a_moving_average(digits):
+    """The mean of 8 examples scatters round rho_hat, and KL is convex, so the mean of its KL is too large."""
+    x = digits.x_train[::5]
+    excess = {}
+    for average in ("batch", "moving"):
+        ae = autoencoder_of_digits(average)
+        exact = keras_sae.objective(ae, x).value
+        excess[average] = ae.fit(x, batch_size=8, verbose=0).history["loss"][0] - exact
+    assert excess["batch"] > 0.5
+    assert abs(excess["moving"]) < excess["batch"] / 4
+
+
+def autoencoder_of_digits(average):
+    """25 units near rho = 0.1 that differ between digits, compiled with a learning rate of 0."""
+    ae = SparseAutoencoder(25, KLSparsity(0.1, 3.0, average=average))
+    ae.build((None, 784))
+    w1, _, w2, b2 = ae.get_weights()
+    ae.set_weights([4 * w1, np.full(25, -3.0), w2, b2])
+    ae.compile(keras.optimizers.SGD(0.0))
+    return ae
+
+
+def test_half_precision_moving_average_stays_finite(digits):
+    ae = SparseAutoencoder(16, MOVING, dtype="mixed_float16")
+    history = ae.fit(digits.x_train[:256], batch_size=16, epochs=3, verbose=0).history["loss"]
+    mean, _ = state_of(ae)
+    assert np.isfinite(history).all()
+    assert history[-1] < history[0]
+    assert mean.dtype == "float32"
+    assert ((mean > 0) & (mean < 1)).all()
+
+
+def test_the_moving_average_is_saved_with_model_and_encoder(x, tmp_path):
+    ae = SparseAutoencoder(4, MOVING)
+    ae.fit(x, batch_size=8, epochs=2, verbose=0)
+    ae.save(tmp_path / "model.keras")
+    ae.encoder.save(tmp_path / "encoder.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    encoder = keras.saving.load_model(tmp_path / "encoder.keras")
+    mean, weight = state_of(ae)
+    np.testing.assert_array_equal(state_of(copy)[0], mean)
+    np.testing.assert_array_equal(encoder.get_layer("average").mean, mean)
+    assert state_of(copy)[1] == weight > 0
+    np.testing.assert_array_equal(encoder(x), ae.encode(x))
+    # training goes on where it was: the next loss is that of the model that was never saved
+    assert copy.evaluate(x, verbose=0) == pytest.approx(ae.evaluate(x, verbose=0), rel=1e-6)
 
 
 def test_fit_learns_to_return_its_input(x):
@@ -174,7 +316,7 @@ def test_arguments_survive_get_config():
     ae = SparseAutoencoder(**ARGUMENTS)
     copy = SparseAutoencoder.from_config(ae.get_config())
     assert arguments_of(copy) == arguments_of(ae)
-    plain = {**ARGUMENTS, "sparsity": (KLSparsity, {"rho": 0.2, "beta": 5.0, "inactive": -1.0})}
+    plain = {**ARGUMENTS, "sparsity": (KLSparsity, {"rho": 0.2, "beta": 5.0, "inactive": -1.0, "average": "moving"})}
     assert arguments_of(copy) == plain
 
 
@@ -214,7 +356,12 @@ def test_compiled_model_keeps_loss_and_optimizer_state_when_saved(x, tmp_path):
 
 
 def test_default_sparsity_is_that_of_the_documentation():
-    assert SparseAutoencoder(3).sparsity.get_config() == {"rho": 0.05, "beta": 3.0, "inactive": 0.0}
+    assert SparseAutoencoder(3).sparsity.get_config() == {
+        "rho": 0.05,
+        "beta": 3.0,
+        "inactive": 0.0,
+        "average": "batch",
+    }
     assert SparseAutoencoder(3, activation="tanh").sparsity.inactive == -1.0
 
 

@@ -126,7 +126,7 @@ def test_softsign_rests_at_minus_one():
     assert KLSparsity().for_activation(keras.activations.softsign).inactive == -1.0
 
 
-@pytest.mark.parametrize("penalty", [KLSparsity(0.2, 5.0, -1.0), WeightDecay(0.25)])
+@pytest.mark.parametrize("penalty", [KLSparsity(0.2, 5.0, -1.0, "moving"), WeightDecay(0.25)])
 def test_serialisation(penalty):
     copy = keras.regularizers.deserialize(keras.regularizers.serialize(penalty))
     assert type(copy) is type(penalty)
@@ -134,7 +134,8 @@ def test_serialisation(penalty):
 
 
 def test_get_config_names_every_argument():
-    assert KLSparsity(0.2, 5, -1).get_config() == {"rho": 0.2, "beta": 5.0, "inactive": -1.0}
+    expected = {"rho": 0.2, "beta": 5.0, "inactive": -1.0, "average": "moving"}
+    assert KLSparsity(0.2, 5, -1, "moving").get_config() == expected
     assert WeightDecay(1).get_config() == {"weight_decay": 1.0}
 
 
@@ -164,6 +165,23 @@ def test_beta_out_of_range(beta):
 def test_inactive_out_of_range(inactive):
     with raises(ValueError, "`inactive`", "must be below 1 (0 for sigmoid, -1 for tanh)", f"inactive={inactive}"):
         KLSparsity(inactive=inactive)
+
+
+@pytest.mark.parametrize("average", ["mean", "Moving", None, 0.9])
+def test_average_must_be_one_of_two(average):
+    with raises(ValueError, '`average` must be "batch" or "moving"', f"Received: average={average!r}"):
+        KLSparsity(average=average)
+
+
+def test_for_activation_keeps_the_average():
+    assert KLSparsity().for_activation("tanh").average == "batch"
+    assert KLSparsity(average="moving").for_activation("tanh").average == "moving"
+
+
+def test_a_layer_without_the_average_says_what_to_do():
+    expected = ["keras_sae.layers.MovingAverage(penalty)", "average='batch'", "Received: average='moving'"]
+    with raises(ValueError, *expected):
+        dense_penalty(KLSparsity(average="moving"), np.ones((2, 3)))
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear", None])

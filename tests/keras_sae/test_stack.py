@@ -51,6 +51,24 @@ def test_pretraining_is_greedy(x):
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
+def test_moving_averages_in_a_stack(x):
+    """Training the whole stack moves the averages of all its layers; the classifier has none of them."""
+    penalty = KLSparsity(0.2, 1.0, average="moving")
+    stack = StackedAutoencoder([SparseAutoencoder(units, penalty) for units in (4, 3)])
+    stack.fit(x, batch_size=23, epochs=2, verbose=0)
+    averages = [ae.encoder.get_layer("average") for ae in stack.autoencoders]
+    exact = keras_sae.objective(stack, x).rho_hat
+    for average, rho_hat in zip(averages, exact, strict=True):
+        np.testing.assert_allclose(average.mean, rho_hat, atol=0.01)  # two steps of Adam further
+    assert [w.shape for w in stack.get_weights()] == [w.shape for w in two_layers().get_weights()]
+    before = [ops.convert_to_numpy(average.mean) for average in averages]
+    classifier = stack.classifier(num_classes=3)
+    np.testing.assert_allclose(classifier.get_layer("encoder")(x), stack.encode(x), rtol=1e-6)
+    classifier.fit(x, np.zeros(23), verbose=0)
+    np.testing.assert_array_equal(before[0], averages[0].mean)
+    np.testing.assert_array_equal(before[1], averages[1].mean)
+
+
 def test_pretraining_on_minibatches(x):
     stack = unbuilt()
     histories = stack.pretrain(x, fit=SparseAutoencoder.fit, epochs=3, batch_size=8, verbose=0)
