@@ -19,8 +19,9 @@ import pytest
 from hypothesis import strategies
 from PIL import Image
 
-from keras_sae import datasets, labels, readers, rows, tables
+from keras_sae import datasets, readers
 from keras_sae.errors import InputError
+from keras_sae.readers import labels, rows, tables
 from tests.keras_sae.conftest import raises
 
 ROWS = 40

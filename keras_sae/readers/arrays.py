@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 
 from keras_sae.errors import InputError
-from keras_sae.labels import class_numbers
-from keras_sae.rows import (
+from keras_sae.readers.labels import class_numbers
+from keras_sae.readers.rows import (
     Rows,
     cache_file,
     check_finite,

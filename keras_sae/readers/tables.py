@@ -8,8 +8,8 @@ import re
 import numpy as np
 
 from keras_sae.errors import InputError
-from keras_sae.labels import Labels
-from keras_sae.rows import CHUNK_BYTES, MISSING_VALUES, Rows, cache_file, imported, store
+from keras_sae.readers.labels import Labels
+from keras_sae.readers.rows import CHUNK_BYTES, MISSING_VALUES, Rows, cache_file, imported, store
 
 BLOCK_BYTES = 2**21  # of a csv file at a time; the first decides what is a number; pyarrow reads 32 of them ahead
 ROW_BYTES = 16  # at most, for each byte of the line of names

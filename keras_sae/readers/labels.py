@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from keras_sae.errors import InputError
-from keras_sae.rows import MISSING_VALUES
+from keras_sae.readers.rows import MISSING_VALUES
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 

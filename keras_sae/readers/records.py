@@ -4,9 +4,9 @@ import numpy as np
 
 from keras_sae import datasets
 from keras_sae.errors import InputError
-from keras_sae.image_files import SIZE_CURE, decode, pixels, size_of
-from keras_sae.labels import Labels
-from keras_sae.rows import Rows, cache_file, check_numbers, imported, store_each
+from keras_sae.readers.image_files import SIZE_CURE, decode, pixels, size_of
+from keras_sae.readers.labels import Labels
+from keras_sae.readers.rows import Rows, cache_file, check_numbers, imported, store_each
 
 PREFIX = "tfds:"
 SPLITS = ("train", "test", "validation")

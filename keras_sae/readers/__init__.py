@@ -3,9 +3,9 @@
 import pathlib
 import re
 
-from keras_sae import arrays, image_files, records, tables
 from keras_sae.errors import InputError
-from keras_sae.rows import Rows, constant_columns, counting_columns
+from keras_sae.readers import arrays, image_files, records, tables
+from keras_sae.readers.rows import Rows, constant_columns, counting_columns
 
 __all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "read_rows"]
 

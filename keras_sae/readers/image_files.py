@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 
 from keras_sae.errors import InputError
-from keras_sae.labels import Labels
-from keras_sae.rows import Rows, cache_file, imported, store_each
+from keras_sae.readers.labels import Labels
+from keras_sae.readers.rows import Rows, cache_file, imported, store_each
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 SIZE_CURE = " Have them resized: image_size."
