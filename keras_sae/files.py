@@ -5,7 +5,10 @@ import json
 import mmap
 import os
 import pathlib
+import shutil
 import tempfile
+
+from keras_sae.errors import InputError
 
 
 def write_json(path, content):
@@ -33,6 +36,16 @@ def write_aside(path):
             _to_disk(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_space(folder, needed):
+    """Raise InputError where the disk of a folder has fewer bytes left than needed: now, not after hours of work."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"Expected {needed / 1e9:,.1f} GB of room on the disk of {folder}. Received: {free / 1e9:,.1f} GB "
+            "free. Free some space, or name a folder on another disk."
+        )
 
 
 def _to_disk(path):

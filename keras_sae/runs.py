@@ -12,14 +12,13 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-import shutil
 import zipfile
 
 import keras
 import numpy as np
 
 from keras_sae.errors import InputError
-from keras_sae.files import write_aside, write_json
+from keras_sae.files import check_space, write_aside, write_json
 
 NEEDED = 100 * 10**6  # bytes of free disk for a run's checkpoints and pictures
 
@@ -34,17 +33,12 @@ def start(directory, config):
     check_free(directory)
     try:
         (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+        check_space(directory, NEEDED)
         write_json(directory / "config.json", {**config, "versions": versions()})
-        free = shutil.disk_usage(directory).free
     except OSError as error:
         raise InputError(
             f"Expected a folder that can be written to. Received: {directory} ({error.strerror})."
         ) from error
-    if free < NEEDED:
-        raise InputError(
-            f"Expected {NEEDED // 10**6} MB of free disk for the run. Received: {free // 10**6} MB at {directory}. "
-            "Delete something, or choose another --out."
-        )
     return directory
 
 

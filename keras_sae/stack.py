@@ -1,6 +1,7 @@
 """Stacks of autoencoders: greedy pretraining, the unrolled autoencoder, a classifier on top."""
 
 import contextlib
+import itertools
 import os
 import tempfile
 
@@ -8,6 +9,7 @@ import keras
 
 from keras_sae.autoencoder import Autoencoder
 from keras_sae.chunks import Chunks, Mapped, View, in_memory, outputs, write_outputs
+from keras_sae.files import check_space
 from keras_sae.lbfgs import fit_lbfgs
 from keras_sae.regularizers import WeightDecay
 
@@ -95,6 +97,8 @@ class StackedAutoencoder(Autoencoder):
             x = self._preprocessed(x)
         histories, written = [], None
         with tempfile.TemporaryDirectory() if directory is None else contextlib.nullcontext(directory) as folder:
+            if hasattr(x, "shape") and not in_memory(x):
+                check_space(folder, 4 * len(x) * self._widest_pair())
             for number, autoencoder in enumerate(self.autoencoders, 1):
                 histories.append(fit(autoencoder, x, **options))
                 below, written = written, os.path.join(folder, f"features_{number}.npy")
@@ -104,6 +108,11 @@ class StackedAutoencoder(Autoencoder):
                 if below and os.path.exists(below):
                     os.remove(below)
         return histories
+
+    def _widest_pair(self):
+        """Units of two adjacent layers at most, the last aside: their features are on disk at the same time."""
+        units = [0, *(autoencoder.units for autoencoder in self.autoencoders[:-1])]
+        return max(map(sum, itertools.pairwise(units)), default=0)
 
     def _preprocessed(self, x):
         """x as the first autoencoder sees it: data that are not in memory are preprocessed anew at every pass."""

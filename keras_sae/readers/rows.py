@@ -9,14 +9,13 @@ import importlib
 import itertools
 import pathlib
 import re
-import shutil
 import tempfile
 import zlib
 
 import numpy as np
 
 from keras_sae.errors import InputError
-from keras_sae.files import forget, write_aside
+from keras_sae.files import check_space, forget, write_aside
 
 CHUNK_BYTES = 2**24  # of rows at a time: enough for a fast disk, little beside a model
 LARGEST = np.finfo("float32").max  # models compute in float32, where a larger number is infinity
@@ -162,16 +161,6 @@ def writing(path):
         ) from error
 
 
-def check_space(path, needed):
-    """Raise InputError where the disk of a path to be written has fewer bytes left than needed."""
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise InputError(
-            f"Expected {needed / 1e9:,.1f} GB of room for the data in {path.parent}. Received: {free / 1e9:,.1f} GB "
-            "free. Free some space, or name a folder on another disk as the cache."
-        )
-
-
 def store(batches, path, where, total=0, feature_names=()):
     """Write batches of rows, arrays (rows, features) of one type and width, to a file: (examples, features), mapped.
 
@@ -182,7 +171,7 @@ def store(batches, path, where, total=0, feature_names=()):
         with open(aside, "wb") as file:
             for batch in batches:
                 if count == 0:
-                    check_space(path, max(total, len(batch)) * batch[:1].nbytes)
+                    check_space(path.parent, max(total, len(batch)) * batch[:1].nbytes)
                 check_finite(batch, where, count, feature_names)
                 file.write(np.ascontiguousarray(batch).data)
                 count += len(batch)
