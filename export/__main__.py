@@ -1,11 +1,14 @@
-"""Export the encoder of a training run for deployment, checked against Keras on real inputs.
+"""Export the model of a training run for deployment, checked against Keras on real held-out inputs.
 
-RUN is the --out of a training command. Writes, all or nothing,
-  DIR/saved_model/1/    SavedModel for TensorFlow Serving: inputs (batch, features) -> features (batch, units)
-  DIR/encoder.tflite    the same for LiteRT (TFLite)
-  DIR/README.md         how to call them, and the largest difference to Keras that was measured
+RUN is the --out of a training command. Writes, each only if it gives what Keras gives,
+  DIR/saved_model/1/    for TensorFlow Serving, with signatures encode, decode, reconstruct, classify, images as the run
+                        has them; a later export to the same DIR adds version 2, which a running server takes up
+  DIR/encoder.tflite    for LiteRT (TFLite); with --quantize also encoder_float16.tflite and so on
+  DIR/encoder.onnx      for ONNX runtimes
+  DIR/README.md         how to call them, with size, error, accuracy and time of each as measured
 
   python -m export runs/mnist --out exports/mnist
+  python -m export runs/mnist --out exports/mnist --to saved_model litert onnx --quantize none float16 dynamic int8
 """
 
 import argparse
@@ -16,7 +19,10 @@ import subprocess
 import sys
 import tempfile
 
-LARGEST_ERROR = 5e-5  # of a feature of about 1: rounding in float32 gives 1e-5 at most, a wrong conversion much more
+FORMATS = ("saved_model", "litert", "onnx")
+# How far a file may be from Keras, of values of about 1. Rounding in float32 gives 1e-5 at most, 8 bits 4e-3 a number;
+# a wrong conversion gives much more.
+BOUNDS = {"none": 5e-5, "float16": 5e-3, "dynamic": 5e-2, "int8": 0.15}
 
 
 def main():
@@ -25,11 +31,26 @@ def main():
     )
     parser.error = lambda message: fail(f"{message}. See --help.")
     parser.add_argument("run", metavar="RUN", type=pathlib.Path, help="folder of a finished training run")
-    parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="new or empty folder (default: RUN/export)")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=pathlib.Path,
+        help="new or empty folder, or an earlier export (default: RUN/export)",
+    )
+    parser.add_argument(
+        "--to",
+        nargs="+",
+        choices=FORMATS,
+        default=["saved_model", "litert"],
+        help="formats (default: saved_model litert)",
+    )
+    parser.add_argument(
+        "--quantize", nargs="+", choices=tuple(BOUNDS), default=["none"], help="LiteRT files to write (default: none)"
+    )
     arguments = parser.parse_args()
     out = arguments.out or arguments.run / "export"
     try:
-        export(arguments.run, out)
+        export(arguments.run, out, arguments.to, arguments.quantize)
     except KeyboardInterrupt:
         print("\nexport: interrupted. Nothing was written.", file=sys.stderr)
         sys.exit(130)
@@ -41,11 +62,13 @@ def fail(message):
     sys.exit(2)
 
 
-def export(run, out):
-    """Convert and check in processes of their own, then move everything into place at once."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def export(run, out, formats=("saved_model", "litert"), quantize=("none",)):
+    """Convert and check in processes of their own, then move everything into place."""
+    again = (out / "export.json").is_file()
+    if out.exists() and not again and (not out.is_dir() or any(out.iterdir())):
         fail(
-            f"Expected a new or empty folder to write to. Received: {out}, which holds something. Nothing was changed."
+            f"Expected a new or empty folder to write to, or an earlier export. Received: {out}, which holds something "
+            "else. Nothing was changed."
         )
     if not (run / "config.json").is_file():
         fail(f"Expected a run directory, the --out of a training command. Received: {run}, which has no config.json.")
@@ -58,19 +81,53 @@ def export(run, out):
     with folder as aside:
         finished = pathlib.Path(aside) / "finished"
         finished.mkdir()
-        print(f"Converting the encoder of {run} ...", flush=True)
-        quietly("export.convert", run, finished)
+        version = 1 + max((int(path.name) for path in out.glob("saved_model/*") if path.name.isdigit()), default=0)
+        print(f"Converting the model of {run} ...", flush=True)
+        wanted = {"formats": list(formats), "quantize": list(quantize), "version": version}
+        quietly("export.convert", run, finished, json.dumps(wanted))
         print("Checking the files against Keras in a fresh process ...", flush=True)
-        errors = json.loads(quietly("export.check", finished))
-        if not all(error <= LARGEST_ERROR for error in errors.values()):  # NaN fails as well
-            fail(f"The exported files differ from Keras by {errors}, more than {LARGEST_ERROR}. Nothing was written.")
-        (finished / "README.md").write_text(card(run, errors))
+        measured = json.loads(quietly("export.check", finished))
+        check_bounds(measured)
+        finish(finished, run, measured, wanted)
         try:
-            os.replace(finished, place)
+            publish(finished, place, again)
         except OSError as error:
-            fail(f"Expected a folder that can be put at {out}. Received: {error.strerror}. Nothing was written.")
-    for name, error in errors.items():
-        print(f"  {out / name}  largest difference to Keras: {error:.1e}")
+            fail(f"Expected a folder that can be put at {out}. Received: {error.strerror}.")
+    for name, values in measured.items():
+        print(f"  {out / name}  largest difference to Keras: {values['difference']:.1e}")
+
+
+def bound(name):
+    """The largest difference to Keras that a file may have."""
+    return BOUNDS.get(pathlib.Path(name).stem.removeprefix("encoder_"), BOUNDS["none"])
+
+
+def check_bounds(measured):
+    """End the program unless every file gives what Keras gives."""
+    for name, values in measured.items():
+        if not values["difference"] <= bound(name):  # NaN fails as well
+            fail(
+                f"{name} differs from Keras by {values['difference']:.1e}, more than {bound(name)}. Nothing was written."
+            )
+
+
+def finish(finished, run, measured, wanted):
+    """The card, and export.json with the same for programs; the SavedModel goes if it was only a step to others."""
+    record = {"run": run.name, "files": measured, **wanted}
+    (finished / "export.json").write_text(json.dumps(record, indent=2) + "\n")
+    (finished / "README.md").write_text(card(run, measured))
+
+
+def publish(finished, place, again):
+    """Move a finished export into place: a new one at once, a later one version by version and file by file."""
+    if not again:
+        os.replace(finished, place)
+        return
+    (place / "saved_model").mkdir(exist_ok=True)
+    for version in finished.glob("saved_model/*"):
+        os.rename(version, place / "saved_model" / version.name)  # whole at once: a server may be watching
+    for file in sorted(path for path in finished.iterdir() if path.is_file()):
+        os.replace(file, place / file.name)
 
 
 def quietly(module, *arguments):
@@ -84,23 +141,46 @@ def quietly(module, *arguments):
     return done.stdout.splitlines()[-1] if done.stdout else ""
 
 
-def card(run, errors):
+def card(run, measured):
     """README.md of an export."""
-    return f"""# Encoder of {run.name}
+    config = json.loads((run / "config.json").read_text())
+    rows = [
+        f"| {name} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {accuracy(values)} | "
+        f"{values['milliseconds']:.3f} |"
+        for name, values in measured.items()
+    ]
+    classes = config.get("class_names")
+    named = f"\nClasses, by `label`: {', '.join(f'{i} {name}' for i, name in enumerate(classes))}.\n" if classes else ""
+    version = next((name for name in measured if name.startswith("saved_model")), "saved_model/1")
+    return f"""# {config.get("title", run.name)}: exported
 
-Signature `serving_default`: `inputs` (batch, features) float32 -> `features` (batch, units) float32.
-Inputs are scaled as in training (images: pixels from 0 to 1, one row each).
+Made from the run `{run.name}`: {config.get("data", "data unknown")}.
 
-| file | largest difference to Keras on held-out inputs |
-|---|---|
-{chr(10).join(f"| {name} | {error:.1e} |" for name, error in errors.items())}
+| file | kB | largest difference to Keras | accuracy | ms a row |
+|---|---|---|---|---|
+{chr(10).join(rows)}
 
+The difference is that of all outputs on held-out inputs, relative to values above 1; the accuracy that of `classify` on
+those inputs with labels; the time the median of calls with one row on the machine that made the export.
+
+| signature | input | outputs |
+|---|---|---|
+| `encode`, `serving_default` | `inputs` (batch, features) float32 | `features` (batch, units) |
+| `reconstruct`, of runs with a decoder | `inputs` | `features`, `outputs`, `error` (batch,): half the squared distance |
+| `decode`, of the same | `features` as `reconstruct` gives them | `outputs` |
+| `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |
+| `images`, of runs on images | `images` (batch, height, width) uint8 | `features` |
+
+`saved_model_cli show --dir {version} --all` lists those that are here. `inputs` are rows as in training: raw if the run scales
+them itself (`train.features`), images of `train.mnist` as pixels from 0 to 1, one row each. Of a fine-tuned classifier,
+`reconstruct` and `decode` are of the stack as it was before fine-tuning.
+{named}
 With TensorFlow, where `x` is a float32 array (batch, features):
 
 ```python
 import tensorflow as tf
 
-encode = tf.saved_model.load("saved_model/1").signatures["serving_default"]
+encode = tf.saved_model.load("{version}").signatures["encode"]
 features = encode(inputs=tf.constant(x))["features"].numpy()
 ```
 
@@ -110,11 +190,15 @@ With LiteRT (`pip install ai-edge-litert`):
 from ai_edge_litert.interpreter import Interpreter
 
 interpreter = Interpreter("encoder.tflite")
-features = interpreter.get_signature_runner("serving_default")(inputs=x)["features"]
+features = interpreter.get_signature_runner("encode")(inputs=x)["features"]
 ```
 
-`check.npz` holds inputs and the features that Keras gives for them, to test a deployment with.
+`check.npz` holds inputs and what Keras gives for them, to test a deployment with.
 """
+
+
+def accuracy(values):
+    return "" if values["accuracy"] is None else f"{values['accuracy']:.2%}"
 
 
 if __name__ == "__main__":

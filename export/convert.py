@@ -1,5 +1,9 @@
-"""The encoder of a run as SavedModel and LiteRT file: python -m export.convert RUN DIR, the first half of an export."""
+"""A run's model as SavedModel, LiteRT and ONNX files: python -m export.convert RUN DIR JSON, the first half of an export.
 
+JSON holds "formats" (of saved_model, litert, onnx), "quantize" (of none, float16, dynamic, int8) and "version".
+"""
+
+import json
 import pathlib
 import sys
 
@@ -7,43 +11,102 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export import signatures, warm_up
 from keras_sae import runs
-from keras_sae.chunks import outputs
-from keras_sae.errors import reported
+from keras_sae.errors import InputError, reported
+
+# Signatures of the LiteRT and ONNX files: those that a device wants, once each.
+ON_DEVICE = ("encode", "decode", "reconstruct", "classify")
 
 
-def convert(run, directory):
-    """Write saved_model/1/, encoder.tflite, and check.npz with held-out inputs and Keras' features of them."""
-    encoder = runs.load_encoder(run)
-    inputs = runs.load_examples(run)
-    write_saved_model(encoder, directory / "saved_model" / "1")
-    write_litert(directory / "saved_model" / "1", directory / "encoder.tflite")
-    np.savez(directory / "check.npz", inputs=inputs, features=outputs(encoder, inputs))
+def convert(run, directory, formats, quantize, version):
+    """Write saved_model/VERSION/, encoder*.tflite, encoder.onnx as wanted, and check.npz with what Keras gives."""
+    found = signatures.of_run(run)
+    examples, labels = runs.load_examples(run)
+    expected = expected_outputs(found, examples)
+    saved_model = directory / "saved_model" / str(version)
+    write_saved_model(found, saved_model)
+    if "litert" in formats:
+        on_device = [name for name in ON_DEVICE if name in found and not found[name].pretrained]
+        for method in quantize:
+            calibration = runs.load_examples(run, "calibration.npz")[0] if method == "int8" else None
+            write_litert(saved_model, directory / litert_name(method), method, on_device, found, calibration)
+    if "onnx" in formats:
+        write_onnx(found, directory / "encoder.onnx")
+    if "saved_model" in formats:
+        warm_up.write(saved_model, {name: signature.example(examples) for name, signature in found.items()})
+    labels = {} if labels is None else {"labels": labels}
+    np.savez(directory / "check.npz", inputs=examples, **expected, **labels)
 
 
-def write_saved_model(encoder, directory):
-    """Write the encoder in TensorFlow Serving's layout (NAME/VERSION), signatures "serving_default" and "encode".
+def expected_outputs(found, examples):
+    """What Keras gives for the examples, by "signature/output"."""
+    expected = {}
+    for name, signature in found.items():
+        if name in ON_DEVICE:
+            outputs = signature.function(tf.constant(signature.example(examples, len(examples))))
+            expected |= {f"{name}/{output}": value.numpy() for output, value in outputs.items()}
+    return expected
 
-    inputs (batch, features) float32 -> features (batch, units) float32; a batch of any size.
-    """
+
+def write_saved_model(found, directory):
+    """Write the signatures in TensorFlow Serving's layout (NAME/VERSION); a batch of any size."""
     archive = keras.export.ExportArchive()
-    archive.track(encoder)
-    inputs = tf.TensorSpec((None, *encoder.input_shape[1:]), tf.float32, name="inputs")
-    for name in ("serving_default", "encode"):
-        archive.add_endpoint(name, lambda inputs: {"features": encoder(inputs)}, input_signature=[inputs])
+    for number, model in enumerate({id(m): m for s in found.values() for m in s.models}.values()):
+        setattr(archive, f"model_{number}", model)
+        archive.track(model)
+    for name, signature in found.items():
+        archive.add_endpoint(name, signature.function, input_signature=[signature.spec])
     archive.write_out(str(directory), verbose=False)
 
 
-def write_litert(saved_model, path):
-    """Write the "serving_default" of a SavedModel as LiteRT (TFLite) file, float32, with the same names.
+def litert_name(method):
+    return "encoder.tflite" if method == "none" else f"encoder_{method}.tflite"
 
-    LiteRT's own operations alone are allowed, so that it runs where TensorFlow's are missing.
+
+def write_litert(saved_model, path, method, names, found, calibration):
+    """Write signatures of a SavedModel as one LiteRT (TFLite) file, with the same names of inputs and outputs.
+
+    LiteRT's own operations alone are allowed, so that it runs where TensorFlow's are missing. method: "none" (float32),
+    "float16" (weights), "dynamic" (weights in 8 bits, activations quantised as they come), "int8" (both in 8 bits, by
+    ranges measured on `calibration`, rows of the training set; inputs and outputs stay float32).
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=["serving_default"])
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=names)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if method != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if method == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if method == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        rows = {name: found[name].example(calibration, len(calibration)) for name in names}
+
+        def representative():
+            for name in names:
+                for row in rows[name]:
+                    yield name, {found[name].spec.name: row[None]}
+
+        converter.representative_dataset = representative
     path.write_bytes(converter.convert())
+
+
+def write_onnx(found, path):
+    """Write an ONNX file: inputs -> features, and probabilities where there is a head."""
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise InputError("Writing ONNX needs tf2onnx and onnx: pip install 'keras-sae[onnx]'") from error
+
+    def outputs(inputs):
+        given = found["encode"].function(inputs)
+        return given | (
+            {"probabilities": found["classify"].function(inputs)["probabilities"]} if "classify" in found else {}
+        )
+
+    model, _ = tf2onnx.convert.from_function(tf.function(outputs), [found["encode"].spec], opset=18)
+    path.write_bytes(model.SerializeToString())
 
 
 if __name__ == "__main__":
     with reported("export", lambda: "Nothing was written."):
-        convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+        convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))

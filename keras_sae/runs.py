@@ -4,7 +4,8 @@ RUN/config.json   how the model was made: enough to repeat the run
 RUN/metrics.json  measured numbers, flat names -> numbers
 RUN/model.keras   the trained model
 RUN/README.md     the card, rendered from the two JSON files
-RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs), if any
+RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs) and
+RUN/calibration.npz (training inputs), which exports need, if any
 """
 
 import contextlib
@@ -154,23 +155,26 @@ def save_model(model, path):
         model.save(aside)
 
 
-def save_examples(path, x):
-    """Write held-out inputs, (examples, features), compressed: export checks its results on them."""
+def save_examples(path, x, labels=None):
+    """Write inputs, (examples, features), with labels (examples,) if there are any: exports are checked on them."""
     with write_aside(path) as aside:
-        np.savez_compressed(aside, x=x)
+        np.savez_compressed(aside, x=x, **({} if labels is None else {"labels": labels}))
 
 
-def load_examples(directory):
-    """The held-out inputs of a run, (examples, features)."""
-    path = pathlib.Path(directory) / "examples.npz"
+def load_examples(directory, name="examples.npz"):
+    """Inputs of a run, (examples, features), and their labels (examples,) or None.
+
+    name: "examples.npz", held out, to check results on; "calibration.npz", of the training set, to measure ranges on.
+    """
+    path = pathlib.Path(directory) / name
     if not path.is_file():
         raise InputError(
-            f"Expected {path} with held-out inputs to check results on. Received a run without it. Write one: "
-            "keras_sae.runs.save_examples(path, x)."
+            f"Expected {path} with inputs to {'check results' if name == 'examples.npz' else 'measure ranges'} on. "
+            "Received a run without it. Write one: keras_sae.runs.save_examples(path, x)."
         )
     try:
         with open(path, "rb") as file, np.load(file) as content:
-            return content["x"]
+            return content["x"], content.get("labels")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"Expected inputs that NumPy can read. Received: {path}, which it cannot: {error}") from error
 

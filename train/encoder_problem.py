@@ -75,7 +75,7 @@ def run(config, verbose=1):
         values, bits = (f"{value:.3f}" for value in code), (f"{value:.0f}" for value in code)
         print(f"{number:5}     {'  '.join(values)}     {''.join(bits)}")
     visualization.save_codes(experiment.directory / "codes.png", codes)
-    return experiment.finish(autoencoder, x, f"{CHECK_EVERY} batches of SGD")
+    return experiment.finish(autoencoder, x, x, curves=f"{CHECK_EVERY} batches of SGD")
 
 
 def endless_batches(x, batch_size, seed):

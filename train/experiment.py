@@ -16,21 +16,34 @@ from keras_sae import callbacks, chunks, runs, visualization
 from train import cli
 
 BATCH_SIZE = 256  # of minibatch training: the batch's mean activation is then within about 0.02 of rho_hat
+EXAMPLES, CALIBRATION = 1000, 200  # rows kept for exports
+
+
+def iterations(config):
+    """The number of iterations of a config that leaves it to the optimizer's default, for the record."""
+    return {"max_iterations": config.iterations} if isinstance(config, cli.TrainingConfig) else {}
+
+
+def spread(rows, number):
+    """At most so many of the rows, from the first to the last at even distances: files are often sorted by class."""
+    return np.asarray(rows[:: -(-len(rows) // number)])
 
 
 class Experiment:
     """One run: its directory, and the numbers and curves of what was trained so far."""
 
-    def __init__(self, config, program, title, data, out, tile_shape=None, verbose=1, **settings):
+    def __init__(self, config, program, title, data, out, tile_shape=None, verbose=1, **facts):
         """Make the run directory, which says how to repeat the run, and print where and on what training happens.
 
-        settings: those that `config` leaves to a default that depends on others.
+        facts: more for config.json, which exports use: "pixel_range" (of the inputs, 1 or 255, of runs on images) and
+            "class_names".
         """
         record = {
             "title": title,
             "command": cli.command(program, config),
             "data": data,
-            "settings": {**dataclasses.asdict(config), **settings},
+            "settings": {**dataclasses.asdict(config), **iterations(config)},
+            **facts,
         }
         del record["settings"]["resume"]
         if tile_shape:
@@ -132,15 +145,19 @@ class Experiment:
         print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words})", flush=True)
         return accuracy
 
-    def finish(self, model, examples, curves=None, **metrics):
+    def finish(self, model, examples, calibration, labels=None, curves=None, **metrics):
         """Write the model, its numbers and its card; print where they are.
 
-        examples: held-out inputs, which an export is checked on.
+        examples: held-out inputs, which an export is checked on, with `labels` if there are any.
+        calibration: training inputs, which an export measures the ranges of activations on.
         curves: label of the steps, to draw curves.png.
         """
         if curves:
             visualization.save_curves(self.directory / "curves.png", self.histories, curves)
-        runs.save_examples(self.directory / "examples.npz", np.asarray(examples, "float32"))
+        labels = None if labels is None else spread(labels, EXAMPLES)
+        runs.save_examples(self.directory / "examples.npz", spread(examples, EXAMPLES).astype("float32"), labels)
+        calibration = spread(calibration, CALIBRATION).astype("float32")
+        runs.save_examples(self.directory / "calibration.npz", calibration)
         self.metrics |= metrics
         self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
         runs.save(model, self.directory, metrics=self.metrics)

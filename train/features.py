@@ -63,9 +63,9 @@ def run(config, verbose=1):
     x = pick(rows.x, train)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
-    experiment = Experiment(
-        config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, max_iterations=config.iterations
-    )
+    facts = {"class_names": rows.class_names} if rows.class_names else {}
+    facts |= {"pixel_range": 255} if rows.image_shape and rows.x.dtype == "uint8" else {}
+    experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten)
@@ -83,7 +83,8 @@ def run(config, verbose=1):
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     visualization.save_rho_hat(experiment.directory / "rho_hat.png", experiment.rho_hat, config.rho)
     numbers = {"num_train": len(train), "num_held_out": len(held_out), "num_features": x.shape[1]}
-    return experiment.finish(model, x_held_out[:256], steps, **numbers)
+    labels = None if rows.y is None else rows.y[held_out]
+    return experiment.finish(model, x_held_out, x, labels, steps, **numbers)
 
 
 def read(config):

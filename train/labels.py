@@ -48,7 +48,9 @@ def run(config, verbose=1):
     keras.utils.set_random_seed(config.seed)
     stack = mnist.build_stack(setup, images.x_train.shape[1])
     data = f"{images.source}; {len(images.x_train):,} without labels, {', '.join(f'{n:,}' for n in numbers)} with"
-    experiment = Experiment(config, PROGRAM, f"Labels of {config.dataset}", data, out, images.image_shape, verbose)
+    experiment = Experiment(
+        config, PROGRAM, f"Labels of {config.dataset}", data, out, images.image_shape, verbose, pixel_range=1
+    )
     scratch = mnist.build_stack(setup, images.x_train.shape[1])  # random weights, for the networks without pretraining
     experiment.pretrain(setup, stack, images.x_train)
 
@@ -66,7 +68,12 @@ def run(config, verbose=1):
         accuracies["scratch"].append(accuracy(experiment, beginner, images, f"scratch_{number}"))
     visualization.save_accuracies(experiment.directory / "accuracy.png", numbers, accuracies, len(images.x_train))
     return experiment.finish(
-        pretrained, images.x_test[:256], num_train=len(images.x_train), num_test=len(images.x_test)
+        pretrained,
+        images.x_test,
+        images.x_train,
+        images.y_test,
+        num_train=len(images.x_train),
+        num_test=len(images.x_test),
     )
 
 

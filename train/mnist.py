@@ -52,9 +52,7 @@ def run(config, verbose=1):
     stack = build_stack(config, images.x_train.shape[1])
     data = f"{images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test"
     title = f"Stacked sparse autoencoder on {config.dataset}"
-    experiment = Experiment(
-        config, PROGRAM, title, data, out, images.image_shape, verbose, max_iterations=config.iterations
-    )
+    experiment = Experiment(config, PROGRAM, title, data, out, images.image_shape, verbose, pixel_range=1)
     print(f"model       {describe(stack, images)}\n", flush=True)
 
     experiment.pretrain(config, stack, images.x_train)
@@ -69,7 +67,7 @@ def run(config, verbose=1):
     draw(experiment.directory, stack, images)
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     numbers = {"num_train": len(images.x_train), "num_test": len(images.x_test)}
-    return experiment.finish(classifier, images.x_test[:256], steps, **numbers)
+    return experiment.finish(classifier, images.x_test, images.x_train, images.y_test, steps, **numbers)
 
 
 def build_stack(config, features):

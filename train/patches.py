@@ -61,7 +61,7 @@ def run(config, verbose=1):
     experiment.metrics["gabor_explained_median"] = float(sorted(explained)[len(explained) // 2])
     title = f"The patch of norm 1 that activates each of the {config.units} units most"
     visualization.save_features(experiment.directory / "features.png", autoencoder.kernel, title, shape)
-    return experiment.finish(autoencoder, held_out, "L-BFGS iteration", num_train=len(x))
+    return experiment.finish(autoencoder, held_out, x, curves="L-BFGS iteration", num_train=len(x))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run(config, verbose=1):
     }
     print(f"\nlargest principal angle  {experiment.metrics['largest_principal_angle']:.2e} rad")
     draw(experiment.directory, decoder, components, images.image_shape, visualization)
-    return experiment.finish(autoencoder, (images.x_test[:256] - mean).astype("float32"), "L-BFGS iteration")
+    return experiment.finish(autoencoder, (images.x_test - mean).astype("float32"), x, curves="L-BFGS iteration")
 
 
 def squared_error(x, reconstructed):

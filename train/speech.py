@@ -96,7 +96,7 @@ def run(config, verbose=1):
     raw = np.array([pooled_raw(spectrogram) for spectrogram in spectrograms])
     classify(experiment, config, "_raw", raw, y, labelled, test)
     numbers = {"num_train": len(train), "num_labels": len(labelled), "num_test": len(test)}
-    return experiment.finish(autoencoder, held_out, "L-BFGS iteration", **numbers)
+    return experiment.finish(autoencoder, held_out, x, curves="L-BFGS iteration", **numbers)
 
 
 def split(recordings, config):

@@ -51,7 +51,14 @@ def run(config, verbose=1):
         config.units, keras_sae.KLSparsity(config.rho, config.beta), config.weight_decay, name="strokes"
     )
     experiment = Experiment(
-        config, PROGRAM, "Pen strokes", f"{images.source}; {len(x):,} digits", out, images.image_shape, verbose
+        config,
+        PROGRAM,
+        "Pen strokes",
+        f"{images.source}; {len(x):,} digits",
+        out,
+        images.image_shape,
+        verbose,
+        pixel_range=1,
     )
     experiment.fit(autoencoder, "strokes", x, iterations=config.max_iterations, tile_shape=images.image_shape)
     rho_hat = experiment.measure(autoencoder, x)
@@ -59,7 +66,7 @@ def run(config, verbose=1):
     title = f"The input of norm 1 that activates each of the {config.units} units most"
     visualization.save_features(directory / "features.png", autoencoder.kernel, title, images.image_shape)
     visualization.save_rho_hat(directory / "rho_hat.png", rho_hat, config.rho)
-    return experiment.finish(autoencoder, images.x_test[:256], "L-BFGS iteration", num_train=len(x))
+    return experiment.finish(autoencoder, images.x_test, x, curves="L-BFGS iteration", num_train=len(x))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def exported(tiny_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def features(tiny_run):
     """Keras' features of the run's held-out images, (examples, 9)."""
-    return keras_sae.load_encoder(tiny_run[0]).predict(runs.load_examples(tiny_run[0]), verbose=0)
+    return keras_sae.load_encoder(tiny_run[0]).predict(runs.load_examples(tiny_run[0])[0], verbose=0)
 
 
 @pytest.fixture(scope="module", params=CALLERS)
@@ -210,7 +210,7 @@ def test_the_export_holds_its_files_and_no_others(exported):
 
 def test_the_check_holds_held_out_inputs_and_keras_features_of_them(tiny_run, exported, features):
     with np.load(exported[0] / "check.npz") as check:
-        np.testing.assert_array_equal(check["inputs"], runs.load_examples(tiny_run[0]))
+        np.testing.assert_array_equal(check["inputs"], runs.load_examples(tiny_run[0])[0])
         np.testing.assert_allclose(check["features"], features, atol=1e-6)
 
 

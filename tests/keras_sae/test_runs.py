@@ -216,7 +216,7 @@ def test_failed_save_leaves_no_model(tmp_path, monkeypatch):
 
 def test_examples(tmp_path, x):
     runs.save_examples(tmp_path / "examples.npz", x)
-    np.testing.assert_array_equal(runs.load_examples(tmp_path), x)
+    np.testing.assert_array_equal(runs.load_examples(tmp_path)[0], x)
     assert list(content(tmp_path)) == ["examples.npz"]
 
 

@@ -25,7 +25,7 @@ def test_there_is_a_preset_and_each_is_in_the_index():
 def test_a_preset_loads_and_its_index_row_gives_its_measured_accuracy(name):
     model = models.from_preset(name)
     metrics = json.loads((FOLDER / name / "metrics.json").read_text())
-    probabilities = model(runs.load_examples(FOLDER / name)).numpy()
+    probabilities = model(runs.load_examples(FOLDER / name)[0]).numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     (row,) = [line for line in (FOLDER / "README.md").read_text().splitlines() if f"({name}/README.md)" in line]
     assert f"{metrics['accuracy_finetuned']:.2%}".replace("%", " %") in row

@@ -27,7 +27,7 @@ def run(tmp_path):
         config = runs.read_config(out)
         assert config["command"].startswith(f"python -m {module.PROGRAM} ")
         assert config["command"] in (out / "README.md").read_text()
-        examples = runs.load_examples(out)
+        examples = runs.load_examples(out)[0]
         assert keras_sae.load_encoder(out)(examples).shape[0] == len(examples)
         assert list(out.glob("*.png"))
         return out, metrics

@@ -235,7 +235,7 @@ def test_the_pictures_open_and_show_something(tiny_run, name):
 
 
 def test_the_examples_are_held_out_images(tiny_run, images):
-    np.testing.assert_array_equal(runs.load_examples(tiny_run[0]), images.x_test)
+    np.testing.assert_array_equal(runs.load_examples(tiny_run[0])[0], images.x_test)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -419,7 +419,7 @@ def test_fashion_mnist_comes_from_the_data_folder_and_the_run_goes_to_a_free_pla
     out = tmp_path / "runs" / "fashion_mnist-2"
     assert json.loads((out / "metrics.json").read_text()) == metrics
     assert (metrics["num_train"], metrics["num_test"]) == (60, 60)
-    np.testing.assert_array_equal(runs.load_examples(out), real.x_test[:60])
+    np.testing.assert_array_equal(runs.load_examples(out)[0], real.x_test[:60])
     assert (out / "README.md").read_text().startswith("# Stacked sparse autoencoder on fashion_mnist\n")
     assert contents(taken) == {}
 

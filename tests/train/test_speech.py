@@ -61,7 +61,7 @@ def test_metrics(run):
 
 def test_the_run_holds_the_autoencoder_of_patches(run):
     out, metrics = run
-    examples = runs.load_examples(out)
+    examples = runs.load_examples(out)[0]
     autoencoder = keras_sae.load(out)
     assert autoencoder.get_weights()[0].shape == (command.BANDS * 5, 12)
     assert examples.shape == (256, command.BANDS * 5)

@@ -1,0 +1,108 @@
+"""What an exported model offers, from a run: named functions on tensors with named inputs and outputs."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sae import runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One function of a SavedModel.
+
+    function: tensor -> dict of tensors by name.  spec: of its one input.  models: Keras models whose weights it uses.
+    to_input: rows of examples, (batch, features) -> what the function takes.  pretrained: whether it is of the stack as
+    it was before fine-tuning, beside a fine-tuned encoder.
+    """
+
+    function: Callable
+    spec: tf.TensorSpec
+    models: tuple
+    to_input: Callable = staticmethod(lambda rows: rows)
+    pretrained: bool = False
+
+    def example(self, rows, number=1):
+        """An input of this function, an array, from the first rows of examples."""
+        return np.asarray(self.to_input(rows[:number]), self.spec.dtype.as_numpy_dtype)
+
+
+def of_run(run):
+    """The signatures of a run's model, by name.
+
+    serving_default, encode    inputs (batch, features) -> features (batch, units)
+    classify                   inputs -> probabilities (batch, classes), label (batch,) int64, score (batch,), the
+                               largest probability; where the run has a softmax head
+    reconstruct                inputs -> features, outputs (batch, features), error (batch,): half the squared distance of
+                               outputs to the input, as preprocessed where the model does that
+    decode                     features (batch, units) -> outputs
+    images                     images (batch, height, width[, 3]) uint8 -> features; where the run's data are images
+
+    Of a fine-tuned classifier, `reconstruct` and `decode` are those of the stack as pretrained, with features of its
+    own, because fine-tuning leaves no decoder; they are there if the run kept that stack.
+    """
+    model, config = runs.load(run), runs.read_config(run)
+    encoder = model.encoder if hasattr(model, "encoder") else model.get_layer("encoder")
+    inputs = tf.TensorSpec((None, *encoder.input_shape[1:]), tf.float32, name="inputs")
+
+    def encode(inputs):
+        return {"features": encoder(inputs, training=False)}
+
+    found = {name: Signature(encode, inputs, (encoder,)) for name in ("serving_default", "encode")}
+    autoencoder = model
+    if not hasattr(model, "decode"):
+        found["classify"] = Signature(_classify(model), inputs, (model,))
+        path = pathlib.Path(run) / "checkpoints" / "stack.keras"
+        autoencoder = keras.saving.load_model(path, compile=False) if path.exists() else None
+    if autoencoder is not None:
+        found |= _reconstruct_and_decode(autoencoder, inputs, pretrained=autoencoder is not model)
+    if "pixel_range" in config:
+        found["images"] = _images(encode, encoder, tuple(config["image_shape"]), config["pixel_range"])
+    return found
+
+
+def _classify(model):
+    def classify(inputs):
+        probabilities = model(inputs, training=False)
+        return {
+            "probabilities": probabilities,
+            "label": tf.argmax(probabilities, axis=1),
+            "score": tf.reduce_max(probabilities, axis=1),
+        }
+
+    return classify
+
+
+def _reconstruct_and_decode(autoencoder, inputs, pretrained):
+    def reconstruct(inputs):
+        features = autoencoder.encode(inputs)
+        outputs = autoencoder.decode(features)
+        error = tf.reduce_sum(tf.square(outputs - autoencoder.targets(inputs)), axis=1) / 2
+        return {"features": features, "outputs": outputs, "error": error}
+
+    def decode(features):
+        return {"outputs": autoencoder.decode(features)}
+
+    features = tf.TensorSpec((None, *autoencoder.encoder.output_shape[1:]), tf.float32, name="features")
+    return {
+        "reconstruct": Signature(reconstruct, inputs, (autoencoder,), pretrained=pretrained),
+        "decode": Signature(
+            decode, features, (autoencoder,), lambda rows: reconstruct(tf.constant(rows))["features"], pretrained
+        ),
+    }
+
+
+def _images(encode, encoder, shape, pixel_range):
+    """From uint8 pixels, 0 to 255, to rows of pixels in the range that the run was trained on."""
+    scale = pixel_range / 255
+
+    def images_to_features(images):
+        rows = tf.reshape(tf.cast(images, tf.float32), (-1, encoder.input_shape[1]))
+        return encode(rows if scale == 1 else rows * scale)
+
+    spec = tf.TensorSpec((None, *shape), tf.uint8, name="images")
+    return Signature(images_to_features, spec, (encoder,), lambda rows: np.round(rows / scale).reshape(-1, *shape))
