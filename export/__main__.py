@@ -88,7 +88,8 @@ def export(run, out, formats=("saved_model", "litert"), quantize=("none",)):
         print("Checking the files against Keras in a fresh process ...", flush=True)
         measured = json.loads(quietly("export.check", finished))
         check_bounds(measured)
-        finish(finished, run, measured, wanted)
+        earlier = json.loads((out / "export.json").read_text())["files"] if again else {}
+        finish(finished, run, earlier | measured, wanted)
         try:
             publish(finished, place, again)
         except OSError as error:
@@ -107,12 +108,13 @@ def check_bounds(measured):
     for name, values in measured.items():
         if not values["difference"] <= bound(name):  # NaN fails as well
             fail(
-                f"{name} differs from Keras by {values['difference']:.1e}, more than {bound(name)}. Nothing was written."
+                f"Expected {name} within {bound(name)} of Keras. Received: a difference of {values['difference']:.1e}. "
+                "Nothing was written."
             )
 
 
 def finish(finished, run, measured, wanted):
-    """The card, and export.json with the same for programs; the SavedModel goes if it was only a step to others."""
+    """The card, and export.json with the same for programs."""
     record = {"run": run.name, "files": measured, **wanted}
     (finished / "export.json").write_text(json.dumps(record, indent=2) + "\n")
     (finished / "README.md").write_text(card(run, measured))
@@ -166,14 +168,14 @@ those inputs with labels; the time the median of calls with one row on the machi
 | signature | input | outputs |
 |---|---|---|
 | `encode`, `serving_default` | `inputs` (batch, features) float32 | `features` (batch, units) |
-| `reconstruct`, of runs with a decoder | `inputs` | `features`, `outputs`, `error` (batch,): half the squared distance |
+| `reconstruct`, of runs with a decoder | `inputs` | `features`, `outputs`, `error`: half the squared distance |
 | `decode`, of the same | `features` as `reconstruct` gives them | `outputs` |
 | `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |
 | `images`, of runs on images | `images` (batch, height, width) uint8 | `features` |
 
-`saved_model_cli show --dir {version} --all` lists those that are here. `inputs` are rows as in training: raw if the run scales
-them itself (`train.features`), images of `train.mnist` as pixels from 0 to 1, one row each. Of a fine-tuned classifier,
-`reconstruct` and `decode` are of the stack as it was before fine-tuning.
+`saved_model_cli show --dir {version} --all` lists those that are here. `inputs` are rows as in training: raw if the run
+scales them itself (`train.features`), images of `train.mnist` as pixels from 0 to 1, one row each. Of a fine-tuned
+classifier, `reconstruct` and `decode` are of the stack as it was before fine-tuning.
 {named}
 With TensorFlow, where `x` is a float32 array (batch, features):
 

@@ -36,9 +36,8 @@ def measure(run, inputs, labels, expected):
         for output, value in (outputs or {}).items():
             if output != "label":  # two nearly equal probabilities may change places
                 wanted = expected[f"{name}/{output}"]
-                difference = float(
-                    np.maximum(difference, np.max(np.abs(value - wanted) / np.maximum(1, np.abs(wanted))))
-                )
+                relative = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
+                difference = float(np.maximum(difference, relative.max()))  # NaN stays NaN
         if labels is not None and outputs and "probabilities" in outputs:
             accuracy = float(np.mean(outputs["probabilities"].argmax(axis=1) == labels))
     return {"difference": difference, "accuracy": accuracy, "milliseconds": one_row(run, inputs[:1])}

@@ -1,4 +1,4 @@
-"""A run's model as SavedModel, LiteRT and ONNX files: python -m export.convert RUN DIR JSON, the first half of an export.
+"""A run's model as SavedModel, LiteRT and ONNX: python -m export.convert RUN DIR JSON, the first half of an export.
 
 JSON holds "formats" (of saved_model, litert, onnx), "quantize" (of none, float16, dynamic, int8) and "version".
 """
@@ -24,7 +24,8 @@ def convert(run, directory, formats, quantize, version):
     found = signatures.of_run(run)
     examples, labels = runs.load_examples(run)
     expected = expected_outputs(found, examples)
-    saved_model = directory / "saved_model" / str(version)
+    # LiteRT is made from a SavedModel, which goes into the export if it is wanted.
+    saved_model = (directory if "saved_model" in formats else directory.parent) / "saved_model" / str(version)
     write_saved_model(found, saved_model)
     if "litert" in formats:
         on_device = [name for name in ON_DEVICE if name in found and not found[name].pretrained]
@@ -99,9 +100,9 @@ def write_onnx(found, path):
 
     def outputs(inputs):
         given = found["encode"].function(inputs)
-        return given | (
-            {"probabilities": found["classify"].function(inputs)["probabilities"]} if "classify" in found else {}
-        )
+        if "classify" in found:
+            given["probabilities"] = found["classify"].function(inputs)["probabilities"]
+        return given
 
     model, _ = tf2onnx.convert.from_function(tf.function(outputs), [found["encode"].spec], opset=18)
     path.write_bytes(model.SerializeToString())

@@ -23,7 +23,7 @@ class Signature:
     function: Callable
     spec: tf.TensorSpec
     models: tuple
-    to_input: Callable = staticmethod(lambda rows: rows)
+    to_input: Callable
     pretrained: bool = False
 
     def example(self, rows, number=1):
@@ -37,8 +37,8 @@ def of_run(run):
     serving_default, encode    inputs (batch, features) -> features (batch, units)
     classify                   inputs -> probabilities (batch, classes), label (batch,) int64, score (batch,), the
                                largest probability; where the run has a softmax head
-    reconstruct                inputs -> features, outputs (batch, features), error (batch,): half the squared distance of
-                               outputs to the input, as preprocessed where the model does that
+    reconstruct                inputs -> features, outputs (batch, features), error (batch,): half the squared distance
+                               of outputs to the input, as preprocessed where the model does that
     decode                     features (batch, units) -> outputs
     images                     images (batch, height, width[, 3]) uint8 -> features; where the run's data are images
 
@@ -52,10 +52,10 @@ def of_run(run):
     def encode(inputs):
         return {"features": encoder(inputs, training=False)}
 
-    found = {name: Signature(encode, inputs, (encoder,)) for name in ("serving_default", "encode")}
+    found = {name: Signature(encode, inputs, (encoder,), as_they_are) for name in ("serving_default", "encode")}
     autoencoder = model
     if not hasattr(model, "decode"):
-        found["classify"] = Signature(_classify(model), inputs, (model,))
+        found["classify"] = Signature(_classify(model), inputs, (model,), as_they_are)
         path = pathlib.Path(run) / "checkpoints" / "stack.keras"
         autoencoder = keras.saving.load_model(path, compile=False) if path.exists() else None
     if autoencoder is not None:
@@ -63,6 +63,10 @@ def of_run(run):
     if "pixel_range" in config:
         found["images"] = _images(encode, encoder, tuple(config["image_shape"]), config["pixel_range"])
     return found
+
+
+def as_they_are(rows):
+    return rows
 
 
 def _classify(model):
@@ -87,12 +91,13 @@ def _reconstruct_and_decode(autoencoder, inputs, pretrained):
     def decode(features):
         return {"outputs": autoencoder.decode(features)}
 
+    def own_features(rows):
+        return reconstruct(tf.constant(rows))["features"]
+
     features = tf.TensorSpec((None, *autoencoder.encoder.output_shape[1:]), tf.float32, name="features")
     return {
-        "reconstruct": Signature(reconstruct, inputs, (autoencoder,), pretrained=pretrained),
-        "decode": Signature(
-            decode, features, (autoencoder,), lambda rows: reconstruct(tf.constant(rows))["features"], pretrained
-        ),
+        "reconstruct": Signature(reconstruct, inputs, (autoencoder,), as_they_are, pretrained),
+        "decode": Signature(decode, features, (autoencoder,), own_features, pretrained),
     }
 
 
