@@ -1,12 +1,11 @@
 import json
-import stat
 
 import keras
 import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, files, runs
+from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, runs
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
 
@@ -174,32 +173,6 @@ def test_truncated_model_file(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     with raises(InputError, "Expected a model that Keras can read", f"Received: {path}"):
         keras_sae.load(tmp_path / "run")
-
-
-def test_write_aside_replaces_the_file_at_the_end(tmp_path):
-    path = tmp_path / "file.json"
-    path.write_text("old")
-    with files.write_aside(path) as aside:
-        assert (aside.parent, aside.suffix) == (tmp_path, ".json")
-        aside.write_text("new")
-        assert path.read_text() == "old"
-    assert content(tmp_path) == {"file.json": b"new"}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_write_aside_leaves_the_old_file_when_the_body_raises(error, tmp_path):
-    path = tmp_path / "file.json"
-    path.write_text("old")
-
-    def write():
-        with files.write_aside(path) as aside:
-            aside.write_text("half")
-            raise error
-
-    with pytest.raises(error):
-        write()
-    assert content(tmp_path) == {"file.json": b"old"}
 
 
 def test_failed_save_leaves_no_model(tmp_path, monkeypatch):
