@@ -28,23 +28,24 @@ def start(directory, config):
     """Create a run directory and write its config.json. Returns its path.
 
     Raises:
-        InputError: the directory holds another run or other files, or cannot be written to.
+        InputError: the directory holds another run or other files, or cannot be written to, or its disk is full.
     """
     directory = pathlib.Path(directory)
     check_free(directory)
     try:
-        (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_json(directory / "config.json", {**config, "versions": versions()})
+        directory.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(directory).free
+        if free < NEEDED:  # before anything is written, so that the folder can be used once there is space
+            raise InputError(
+                f"Expected {NEEDED // 10**6} MB of free disk for the run. Received: {free // 10**6} MB at {directory}. "
+                "Delete something, or choose another --out."
+            )
+        (directory / "checkpoints").mkdir()
+        write_json(directory / "config.json", {**config, "versions": versions()})
     except OSError as error:
         raise InputError(
             f"Expected a folder that can be written to. Received: {directory} ({error.strerror})."
         ) from error
-    if free < NEEDED:
-        raise InputError(
-            f"Expected {NEEDED // 10**6} MB of free disk for the run. Received: {free // 10**6} MB at {directory}. "
-            "Delete something, or choose another --out."
-        )
     return directory
 
 

@@ -1,4 +1,7 @@
+import errno
 import json
+import shutil
+import types
 
 import keras
 import numpy as np
@@ -122,6 +125,77 @@ def test_folder_that_cannot_be_written_to(tmp_path):
     path = tmp_path / "file" / "run"
     with raises(InputError, "Expected a folder that can be written to", f"Received: {path} (Not a directory)"):
         runs.start(path, {})
+
+
+def forbidden(*_, **__):
+    raise PermissionError(errno.EACCES, "Permission denied", "somewhere")
+
+
+@pytest.mark.parametrize("place", ["keras_sae.files.tempfile.mkstemp", "pathlib.Path.mkdir"])
+def test_folder_without_permission(place, tmp_path, monkeypatch):
+    """By a stand-in, because root may write anywhere."""
+    monkeypatch.setattr(place, forbidden)
+    expected = f"Received: {tmp_path / 'run'} (Permission denied)."
+    with raises(InputError, "Expected a folder that can be written to.", expected):
+        runs.start(tmp_path / "run", {})
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: None], ids=["an empty folder", "a new one"])
+def test_disk_without_space(make, tmp_path, monkeypatch):
+    """Nothing is left that would stand in the way of the next try, with the same --out."""
+    run, free = tmp_path / "run", [99_999_999, 100_000_000]
+    make(run)
+    usage = types.SimpleNamespace
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(total=10**12, used=0, free=free.pop(0)))
+    expected = [
+        "Expected 100 MB of free disk",
+        f"Received: 99 MB at {run}",
+        "Delete something, or choose another --out",
+    ]
+    with raises(InputError, *expected):
+        runs.start(run, {})
+    assert content(tmp_path) == {}
+    runs.start(run, {})
+    assert (run / "config.json").exists()
+
+
+STOPPED = {"data": "ten digits", "settings": {"units": [4]}}
+
+
+def test_stopped_run_that_can_go_on(tmp_path):
+    run = runs.start(tmp_path / "run", STOPPED)
+    before = content(run)
+    assert runs.unfinished(run) == {**STOPPED, "versions": runs.versions()}
+    assert runs.unfinished(str(run)) == runs.unfinished(run)
+    assert runs.go_on(run, STOPPED) == []
+    assert content(run) == before
+
+
+def test_stopped_run_of_other_versions(tmp_path, monkeypatch):
+    run, now = runs.start(tmp_path / "run", STOPPED), runs.versions()
+    monkeypatch.setattr(runs, "versions", lambda: {**now, "numpy": "99.0", "new": "1.0"})
+    assert runs.go_on(run, STOPPED) == ["numpy", "new"]
+
+
+def test_stopped_run_of_other_data(tmp_path):
+    run = runs.start(tmp_path / "run", STOPPED)
+    expected = ["Expected the data that the run had: ten digits. Received: nine digits.", "start a new run"]
+    with raises(InputError, *expected):
+        runs.go_on(run, {**STOPPED, "data": "nine digits"})
+
+
+@pytest.mark.parametrize("go_on", [runs.unfinished, lambda run: runs.go_on(run, STOPPED)])
+def test_no_stopped_run(go_on, tmp_path):
+    run = tmp_path / "run"
+    with raises(InputError, "Expected the folder of a run that was stopped", f"{run}, which has no config.json"):
+        go_on(run)
+    runs.start(run, STOPPED)
+    (run / "config.json").write_text('{"data": ')
+    with raises(InputError, f"Expected a run to go on with. Received: {run}, whose config.json: "):
+        go_on(run)
+    (run / "model.keras").write_bytes(b"")
+    with raises(InputError, f"Expected a run that was stopped. Received: {run}, which is finished: see its README.md"):
+        go_on(run)
 
 
 def test_empty_folder_and_new_folder_are_free(tmp_path):
