@@ -160,6 +160,24 @@ def test_no_step_into_infinity():
     assert minimise(wall, np.array([0.5])).theta[0] == pytest.approx(1 / 50, rel=1e-6)
 
 
+def test_finite_only_within_a_millionth_of_the_first_step():
+    """10^6 (t - 5e-7)^2 within 1e-6 of 0, where the slope is -1: the first step has the length 1."""
+
+    def narrow(theta):
+        value = 1e6 * (theta[0] - 5e-7) ** 2 if abs(theta[0]) < 1e-6 else np.inf
+        return float(value), 2e6 * (theta - 5e-7)
+
+    assert LBFGS(narrow, np.zeros(1)).step()
+    assert minimise(narrow, np.zeros(1)).theta[0] == pytest.approx(5e-7, rel=1e-6)
+
+
+def test_a_point_that_is_no_lower_in_floating_point_is_no_step():
+    """1e16 + t^2/2: neighbours of 1e16 are 2 apart, so all t below 1 have the same value."""
+    optimizer = LBFGS(lambda t: (1e16 + float(t @ t) / 2, t.copy()), np.array([0.5]))
+    assert not optimizer.step()
+    assert optimizer.theta.tolist() == [0.5]
+
+
 @pytest.mark.parametrize("beyond", [np.inf, np.nan])
 def test_infinite_on_all_sides(beyond):
     """Nothing finite but the start: no step, no warning."""
