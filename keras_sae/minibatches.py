@@ -54,7 +54,7 @@ def fit_minibatches(
     return model.fit(
         batches,
         epochs=epochs,
-        initial_epoch=keeper.epoch,
+        initial_epoch=epochs if keeper.stopped else keeper.epoch,
         shuffle=False,  # by Minibatches
         callbacks=watching,
         verbose=0,
@@ -95,6 +95,7 @@ class _Keeper(keras.callbacks.Callback):
     def __init__(self, model, path):
         super().__init__()
         self.path, self.epoch, self.history, self.seconds = path, 0, {}, 0.0
+        self.stopped = False  # by a callback, such as EarlyStopping, for good
         model.optimizer.build(model.trainable_variables)
         metrics = {id(variable) for variable in model.metrics_variables}  # begin anew with every epoch
         self.variables = [v for v in [*model.variables, *model.optimizer.variables] if id(v) not in metrics]
@@ -124,6 +125,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model.history.params["seconds"] = self._seconds()
+        self.stopped = self.stopped or self.model.stop_training
         if self.path:
             self._save()
 
@@ -134,8 +136,8 @@ class _Keeper(keras.callbacks.Callback):
         arrays = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)) for v in self.variables]
         if not all(np.isfinite(a.astype("float32")).all() for a in arrays):
             raise self._diverged(f"Weights of {self.model.name} are not finite at the end", self.epoch)
-        history = self.model.history.history
-        checkpoints.write(self.path, {"variables": arrays}, epoch=self.epoch, history=history, seconds=self._seconds())
+        record = {"epoch": self.epoch, "history": self.model.history.history, "stopped": self.stopped}
+        checkpoints.write(self.path, {"variables": arrays}, **record, seconds=self._seconds())
 
     def _diverged(self, where, epoch):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -156,3 +158,4 @@ class _Keeper(keras.callbacks.Callback):
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
         self.epoch, self.history, self.seconds = record["epoch"], record["history"], record["seconds"]
+        self.stopped = record["stopped"]

@@ -9,6 +9,7 @@ import keras_sae
 from benchmarks import classic
 from keras_sae import KLSparsity, checkpoints
 from keras_sae.errors import DivergedError, InputError
+from keras_sae.objective import ObjectiveFunction
 from tests.keras_sae.conftest import autoencoder, raises, randomise, same_weights, two_layers
 
 
@@ -278,6 +279,25 @@ def test_goes_on_from_any_iteration(iteration, x, checkpoint):
         fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[At(iteration, interrupt)])
     twin = autoencoder()
     same_history(fit(twin, x, checkpoint=checkpoint), expected)
+    assert same_weights(whole, twin)
+
+
+@pytest.mark.parametrize("evaluation", [1, 4])
+def test_goes_on_after_an_interruption_within_an_iteration(evaluation, x, checkpoint, monkeypatch):
+    """As Ctrl-C mostly comes: the evaluations since the last iteration are made again."""
+    whole, twin, calls, evaluate = autoencoder(), autoencoder(), [], ObjectiveFunction.__call__
+    expected = fit(whole, x)
+
+    def interrupted(self, values=None):
+        calls.append(values)
+        if len(calls) == evaluation + 1:
+            raise KeyboardInterrupt
+        return evaluate(self, values)
+
+    monkeypatch.setattr(ObjectiveFunction, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(autoencoder(), x, checkpoint=checkpoint)
+    assert fit(twin, x, checkpoint=checkpoint).history == expected.history
     assert same_weights(whole, twin)
 
 

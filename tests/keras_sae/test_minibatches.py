@@ -228,6 +228,19 @@ def test_finished_training_is_not_begun_again(x, checkpoint):
     assert found.params["seconds"] >= before
 
 
+def test_training_that_a_callback_stopped_is_finished(x, checkpoint):
+    def stop(epoch, logs):
+        one.stop_training = True
+
+    one, other = sparse(), sparse(seed=7)
+    expected = fit(one, x, checkpoint=checkpoint, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=stop)])
+    for _ in range(2):
+        found = fit(other, x, checkpoint=checkpoint, callbacks=[At(1, 0)])
+        assert same_state(one, other)
+        assert (found.history, found.epoch) == (expected.history, expected.epoch)
+    assert found.epoch == [0]
+
+
 def test_more_epochs_go_on_from_finished_training(x, checkpoint):
     one, other = sparse(), sparse()
     fit(one, x, epochs=2)
