@@ -30,7 +30,7 @@ def read(path):
             return arrays, record
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"Expected a checkpoint to go on from. Received: {path}, which cannot be read: {error}. Remove it to train "
             "this stage from its start."

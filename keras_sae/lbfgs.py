@@ -13,6 +13,8 @@ from keras_sae.errors import DivergedError, InputError
 from keras_sae.objective import ObjectiveFunction
 from keras_sae.quasi_newton import LBFGS
 
+LIMIT = "the limit of iterations"  # why training stopped
+
 
 def fit_lbfgs(
     model,
@@ -62,6 +64,8 @@ def fit_lbfgs(
     callbacks.on_train_begin()
     model.history.history, model.history.epoch = search.history, list(range(search.iterations))
     saved = time.monotonic()
+    if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last
+        search.stopped = LIMIT
     try:
         while search.stopped is None:
             callbacks.on_epoch_begin(search.iterations)
@@ -70,8 +74,8 @@ def fit_lbfgs(
                 callbacks.on_epoch_end(search.iterations - 1, logs)
             if model.stop_training:
                 search.stopped = "a callback set stop_training"
-            elif search.iterations == max_iterations:
-                search.stopped = "the limit of iterations"
+            elif search.iterations >= max_iterations:
+                search.stopped = LIMIT
             if checkpoint and time.monotonic() - saved > checkpoints.SECONDS:
                 search.save(checkpoint)
                 saved = time.monotonic()
@@ -111,7 +115,7 @@ class _Search:
         self.history, self.logs, self.stopped = record.get("history", {}), {}, record.get("stopped")
         self.seconds, self.began = record.get("seconds", 0.0), time.monotonic()
         start = np.concatenate([_array(v).astype("float64").ravel() for v in self.variables])
-        if state and not self.stopped:
+        if checkpoint:
             self._check(state, start)
         self.optimizer = LBFGS(self, start, state=state or None)
         self.assign()
@@ -156,6 +160,8 @@ class _Search:
         return {"evaluations": self.evaluations, "seconds": seconds, "stopped": self.stopped}
 
     def save(self, path):
+        if not math.isfinite(self.optimizer.value):  # nothing to go on from
+            return
         state = self.optimizer.state()
         if self.stopped:  # no more iterations will need the memory
             state = {name: state[name] for name in ("theta", "value", "gradient")}
@@ -168,12 +174,14 @@ class _Search:
 
     def _check(self, state, start):
         """InputError unless the checkpoint fits the model, and the data give the value that it has."""
-        [theta], [value] = state["theta"], state["value"]
+        [theta], [value] = state.get("theta", [np.zeros(0)]), state.get("value", [np.nan])
         if theta.shape != start.shape:
             raise InputError(
                 f"Expected a checkpoint of a model with {len(start):,} trainable weights. Received: one with "
                 f"{len(theta):,}. Remove it, or name another, to train from the start."
             )
+        if self.stopped:
+            return
         now = self.objective(self.split(theta)).value
         if not math.isclose(now, value, rel_tol=1e-4):
             raise InputError(

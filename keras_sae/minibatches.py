@@ -52,11 +52,12 @@ def fit_minibatches(
     batches = Minibatches(x, y, batch_size, seed, dtype=input_dtype(model))
     order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
     shown = [ProgressBar()] if verbose else []
-    watching = [order, *(callbacks or []), *shown, keeper]
+    # The keeper comes after the History, which it completes at the beginning and writes down at the end.
+    watching = [order, *(callbacks or []), *shown, keras.callbacks.History(), keeper]
     return model.fit(
         batches,
         epochs=epochs,
-        initial_epoch=keeper.epoch,
+        initial_epoch=epochs if keeper.stopped else keeper.epoch,
         shuffle=False,  # by Minibatches
         callbacks=watching,
         verbose=0,
@@ -99,6 +100,7 @@ class _Keeper(keras.callbacks.Callback):
     def __init__(self, model, path):
         super().__init__()
         self.path, self.epoch, self.history, self.seconds = path, 0, {}, 0.0
+        self.stopped = False  # by a callback, such as EarlyStopping, for good
         model.optimizer.build(model.trainable_variables)
         metrics = {id(variable) for variable in model.metrics_variables}  # begin anew with every epoch
         self.variables = [v for v in [*model.variables, *model.optimizer.variables] if id(v) not in metrics]
@@ -119,13 +121,16 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            raise self._diverged(f"The loss of {self.model.name} is {float(logs['loss'])} at batch {batch + 1}")
+            raise self._diverged(
+                f"The loss of {self.model.name} is {float(logs['loss'])} at batch {batch + 1}", self.epoch + 1
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch = epoch + 1
 
     def on_train_end(self, logs=None):
         self.model.history.params["seconds"] = self._seconds()
+        self.stopped = self.stopped or self.model.stop_training
         if self.path:
             self._save()
 
@@ -135,20 +140,20 @@ class _Keeper(keras.callbacks.Callback):
     def _save(self):
         arrays = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)) for v in self.variables]
         if not all(np.isfinite(a.astype("float32")).all() for a in arrays):
-            raise self._diverged(f"Weights of {self.model.name} are not finite at the end")
-        history = self.model.history.history
-        checkpoints.write(self.path, {"variables": arrays}, epoch=self.epoch, history=history, seconds=self._seconds())
+            raise self._diverged(f"Weights of {self.model.name} are not finite at the end", self.epoch)
+        record = {"epoch": self.epoch, "history": self.model.history.history, "stopped": self.stopped}
+        checkpoints.write(self.path, {"variables": arrays}, **record, seconds=self._seconds())
 
-    def _diverged(self, where):
+    def _diverged(self, where, epoch):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         kept = f"The last good weights are in {self.path}. " if self.path and os.path.exists(self.path) else ""
         return DivergedError(
-            f"{where} of epoch {self.epoch + 1}. Expected finite numbers. {kept}Lower the learning rate (now {rate:g}) "
+            f"{where} of epoch {epoch}. Expected finite numbers. {kept}Lower the learning rate (now {rate:g}) "
             "or beta, and look for very large values in the data."
         )
 
     def _restore(self, arrays, record):
-        values = arrays["variables"]
+        values = arrays.get("variables", [])
         found, expected = [tuple(a.shape) for a in values], [tuple(v.shape) for v in self.variables]
         if found != expected:
             raise InputError(
@@ -158,3 +163,4 @@ class _Keeper(keras.callbacks.Callback):
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
         self.epoch, self.history, self.seconds = record["epoch"], record["history"], record["seconds"]
+        self.stopped = record["stopped"]

@@ -28,13 +28,14 @@ def start(directory, config):
     """Create a run directory and write its config.json. Returns its path.
 
     Raises:
-        InputError: the directory holds another run or other files, or cannot be written to.
+        InputError: the directory holds another run or other files, or cannot be written to, or its disk is full.
     """
     directory = pathlib.Path(directory)
     check_free(directory)
     try:
-        (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-        check_space(directory, NEEDED)
+        directory.mkdir(parents=True, exist_ok=True)
+        check_space(directory, NEEDED)  # before anything is written, so that the folder can be used later
+        (directory / "checkpoints").mkdir()
         write_json(directory / "config.json", {**config, "versions": versions()})
     except OSError as error:
         raise InputError(

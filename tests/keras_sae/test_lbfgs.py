@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -5,8 +7,10 @@ import tensorflow as tf
 
 import keras_sae
 from benchmarks import classic
-from keras_sae import KLSparsity
-from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
+from keras_sae import KLSparsity, checkpoints
+from keras_sae.errors import DivergedError, InputError
+from keras_sae.objective import ObjectiveFunction
+from tests.keras_sae.conftest import autoencoder, raises, randomise, same_weights, two_layers
 
 
 def fit(model, *data, **options):
@@ -211,3 +215,205 @@ def test_unbuilt_model(x):
     ae = keras_sae.SparseAutoencoder(4)
     fit(ae, x, max_iterations=1)
     assert ae.kernel.shape == (6, 4)
+
+
+# Training that goes on
+
+
+RESUMABLE = {
+    "plain": lambda: autoencoder(sparsity=KLSparsity(0.1, 3.0), weight_decay=0.01),
+    "float32": lambda: autoencoder(dtype="float32"),
+    "tied": lambda: autoencoder(tied=True),
+    "L1": lambda: autoencoder(sparsity=keras.regularizers.L1(0.01)),
+    "masking": lambda: autoencoder(corruption=0.4),
+    "gaussian": lambda: autoencoder(corruption=keras.layers.GaussianNoise(0.3, dtype="float64")),
+    "stack": two_layers,
+    "classifier": lambda: randomise(two_layers().classifier(3, weight_decay=0.01)),
+}
+
+
+def data_for(model, x, labels):
+    return (x, labels) if model.name == "classifier" else (x,)
+
+
+def same_history(one, other):
+    """All but the seconds."""
+    assert one.history == other.history
+    assert one.epoch == other.epoch
+    for name in ("evaluations", "stopped"):
+        assert one.params[name] == other.params[name]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return tmp_path / "layer_1.npz"
+
+
+@pytest.mark.parametrize("kind", RESUMABLE)
+def test_goes_on_to_the_same_bits(kind, x, labels, checkpoint):
+    """Interrupted twice, each time in a fresh model, whose noise would be another."""
+    whole, twin = RESUMABLE[kind](), RESUMABLE[kind]()
+    if getattr(whole, "corrupt", None):
+        for model in (whole, twin):
+            model.corrupt.seed_generator.state.assign([5, 0])
+    data = data_for(whole, x, labels)
+    expected = fit(whole, *data, max_iterations=9)
+    for iteration in (2, 6):
+        with pytest.raises(KeyboardInterrupt):
+            fit(twin, *data, max_iterations=9, checkpoint=checkpoint, callbacks=[At(iteration, interrupt)])
+        keras.utils.set_random_seed(iteration)
+        twin = RESUMABLE[kind]()
+    found = fit(twin, *data, max_iterations=9, checkpoint=checkpoint)
+    assert same_weights(whole, twin)
+    same_history(found, expected)
+    assert [len(values) for values in found.history.values()] == [9] * len(found.history)
+    assert found.epoch == list(range(9))
+
+
+@pytest.mark.parametrize("iteration", [0, 3, 4])
+def test_goes_on_from_any_iteration(iteration, x, checkpoint):
+    """The last as well: it has no more to do than to say so."""
+    whole = autoencoder()
+    expected = fit(whole, x)
+    with pytest.raises(KeyboardInterrupt):
+        fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[At(iteration, interrupt)])
+    twin = autoencoder()
+    same_history(fit(twin, x, checkpoint=checkpoint), expected)
+    assert same_weights(whole, twin)
+
+
+@pytest.mark.parametrize("evaluation", [1, 4])
+def test_goes_on_after_an_interruption_within_an_iteration(evaluation, x, checkpoint, monkeypatch):
+    """As Ctrl-C mostly comes: the evaluations since the last iteration are made again."""
+    whole, twin, calls, evaluate = autoencoder(), autoencoder(), [], ObjectiveFunction.__call__
+    expected = fit(whole, x)
+
+    def interrupted(self, values=None):
+        calls.append(values)
+        if len(calls) == evaluation + 1:
+            raise KeyboardInterrupt
+        return evaluate(self, values)
+
+    monkeypatch.setattr(ObjectiveFunction, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(autoencoder(), x, checkpoint=checkpoint)
+    assert fit(twin, x, checkpoint=checkpoint).history == expected.history
+    assert same_weights(whole, twin)
+
+
+def test_callbacks_hear_of_the_epochs_that_are_left(x, checkpoint):
+    begun, seen = [], []
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: begun.append(epoch), on_epoch_end=lambda epoch, logs: seen.append(epoch)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[watch, At(1, interrupt)])
+    fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[watch])
+    assert begun == seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("options", [{}, {"tolerance": 0.9}, {"callbacks": [At(2, stop)]}], ids=str)
+def test_finished_training_is_not_begun_again(options, x, checkpoint):
+    ae, twin, events = autoencoder(), autoencoder(seed=7), []
+    expected = fit(ae, x, checkpoint=checkpoint, **options)
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: events.append(epoch))
+    same_history(fit(twin, x, checkpoint=checkpoint, callbacks=[watch]), expected)
+    assert same_weights(ae, twin)
+    assert events == []
+
+
+def test_fewer_iterations_than_were_done(x, checkpoint):
+    with pytest.raises(KeyboardInterrupt):
+        fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[At(3, interrupt)])
+    history = fit(autoencoder(), x, checkpoint=checkpoint, max_iterations=2)
+    assert len(history.history["loss"]) == 4
+    assert "limit of iterations" in history.params["stopped"]
+
+
+def test_checkpointing_changes_nothing(x, checkpoint):
+    one, other = autoencoder(), autoencoder()
+    same_history(fit(one, x), fit(other, x, checkpoint=checkpoint))
+    assert same_weights(one, other)
+
+
+def test_the_seconds_add_up(x, checkpoint, monkeypatch):
+    clock = iter(range(0, 100_000, 10))
+    monkeypatch.setattr("keras_sae.lbfgs.time.monotonic", lambda: next(clock))
+    first = fit(autoencoder(), x, checkpoint=checkpoint).params["seconds"]
+    second = fit(autoencoder(), x, checkpoint=checkpoint).params["seconds"]
+    assert 0 < first < second
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0, [0, 1, 2, 3, 4]), (1000, [])])
+def test_checkpoints_are_written_now_and_then(seconds, written, x, checkpoint, monkeypatch):
+    """After a kill, not only after an exception: what lies on the disk while training goes on."""
+    monkeypatch.setattr(checkpoints, "SECONDS", seconds)
+    found = []
+
+    def look(epoch, logs):
+        if epoch and checkpoint.exists():
+            found.append(checkpoints.read(checkpoint)[1]["iterations"])
+
+    fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=look)])
+    assert found == written[1:]
+
+
+def test_a_kill_between_checkpoints_costs_no_more_than_the_iterations_since(x, checkpoint, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    whole, twin, kept = autoencoder(), autoencoder(), []
+    copy = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: kept.append(checkpoint.read_bytes()) if epoch == 3 else None
+    )
+    expected = fit(whole, x, checkpoint=checkpoint, callbacks=[copy])
+    checkpoint.write_bytes(kept[0])
+    same_history(fit(twin, x, checkpoint=checkpoint), expected)
+    assert same_weights(whole, twin)
+
+
+@pytest.mark.parametrize("action", [None, At(2, interrupt)], ids=["finished", "interrupted"])
+def test_checkpoint_of_another_model(action, x, checkpoint):
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(autoencoder(), x, checkpoint=checkpoint, callbacks=action and [action])
+    before, other = checkpoint.read_bytes(), autoencoder(units=3)
+    weights = other.get_weights()
+    expected = ["a checkpoint of a model with 45 trainable weights. Received: one with 58", "Remove it"]
+    with raises(InputError, *expected):
+        fit(other, x, checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == before
+    assert all(np.array_equal(a, b) for a, b in zip(weights, other.get_weights(), strict=True))
+
+
+def test_checkpoint_of_other_data(x, checkpoint):
+    with pytest.raises(KeyboardInterrupt):
+        fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[At(2, interrupt)])
+    before = checkpoint.read_bytes()
+    expected = ["a checkpoint made on the same data and objective. Received: one with J = ", "Go on with the same data"]
+    for other, data in [(autoencoder(), 1 - x), (autoencoder(weight_decay=1.0), x)]:
+        with raises(InputError, *expected):
+            fit(other, data, checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == before
+
+
+def test_checkpoint_of_minibatches(x, checkpoint):
+    keras_sae.fit_minibatches(autoencoder(dtype="float32"), x, epochs=1, checkpoint=checkpoint, verbose=0)
+    with raises(InputError, "Expected a checkpoint of", "Received", "Remove it"):
+        fit(autoencoder(), x, checkpoint=checkpoint)
+
+
+def test_broken_checkpoint(x, checkpoint):
+    checkpoint.write_bytes(b"")
+    with raises(InputError, "Expected a checkpoint to go on from", f"Received: {checkpoint}"):
+        fit(autoencoder(), x, checkpoint=checkpoint)
+
+
+def test_no_checkpoint_of_training_that_diverged(x, checkpoint):
+    """Otherwise the next call, on data that were mended, would be told that they are not the same."""
+    bad = x.copy()
+    bad[3, 2] = np.nan
+    with pytest.raises(DivergedError):
+        fit(autoencoder(), bad, checkpoint=checkpoint)
+    assert not checkpoint.exists()
+    one, other = autoencoder(), autoencoder()
+    fit(one, x, checkpoint=checkpoint)
+    fit(other, x)
+    assert same_weights(one, other)

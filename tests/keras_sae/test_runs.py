@@ -1,12 +1,14 @@
+import errno
 import json
-import stat
+import shutil
+import types
 
 import keras
 import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, files, runs
+from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, runs
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
 
@@ -125,6 +127,77 @@ def test_folder_that_cannot_be_written_to(tmp_path):
         runs.start(path, {})
 
 
+def forbidden(*_, **__):
+    raise PermissionError(errno.EACCES, "Permission denied", "somewhere")
+
+
+@pytest.mark.parametrize("place", ["keras_sae.files.tempfile.mkstemp", "pathlib.Path.mkdir"])
+def test_folder_without_permission(place, tmp_path, monkeypatch):
+    """By a stand-in, because root may write anywhere."""
+    monkeypatch.setattr(place, forbidden)
+    expected = f"Received: {tmp_path / 'run'} (Permission denied)."
+    with raises(InputError, "Expected a folder that can be written to.", expected):
+        runs.start(tmp_path / "run", {})
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: None], ids=["an empty folder", "a new one"])
+def test_disk_without_space(make, tmp_path, monkeypatch):
+    """Nothing is left that would stand in the way of the next try, with the same --out."""
+    run, free = tmp_path / "run", [99_999_999, 100_000_000]
+    make(run)
+    usage = types.SimpleNamespace
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(total=10**12, used=0, free=free.pop(0)))
+    expected = [
+        "Expected 0.1 GB of room on the disk",
+        f"Received: 99 MB at {run}",
+        "Delete something, or choose another --out",
+    ]
+    with raises(InputError, *expected):
+        runs.start(run, {})
+    assert content(tmp_path) == {}
+    runs.start(run, {})
+    assert (run / "config.json").exists()
+
+
+STOPPED = {"data": "ten digits", "settings": {"units": [4]}}
+
+
+def test_stopped_run_that_can_go_on(tmp_path):
+    run = runs.start(tmp_path / "run", STOPPED)
+    before = content(run)
+    assert runs.unfinished(run) == {**STOPPED, "versions": runs.versions()}
+    assert runs.unfinished(str(run)) == runs.unfinished(run)
+    assert runs.go_on(run, STOPPED) == []
+    assert content(run) == before
+
+
+def test_stopped_run_of_other_versions(tmp_path, monkeypatch):
+    run, now = runs.start(tmp_path / "run", STOPPED), runs.versions()
+    monkeypatch.setattr(runs, "versions", lambda: {**now, "numpy": "99.0", "new": "1.0"})
+    assert runs.go_on(run, STOPPED) == ["numpy", "new"]
+
+
+def test_stopped_run_of_other_data(tmp_path):
+    run = runs.start(tmp_path / "run", STOPPED)
+    expected = ["Expected the data that the run had: ten digits. Received: nine digits.", "start a new run"]
+    with raises(InputError, *expected):
+        runs.go_on(run, {**STOPPED, "data": "nine digits"})
+
+
+@pytest.mark.parametrize("go_on", [runs.unfinished, lambda run: runs.go_on(run, STOPPED)])
+def test_no_stopped_run(go_on, tmp_path):
+    run = tmp_path / "run"
+    with raises(InputError, "Expected the folder of a run that was stopped", f"{run}, which has no config.json"):
+        go_on(run)
+    runs.start(run, STOPPED)
+    (run / "config.json").write_text('{"data": ')
+    with raises(InputError, f"Expected a run to go on with. Received: {run}, whose config.json: "):
+        go_on(run)
+    (run / "model.keras").write_bytes(b"")
+    with raises(InputError, f"Expected a run that was stopped. Received: {run}, which is finished: see its README.md"):
+        go_on(run)
+
+
 def test_empty_folder_and_new_folder_are_free(tmp_path):
     runs.check_free(tmp_path)
     runs.check_free(tmp_path / "new")
@@ -174,32 +247,6 @@ def test_truncated_model_file(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     with raises(InputError, "Expected a model that Keras can read", f"Received: {path}"):
         keras_sae.load(tmp_path / "run")
-
-
-def test_write_aside_replaces_the_file_at_the_end(tmp_path):
-    path = tmp_path / "file.json"
-    path.write_text("old")
-    with files.write_aside(path) as aside:
-        assert (aside.parent, aside.suffix) == (tmp_path, ".json")
-        aside.write_text("new")
-        assert path.read_text() == "old"
-    assert content(tmp_path) == {"file.json": b"new"}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_write_aside_leaves_the_old_file_when_the_body_raises(error, tmp_path):
-    path = tmp_path / "file.json"
-    path.write_text("old")
-
-    def write():
-        with files.write_aside(path) as aside:
-            aside.write_text("half")
-            raise error
-
-    with pytest.raises(error):
-        write()
-    assert content(tmp_path) == {"file.json": b"old"}
 
 
 def test_failed_save_leaves_no_model(tmp_path, monkeypatch):
