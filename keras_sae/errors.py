@@ -31,7 +31,10 @@ def reported(program, interrupted):
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
-        _fail(program, f"Expected to write {error.filename or 'a file'}. Received: {error.strerror}. {interrupted()}")
+        _fail(
+            program,
+            f"Expected to read and write {error.filename or 'files'}. Received: {error.strerror}. {interrupted()}",
+        )
     except KeyboardInterrupt:
         print(f"\n{program}: interrupted. {interrupted()}", file=sys.stderr)
         sys.exit(130)

@@ -119,6 +119,7 @@ class _Search:
             self._check(state, start)
         self.optimizer = LBFGS(self, start, state=state or None)
         self.assign()
+        self.completed = self.optimizer.state(), self.iterations, self.logs
 
     def __call__(self, theta):
         """(J, gradient), as L-BFGS wants them."""
@@ -145,6 +146,8 @@ class _Search:
         self.logs = {"loss": self.result.value, **self.result.parts}
         if self.result.rho_hat:
             self.logs["rho_hat"] = float(np.concatenate(self.result.rho_hat).mean())
+        # One assignment, so that what is saved is of one iteration whenever Ctrl-C comes.
+        self.completed = self.optimizer.state(), self.iterations, self.logs
         return dict(self.logs)
 
     def split(self, theta):
@@ -160,16 +163,16 @@ class _Search:
         return {"evaluations": self.evaluations, "seconds": seconds, "stopped": self.stopped}
 
     def save(self, path):
-        if not math.isfinite(self.optimizer.value):  # nothing to go on from
+        state, iterations, logs = self.completed
+        if not math.isfinite(state["value"][0]):  # nothing to go on from
             return
-        state = self.optimizer.state()
         if self.stopped:  # no more iterations will need the memory
             state = {name: state[name] for name in ("theta", "value", "gradient")}
-        history = {name: list(values) for name, values in self.history.items()}
-        for name, value in self.logs.items():
-            if len(history.setdefault(name, [])) < self.iterations:  # a callback failed before the History heard of it
+        history = {name: values[:iterations] for name, values in self.history.items()}
+        for name, value in logs.items():
+            if len(history.setdefault(name, [])) < iterations:  # a callback failed before the History heard of it
                 history[name].append(value)
-        record = {"iterations": self.iterations, "history": history, **self.counts()}
+        record = {"iterations": iterations, "history": history, **self.counts()}
         checkpoints.write(path, {**state, "noise": self.noise}, **record)
 
     def _check(self, state, start):

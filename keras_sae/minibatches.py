@@ -131,8 +131,7 @@ class _Keeper(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.model.history.params["seconds"] = self._seconds()
         self.stopped = self.stopped or self.model.stop_training
-        if self.path:
-            self._save()
+        self._save()
 
     def _seconds(self):
         return self.seconds + time.monotonic() - self.began
@@ -141,6 +140,8 @@ class _Keeper(keras.callbacks.Callback):
         arrays = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)) for v in self.variables]
         if not all(np.isfinite(a.astype("float32")).all() for a in arrays):
             raise self._diverged(f"Weights of {self.model.name} are not finite at the end", self.epoch)
+        if not self.path:
+            return
         record = {"epoch": self.epoch, "history": self.model.history.history, "stopped": self.stopped}
         checkpoints.write(self.path, {"variables": arrays}, **record, seconds=self._seconds())
 

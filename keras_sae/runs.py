@@ -52,7 +52,10 @@ def unfinished(directory):
             f"Expected a run that was stopped. Received: {directory}, which is finished: see its README.md."
         )
     try:
-        return read_config(directory)
+        recorded = read_config(directory)
+        if not isinstance(recorded, dict) or "versions" not in recorded:
+            raise ValueError("it is not as runs write it")
+        return recorded
     except FileNotFoundError:
         raise InputError(
             f"Expected the folder of a run that was stopped. Received: {directory}, which has no config.json: nothing "

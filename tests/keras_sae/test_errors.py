@@ -30,7 +30,7 @@ def test_a_disk_that_cannot_be_written_to_ends_the_program_with_one_line_and_sta
     with pytest.raises(SystemExit) as ended, reported("train.own", lambda: "Go on:\n--resume runs/own"):
         raise OSError(number, os.strerror(number), "runs/own/config.json")
     assert ended.value.code == 2
-    what = f"Expected to write runs/own/config.json. Received: {os.strerror(number)}. Go on: --resume runs/own"
+    what = f"Expected to read and write runs/own/config.json. Received: {os.strerror(number)}. Go on: --resume runs/own"
     assert capsys.readouterr().err == f"train.own: error: {what}\n"
 
 
@@ -38,7 +38,7 @@ def test_a_full_disk_without_the_name_of_the_file(capsys):
     """As NumPy and zipfile raise it in the middle of a file."""
     with pytest.raises(SystemExit), reported("train.own", lambda: "Nothing lost."):
         raise OSError(errno.ENOSPC, "No space left on device")
-    line = "train.own: error: Expected to write a file. Received: No space left on device. Nothing lost.\n"
+    line = "train.own: error: Expected to read and write a file. Received: No space left on device. Nothing lost.\n"
     assert capsys.readouterr().err == line
 
 
