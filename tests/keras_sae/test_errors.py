@@ -38,7 +38,7 @@ def test_a_full_disk_without_the_name_of_the_file(capsys):
     """As NumPy and zipfile raise it in the middle of a file."""
     with pytest.raises(SystemExit), reported("train.own", lambda: "Nothing lost."):
         raise OSError(errno.ENOSPC, "No space left on device")
-    line = "train.own: error: Expected to read and write a file. Received: No space left on device. Nothing lost.\n"
+    line = "train.own: error: Expected to read and write files. Received: No space left on device. Nothing lost.\n"
     assert capsys.readouterr().err == line
 
 
