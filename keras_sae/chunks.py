@@ -119,6 +119,8 @@ class Chunks:
             raise ValueError(
                 f"Expected data of shape (examples, features) with at least one row. Received shape: {self.x.shape}"
             )
+        if getattr(self.x, "dtype", np.dtype("float32")).kind in "OSUMmc":
+            raise ValueError(f"Expected real numbers. Received: {self.x.dtype}. Convert them: x.astype('float32').")
         if self.y is not None and len(self.y) != len(self.x):
             raise ValueError(f"Expected one target for each of the {len(self.x)} inputs. Received: {len(self.y)}")
         if self.chunk_size < 1:

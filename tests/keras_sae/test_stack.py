@@ -261,10 +261,10 @@ def test_keras_fit_learns_to_return_what_is_preprocessed(steps, raw):
     stack, _ = raw_stack(steps, sparsity=None, weight_decay=0.0)
     before = keras_sae.objective(stack, raw).value
     frozen = steps.get_weights()
-    stack.compile(keras.optimizers.Adam(0.05))
-    loss = stack.fit(raw, epochs=30, batch_size=23, verbose=0).history["loss"]
+    stack.compile(keras.optimizers.Adam(0.1))
+    loss = stack.fit(raw, epochs=60, batch_size=23, verbose=0).history["loss"]
     after = keras_sae.objective(stack, raw).value
-    assert after < 0.7 * before
+    assert after < 0.8 * before
     assert loss[-1] == pytest.approx(after, rel=0.2)
     error = (ops.convert_to_numpy(stack(raw)) - preprocessed(steps, raw)) ** 2
     assert error.sum(axis=1).mean() / 2 == pytest.approx(after, rel=1e-5)
