@@ -63,9 +63,10 @@ def run(config, verbose=1):
     x = pick(rows.x, train)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
-    experiment = Experiment(
-        config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, max_iterations=config.iterations
-    )
+    settings = {"max_iterations": config.iterations}
+    if rows.class_names:
+        settings["classes"] = rows.class_names  # in the order of the classifier's outputs
+    experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **settings)
     for note in notes:
         print(f"note        {note}")
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten)
