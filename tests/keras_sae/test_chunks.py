@@ -64,19 +64,19 @@ def mapped(x, tmp_path):
 def test_views_are_read_as_the_array_of_these_rows_is(where, rows, key, x, mapped):
     view, expected = View({"memory": x, "disk": mapped}[where], rows), x if rows is None else x[rows]
     assert (len(view), view.shape, view.ndim) == (len(expected), expected.shape, 2)
-    assert view[key].dtype == "float32"
-    np.testing.assert_array_equal(view[key], expected[key].astype("float32"))
+    assert view[key].dtype == view.dtype == x.dtype
+    np.testing.assert_array_equal(view[key], expected[key])
 
 
 def test_views_of_views(x):
     inner = View(x, np.array([8, 2, 5, 3]))
-    np.testing.assert_array_equal(View(inner, np.array([3, 0]))[:], x[[3, 8]].astype("float32"))
+    np.testing.assert_array_equal(View(inner, np.array([3, 0]))[:], x[[3, 8]])
 
 
 def test_views_are_transformed_as_they_are_read(mapped):
     encoder = autoencoder(dtype="float32").encoder
     view = View(mapped, np.array([20, 4, 6]), encoder)
-    assert view.shape == (3, 4)
+    assert (view.shape, view.dtype, view[:].dtype) == ((3, 4), "float32", "float32")
     np.testing.assert_allclose(view[:], encoder(mapped[[20, 4, 6]].astype("float32")), rtol=1e-6)
     np.testing.assert_allclose(outputs(keras.layers.Rescaling(2), view, chunk_size=2), 2 * view[:], rtol=1e-6)
 

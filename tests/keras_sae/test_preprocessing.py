@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_sae import preprocessing
+from keras_sae.chunks import View
 from keras_sae.errors import InputError
 from keras_sae.preprocessing import fit_preprocessing
 from tests.keras_sae.conftest import raises
@@ -62,7 +63,8 @@ def test_least_and_largest_value_of_each_feature_become_0_and_1():
 
 def test_bytes_are_divided_by_255():
     x = np.array([[0, 51, 7], [102, 51, 200]], "uint8")
-    np.testing.assert_allclose(apply(fit_preprocessing(x), x), x / 255, rtol=1e-6)
+    for data in (x, View(x, np.array([1, 0]))):
+        np.testing.assert_allclose(apply(fit_preprocessing(data), x), x / 255, rtol=1e-6)
     np.testing.assert_allclose(apply(fit_preprocessing(x.astype("int64")), x), [[0, 0, 0], [1, 0, 1]], atol=1e-7)
 
 
