@@ -47,7 +47,7 @@ def _write_header(file, shape, dtype):
 
 
 class View:
-    """Some rows of an array, in an order, transformed, as they are read: (examples, features), float32.
+    """Some rows of an array, in an order, as they are read: (examples, features), of its dtype; transformed, float32.
 
     Args:
         x: (examples, features), in memory or memory-mapped.
@@ -61,14 +61,17 @@ class View:
         self.x, self.rows, self.transform = x, rows, transform
         features = x.shape[1] if transform is None else transform.compute_output_shape((None, x.shape[1]))[-1]
         self.shape = (len(x) if rows is None else len(rows), features)
+        self.dtype = x.dtype if transform is None else np.dtype("float32")
 
     def __len__(self):
         return self.shape[0]
 
     def __getitem__(self, key):
-        rows = np.asarray(self.x[key if self.rows is None else self.rows[key]], "float32")
+        rows = np.array(self.x[key if self.rows is None else self.rows[key]])  # a copy: the map's pages are forgotten
         forget(self.x)
-        return rows if self.transform is None else ops.convert_to_numpy(self.transform(rows, training=False))
+        if self.transform is None:
+            return rows
+        return ops.convert_to_numpy(self.transform(rows.astype("float32"), training=False))
 
 
 class Mapped:
@@ -119,6 +122,8 @@ class Chunks:
             raise ValueError(
                 f"Expected data of shape (examples, features) with at least one row. Received shape: {self.x.shape}"
             )
+        if getattr(self.x, "dtype", np.dtype("float32")).kind in "OSUMmc":
+            raise ValueError(f"Expected real numbers. Received: {self.x.dtype}. Convert them: x.astype('float32').")
         if self.y is not None and len(self.y) != len(self.x):
             raise ValueError(f"Expected one target for each of the {len(self.x)} inputs. Received: {len(self.y)}")
         if self.chunk_size < 1:

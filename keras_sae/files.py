@@ -57,9 +57,14 @@ def _to_disk(path):
 
 
 def forget(x):
-    """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache."""
+    """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache.
+
+    Those of a copy-on-write map (mmap_mode="c") stay: what was changed in it is nowhere else.
+    """
     base = x
     while base is not None and not isinstance(base, mmap.mmap):
+        if getattr(base, "mode", None) == "c":
+            return
         base = getattr(base, "base", None)
     if base is not None and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)

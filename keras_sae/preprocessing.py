@@ -35,24 +35,38 @@ def fit_preprocessing(x, contrast=False, whiten=False, chunk_size=CHUNK_SIZE):
     """
     steps = keras.Sequential([keras.Input((x.shape[1],))], name="preprocessing")
     if contrast:
-        variance = _mean_of(x, chunk_size, lambda rows: rows.var(axis=1)).item()
+        _add_standardising(steps, x, chunk_size, by_feature=False)
+        variance = _mean_of(x, chunk_size, lambda rows: rows.var(axis=1), steps).item()
         steps.add(
             keras.layers.LayerNormalization(
                 center=False, scale=False, epsilon=max(0.01 * variance, 1e-12), name="contrast"
             )
         )
     if whiten:
+        _add_standardising(steps, x, chunk_size, by_feature=True)
         _add_whitening(steps, x, chunk_size)
     if steps.layers:
         mean = _mean_of(x, chunk_size, lambda rows: rows.mean(axis=1), steps).item()
         deviation = _mean_of(x, chunk_size, lambda rows: ((rows - mean) ** 2).mean(axis=1), steps).item() ** 0.5
-        low, high = np.full(x.shape[1], mean - 3 * deviation), np.full(x.shape[1], mean + 3 * deviation)
+        low, high = mean - 3 * deviation, mean + 3 * deviation
     elif x.dtype == np.uint8:
-        low, high = np.zeros(x.shape[1]), np.full(x.shape[1], 255.0)
+        low, high = 0.0, 255.0
     else:
         low, high = _extremes(x, chunk_size)
-    _add_scaling(steps, low, high)
+    _add_linear(steps, low, high - low, "scale")
+    steps.add(keras.layers.ReLU(max_value=1.0, name="cut_off"))  # cuts off at 0 as well
     return steps
+
+
+def _add_standardising(steps, x, chunk_size, by_feature):
+    """To mean 0, of all values or of each feature, and to a mean variance of 1, so that float32 holds what follows.
+
+    Neither contrast nor whitening changes by it, but they add and square numbers, whatever the units of x.
+    """
+    mean = _mean_of(x, chunk_size, lambda rows: rows, steps)
+    mean = mean if by_feature else mean.mean()
+    variance = _mean_of(x, chunk_size, lambda rows: ((rows - mean) ** 2).mean(axis=1), steps).item()
+    _add_linear(steps, mean, variance**0.5, "whitening_input" if by_feature else "contrast_input")
 
 
 def _add_whitening(steps, x, chunk_size):
@@ -70,12 +84,14 @@ def _add_whitening(steps, x, chunk_size):
     steps.get_layer("whitening").set_weights([kernel, -mean @ kernel])
 
 
-def _add_scaling(steps, low, high):
-    """(x - low) / (high - low), cut off at 0 and 1; a feature that does not vary becomes 0."""
-    varies = high > low
-    width = np.where(varies, high - low, 1.0)
-    steps.add(keras.layers.Normalization(mean=low, variance=width**2, name="scale"))
-    steps.add(keras.layers.ReLU(max_value=1.0, name="cut_off"))  # cuts off at 0 as well
+def _add_linear(steps, shift, width, name):
+    """(x - shift) / width, of all features or of each; 0 where the width is 0.
+
+    Two layers, for the difference of large numbers comes first; and not a Normalization, whose widths are 1e-7 or more.
+    """
+    width = np.where(width > np.finfo("float32").tiny, width, 1.0)
+    steps.add(keras.layers.Rescaling(1.0, -np.asarray(shift, "float64"), name=f"{name}_shift"))
+    steps.add(keras.layers.Rescaling(1.0 / width, name=name))
 
 
 def _rows(x, chunk_size, steps=None):

@@ -50,6 +50,21 @@ def two_layers(**options):
     return randomise(stack)
 
 
+class Batches(keras.utils.PyDataset):
+    """Batches of 7 rows of the arrays given, a tuple where there are two."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // 7)
+
+    def __getitem__(self, index):
+        batch = tuple(a[7 * index : 7 * index + 7] for a in self.arrays)
+        return batch if len(batch) > 1 else batch[0]
+
+
 def raises(error, *parts):
     """pytest.raises for a message that holds these parts in this order."""
     return pytest.raises(error, match="(?s)" + ".*".join(re.escape(part) for part in parts))

@@ -6,25 +6,10 @@ import tensorflow as tf
 import keras_sae
 from benchmarks.classic import Autoencoder, classifier_cost
 from keras_sae import HalfSquaredError, KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy
-from tests.keras_sae.conftest import autoencoder, raises, randomise, relative, two_layers
+from tests.keras_sae.conftest import Batches, autoencoder, raises, randomise, relative, two_layers
 
 LOSSES = {"squared": HalfSquaredError, "cross-entropy": SummedBinaryCrossentropy}
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of 7 rows of the arrays given, a tuple where there are two."""
-
-    def __init__(self, *arrays):
-        super().__init__()
-        self.arrays = arrays
-
-    def __len__(self):
-        return -(-len(self.arrays[0]) // 7)
-
-    def __getitem__(self, index):
-        batch = tuple(a[7 * index : 7 * index + 7] for a in self.arrays)
-        return batch if len(batch) > 1 else batch[0]
 
 
 def assert_same(found, expected, tolerance=1e-12):

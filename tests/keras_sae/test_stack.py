@@ -1,11 +1,17 @@
+import contextlib
+import tempfile
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder, StackedAutoencoder
-from tests.keras_sae.conftest import raises, same_weights, two_layers
+from keras_sae.chunks import View
+from keras_sae.preprocessing import fit_preprocessing
+from tests.keras_sae.conftest import Batches, raises, same_weights, two_layers
 
 
 def unbuilt(**options):
@@ -197,3 +203,209 @@ def test_encoder_before_the_number_of_features_is_known():
 def test_classifier_of_fewer_than_two_classes(number):
     with raises(ValueError, "`num_classes` must be 2 or more", f"num_classes={number}"):
         two_layers().classifier(number)
+
+
+# --- raw inputs, preprocessed inside ---
+
+
+@pytest.fixture
+def raw(x):
+    """Inputs in units of their own: each feature with another range."""
+    return (x * [1, 2, 5, 0.1, 30, 1000] - [0, 1, 0, 5, 100, 0]).astype("float32")
+
+
+@pytest.fixture
+def steps(raw):
+    return fit_preprocessing(raw)
+
+
+def preprocessed(steps, raw):
+    return ops.convert_to_numpy(steps(raw))
+
+
+def raw_stack(steps, **options):
+    """A stack 6-4-3 with random weights that takes raw inputs, and another with the same weights that does not."""
+    stack = StackedAutoencoder([SparseAutoencoder(units, **options) for units in (4, 3)], steps)
+    stack.build((None, 6))
+    plain = two_layers(dtype="float32", **options)
+    for one, other in zip(stack.autoencoders, plain.autoencoders, strict=True):
+        one.set_weights(other.get_weights())
+    return stack, plain
+
+
+def test_everything_takes_raw_inputs(steps, raw):
+    stack, plain = raw_stack(steps)
+    scaled = preprocessed(steps, raw)
+    assert (scaled.min(), scaled.max()) == (0, 1)
+    np.testing.assert_allclose(stack.encode(raw), plain.encode(scaled), rtol=1e-5)
+    np.testing.assert_allclose(stack.encoder(raw), plain.encoder(scaled), rtol=1e-5)
+    np.testing.assert_allclose(stack(raw), plain(scaled), rtol=1e-5)
+    np.testing.assert_allclose(stack.targets(raw), scaled, rtol=1e-6)
+    np.testing.assert_allclose(stack.classifier(3).get_layer("encoder")(raw), plain.encode(scaled), rtol=1e-5)
+    np.testing.assert_allclose(stack.predict(raw, verbose=0), plain(scaled), rtol=1e-5)
+
+
+def test_the_objective_of_raw_inputs_has_what_is_preprocessed_as_targets(steps, raw):
+    stack, plain = raw_stack(steps, weight_decay=0.1, sparsity=KLSparsity(0.2, 2.0))
+    scaled = preprocessed(steps, raw)
+    found = keras_sae.objective(stack, raw, chunk_size=7)
+    for expected in (keras_sae.objective(stack, raw, y=scaled), keras_sae.objective(plain, scaled)):
+        assert found.parts == pytest.approx(expected.parts, rel=1e-5)
+        for one, other in zip(found.gradients, expected.gradients, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    stack.compile()
+    assert stack.evaluate(raw, batch_size=23, verbose=0) == pytest.approx(found.value, rel=1e-5)
+
+
+def test_keras_fit_learns_to_return_what_is_preprocessed(steps, raw):
+    stack, _ = raw_stack(steps, sparsity=None, weight_decay=0.0)
+    before = keras_sae.objective(stack, raw).value
+    frozen = steps.get_weights()
+    stack.compile(keras.optimizers.Adam(0.1))
+    loss = stack.fit(raw, epochs=60, batch_size=23, verbose=0).history["loss"]
+    after = keras_sae.objective(stack, raw).value
+    assert after < 0.8 * before
+    assert loss[-1] == pytest.approx(after, rel=0.2)
+    error = (ops.convert_to_numpy(stack(raw)) - preprocessed(steps, raw)) ** 2
+    assert error.sum(axis=1).mean() / 2 == pytest.approx(after, rel=1e-5)
+    for one, other in zip(frozen, steps.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("options", [{}, {"contrast": True, "whiten": True}], ids=str)
+def test_preprocessing_is_saved_and_loaded_with_the_stack(options, raw, tmp_path):
+    steps = fit_preprocessing(raw, **options)
+    stack, _ = raw_stack(steps)
+    stack.save(tmp_path / "stack.keras")
+    copy = keras.saving.load_model(tmp_path / "stack.keras")
+    assert type(copy) is StackedAutoencoder
+    for name in ("encoder", "targets", "__call__"):
+        np.testing.assert_allclose(getattr(copy, name)(raw), getattr(stack, name)(raw), rtol=1e-6, atol=1e-7)
+    classifier = stack.classifier(3)
+    classifier.save(tmp_path / "classifier.keras")
+    copy = keras.saving.load_model(tmp_path / "classifier.keras", compile=False)
+    np.testing.assert_allclose(copy(raw), classifier(raw), rtol=1e-6)
+
+
+def test_a_stack_from_its_config_preprocesses_alike(steps, raw):
+    stack, _ = raw_stack(steps)
+    copy = StackedAutoencoder.from_config(stack.get_config())
+    copy.build((None, 6))
+    copy.set_weights(stack.get_weights())
+    np.testing.assert_allclose(copy(raw), stack(raw), rtol=1e-6)
+    assert two_layers().get_config()["preprocessing"] is None
+
+
+# --- pretraining on data of every kind ---
+
+
+@pytest.fixture
+def pretrained(steps, raw, tmp_path):
+    """pretrained(kind, ...) -> (stack, histories): as many rows at a time whatever the kind of the data."""
+    np.save(tmp_path / "raw.npy", raw)
+    kinds = {
+        "array": lambda: raw,
+        "memmap": lambda: np.load(tmp_path / "raw.npy", mmap_mode="r"),
+        "View": lambda: View(np.load(tmp_path / "raw.npy", mmap_mode="r"), np.arange(23)),
+        "tf.data": lambda: tf.data.Dataset.from_tensor_slices(raw).batch(7),
+        "PyDataset": lambda: Batches(raw),
+    }
+
+    def pretrain(kind, preprocessing=steps, **options):
+        keras.utils.set_random_seed(0)
+        stack = StackedAutoencoder([SparseAutoencoder(units) for units in (5, 4, 3)], preprocessing)
+        stack.build((None, 6))
+        options = {"max_iterations": 3, "chunk_size": 7, "verbose": 0, **options}
+        return stack, stack.pretrain(kinds[kind](), **options)
+
+    return pretrain
+
+
+@pytest.mark.parametrize("kind", ["memmap", "View", "tf.data", "PyDataset"])
+def test_pretraining_on_data_of_every_kind(kind, pretrained):
+    expected, histories = pretrained("array")
+    found, others = pretrained(kind)
+    for one, other in zip(histories, others, strict=True):
+        assert other.history["loss"] == pytest.approx(one.history["loss"], rel=1e-4)
+    for one, other in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_features_of_mapped_data_are_on_disk_while_the_layer_above_is_trained(pretrained, tmp_path):
+    folder = tmp_path / "features"
+    folder.mkdir()
+    seen = []
+
+    def fit(autoencoder, inputs, **options):
+        files = sorted(path.name for path in folder.iterdir())
+        seen.append((type(inputs).__name__, inputs.shape, files))
+        return keras_sae.fit_lbfgs(autoencoder, inputs, **options)
+
+    pretrained("memmap", fit=fit, directory=folder)
+    assert seen == [
+        ("View", (23, 6), []),
+        ("memmap", (23, 5), ["features_1.npy"]),
+        ("memmap", (23, 4), ["features_2.npy"]),
+    ]
+    assert list(folder.iterdir()) == []
+
+
+def test_features_of_data_in_memory_stay_there(pretrained, tmp_path):
+    seen = []
+
+    def fit(autoencoder, inputs, **options):
+        seen.append((type(inputs).__name__, list(folder.iterdir())))
+
+    folder = tmp_path / "features"
+    folder.mkdir()
+    pretrained("array", fit=fit, directory=folder)
+    assert seen == [("ndarray", [])] * 3
+
+
+def test_pretraining_that_was_stopped_goes_on_with_the_features_that_it_left(pretrained, tmp_path, monkeypatch):
+    folder = tmp_path / "features"
+    folder.mkdir()
+
+    def fit(autoencoder, inputs, **options):
+        if autoencoder.units == 4 and stop:
+            raise KeyboardInterrupt
+        options["checkpoint"] = tmp_path / f"{autoencoder.units}.npz"
+        return keras_sae.fit_lbfgs(autoencoder, inputs, **options)
+
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        pretrained("memmap", fit=fit, directory=folder)
+    [left] = folder.iterdir()
+    assert left.name == "features_1.npy"
+    before = left.stat().st_mtime_ns
+    stop, written, write = False, [], keras_sae.stack.write_outputs
+
+    def remember(model, x, path):
+        written.append((path.endswith("features_1.npy"), left.exists() and left.stat().st_mtime_ns == before))
+        return write(model, x, path)
+
+    monkeypatch.setattr(keras_sae.stack, "write_outputs", remember)
+    found, _ = pretrained("memmap", fit=fit, directory=folder)
+    expected, _ = pretrained("memmap")
+    assert written[:2] == [(True, True), (False, True)]  # still the file of the first attempt
+    assert same_weights(found, expected)
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_directory_nothing_stays_behind(pretrained, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    during = []
+
+    def fit(autoencoder, inputs, **options):
+        during.append(len(list(temporary.rglob("*.npy"))))
+        if stop and len(during) == 3:
+            raise KeyboardInterrupt
+
+    for stop in (False, True):
+        during.clear()
+        with pytest.raises(KeyboardInterrupt) if stop else contextlib.nullcontext():
+            pretrained("tf.data", fit=fit)
+        assert during == [0, 1, 1]
+        assert list(temporary.iterdir()) == []

@@ -1,0 +1,360 @@
+"""train.features: data of every kind, what a run leaves behind, and how it ends for people's mistakes."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+import keras_sae
+from keras_sae import datasets, lbfgs, runs
+from keras_sae.errors import InputError
+from train import cli, features
+
+ROOT = pathlib.Path(__file__).parents[2]
+ROWS, SIDE = 60, 7
+ALL = {
+    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "features.png", "curves.png",
+    "rho_hat.png",
+}  # fmt: skip
+QUICK = {"units": (5,), "max_iterations": 2}
+
+
+def chosen(digits):
+    return np.concatenate([np.flatnonzero(digits.y_train == digit)[: ROWS // 3] for digit in range(3)])
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    """60 real digits of three classes, made smaller: uint8 (60, 7, 7)."""
+    blocks = digits.x_train[chosen(digits)].reshape(ROWS, SIDE, 4, SIDE, 4).mean(axis=(2, 4))
+    return np.round(255 * blocks).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def classes(digits):
+    return digits.y_train[chosen(digits)]
+
+
+@pytest.fixture(scope="module")
+def table(images):
+    """Real numbers in units of their own, float64 (60, 5): what some regions of the digits weigh."""
+    regions = np.stack([images[:, i : i + 3].sum(axis=(1, 2)) for i in range(5)], axis=1)
+    return regions / [255, 25500, 0.255, 255, 255] + [0, 7, 0, -1000, 0]
+
+
+def write_npy(folder, images, classes, table):
+    np.save(folder / "x.npy", images)
+    np.save(folder / "y.npy", classes)
+    return folder / "x.npy", folder / "y.npy"
+
+
+def write_npz(folder, images, classes, table):
+    np.savez(folder / "x.npz", x=table, kind=np.array(["zero", "one", "two"])[classes])
+    return folder / "x.npz", "kind"
+
+
+def columns(classes, table):
+    return {f"region {i}": column for i, column in enumerate(table.T)} | {"digit": classes}
+
+
+def write_csv(folder, images, classes, table):
+    named = columns(classes, table)
+    lines = [",".join(named), *(",".join(map(str, row)) for row in zip(*named.values(), strict=True))]
+    (folder / "x.csv").write_text("\n".join(lines))
+    return folder / "x.csv", "digit"
+
+
+def write_parquet(folder, images, classes, table):
+    pyarrow.parquet.write_table(pyarrow.table(columns(classes, table)), folder / "x.parquet")
+    return folder / "x.parquet", "digit"
+
+
+def write_tfrecord(folder, images, classes, table):
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(folder / "x.tfrecord")) as writer:
+        for row, label in zip(table, classes, strict=True):
+            feature = {
+                "row": tf.train.Feature(float_list=tf.train.FloatList(value=row)),
+                "digit": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    return folder / "x.tfrecord", "digit"
+
+
+def write_images(folder, images, classes, table):
+    for i, (image, label) in enumerate(zip(images, classes, strict=True)):
+        (folder / "images" / f"class {label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / "images" / f"class {label}" / f"{i:03}.png")
+    return folder / "images", "folders"
+
+
+def write_nothing(folder, images, classes, table):
+    return "tfds:own_digits", "label"
+
+
+# Kind of data -> (what writes it and names data and labels, whether with labels, settings, image shape).
+KINDS = {
+    "npy": (write_npy, False, {}, [SIDE, SIDE]),
+    "npz": (write_npz, True, {"whiten": True}, None),
+    "csv": (write_csv, True, {"units": (5, 3)}, None),
+    "parquet": (write_parquet, True, {"optimizer": "adam"}, None),
+    "tfrecord": (write_tfrecord, True, {"feature": "row"}, None),
+    "grey": (write_images, False, {"image_size": (6,), "contrast": True}, [6, 6]),
+    "colour": (write_images, True, {"color": True, "image_size": (4, 5), "whiten": True}, [4, 5, 3]),
+    "tfds": (write_nothing, False, {"contrast": True, "whiten": True}, [SIDE, SIDE]),
+}
+
+
+@pytest.fixture
+def own_digits(monkeypatch, tmp_path, images, classes):
+    """The digits as tfds:own_digits."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class OwnDigits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            shape = tfds.features.Image(shape=(SIDE, SIDE, 1))
+            digit = {"image": shape, "label": tfds.features.ClassLabel(num_classes=3)}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(digit))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i, (image, label) in enumerate(zip(images, classes, strict=True)):
+                yield i, {"image": image[..., None], "label": label}
+
+    builder = OwnDigits(data_dir=tmp_path / "tfds")
+    builder.download_and_prepare()
+    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", {"own_digits": builder}.get)
+
+
+def train(out, data, **settings):
+    """The metrics of a short run."""
+    return features.run(features.Config(data=str(data), out=str(out), **{**QUICK, **settings}), verbose=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_of_every_kind(kind, images, classes, table, tmp_path, request):
+    write, with_labels, settings, shape = KINDS[kind]
+    if kind == "tfds":
+        request.getfixturevalue("own_digits")
+    data, labels = write(tmp_path, images, classes, table)
+    out = tmp_path / "run"
+    metrics = train(out, data, labels=str(labels) if with_labels else None, **settings)
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert (metrics["num_train"], metrics["num_held_out"]) == (54, 6)
+    assert metrics["error_train"] > 0
+    config = runs.read_config(out)
+    assert config.get("image_shape") == shape
+    assert config["settings"]["max_iterations"] == 2
+    assert config["command"].startswith(f"python -m train.features --out {out} ")
+    expected = ALL | ({"reconstructions.png"} if shape else set())
+    assert {path.name for path in out.iterdir() if path.is_file()} == expected
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["stack.keras"]
+    check_raw_rows(out, with_labels)
+    if with_labels:
+        names = {"npz": ["one", "two", "zero"], "colour": [f"class {i}" for i in range(3)]}
+        assert config["class_names"] == names.get(kind, ["0", "1", "2"])
+        assert keras_sae.load(out).output_shape == (None, 3)
+        for name in ("accuracy_greedy", "accuracy_finetuned", "accuracy_commonest"):
+            assert round(6 * metrics[name]) / 6 == metrics[name]
+
+
+def check_raw_rows(out, with_labels):
+    """What is loaded takes rows as they are, and gives what its layers give for the rows scaled."""
+    model, x = keras_sae.load(out), runs.load_examples(out)
+    encoder = model.get_layer("encoder") if with_labels else model
+    preprocessing = encoder.get_layer("preprocessing") if with_labels else model.preprocessing
+    scaled = h = np.asarray(preprocessing(x))
+    assert 0 <= scaled.min() < scaled.max() <= 1
+    hidden = [layer for layer in encoder.layers if layer.name.startswith("hidden")]
+    for layer in hidden if with_labels else [autoencoder.encoder for autoencoder in model.autoencoders]:
+        h = np.asarray(layer(h))
+    np.testing.assert_allclose(keras_sae.load_encoder(out)(x), h, rtol=1e-5, atol=1e-6)
+    result = model.get_layer("head")(h) if with_labels else model.decode(h)
+    np.testing.assert_allclose(model(x), result, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def npy(images, classes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("npy")
+    return write_npy(folder, images, classes, None)
+
+
+@pytest.fixture(scope="module")
+def run(npy, tmp_path_factory):
+    """(run directory, metrics) of two layers on the images as float64, with labels."""
+    folder = tmp_path_factory.mktemp("runs")
+    np.save(folder / "x.npy", np.load(npy[0]).reshape(ROWS, -1)[:, 10:30] * 3.5)
+    return folder, train(folder / "run", folder / "x.npy", **TWO, labels=str(npy[1]))
+
+
+TWO = {"units": (5, 3), "max_iterations": 3}
+
+
+def without_times(metrics):
+    return {name: value for name, value in metrics.items() if not name.startswith("seconds")}
+
+
+def models_differ_by(one, other):
+    return max(
+        np.abs(a - b).max()
+        for a, b in zip(keras_sae.load(one).get_weights(), keras_sae.load(other).get_weights(), strict=True)
+    )
+
+
+def test_data_that_do_not_fit_into_memory_give_the_same_run(run, npy, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "IN_MEMORY", 0)
+    folder, expected = run
+    metrics = train(tmp_path / "run", folder / "x.npy", **TWO, labels=str(npy[1]))
+    assert without_times(metrics) == pytest.approx(without_times(expected), rel=1e-3, abs=1e-4)
+    assert models_differ_by(tmp_path / "run", folder / "run") < 1e-2
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["stack.keras"]
+
+
+def test_rows_held_out_have_no_influence(run, npy, tmp_path):
+    folder, expected = run
+    x = np.load(folder / "x.npy")
+    _, held_out = features.split(ROWS, 0)
+    x[held_out] = 1e6 * x[held_out] - 5e5
+    np.save(tmp_path / "x.npy", x)
+    metrics = train(tmp_path / "run", tmp_path / "x.npy", **TWO, labels=str(npy[1]))
+    assert models_differ_by(tmp_path / "run", folder / "run") == 0
+    assert metrics["error_train"] == expected["error_train"]
+    assert metrics["error_mean"] == expected["error_mean"]
+    assert metrics["error_held_out"] != expected["error_held_out"]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(run, npy, tmp_path, monkeypatch):
+    folder, expected = run
+    out = tmp_path / "run"
+    step, steps = lbfgs._Search.step, []
+
+    def stop(self, tolerance):
+        steps.append(self)
+        if len(steps) == 5:  # in the second layer
+            raise KeyboardInterrupt
+        return step(self, tolerance)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lbfgs._Search, "step", stop)
+        patch.setattr(features, "IN_MEMORY", 0)  # with features on disk
+        with pytest.raises(KeyboardInterrupt):
+            train(out, folder / "x.npy", **TWO, labels=str(npy[1]))
+        assert (out / "checkpoints" / "features_1.npy").exists()
+        with pytest.raises(InputError, match="a run that did not finish"):
+            keras_sae.load(out)
+        config = cli.resumed(features.Config, features.PROGRAM, str(out))
+        metrics = features.run(config, verbose=0)
+    assert without_times(metrics) == pytest.approx(without_times(expected), rel=1e-3, abs=1e-4)
+    assert models_differ_by(out, folder / "run") < 1e-2
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["stack.keras"]
+
+
+def test_an_export_of_the_run_takes_raw_rows_and_passes_its_check(run, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "export", str(run[0] / "run"), "--out", str(tmp_path / "export")],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "export" / "encoder.tflite").exists()
+
+
+def test_penalties_are_in_proportion_to_the_variance_unless_given(images, tmp_path):
+    from keras_sae.preprocessing import fit_preprocessing
+
+    x = images.reshape(ROWS, -1)
+    steps = fit_preprocessing(x)
+    half = features.measure_half_variance(steps, x)
+    assert half == pytest.approx((x / 255).var(axis=0).sum() / 2, rel=1e-5)
+    stack = features.build_stack(features.Config(data="x", units=(5, 3), rho=0.2), steps, half)
+    first, second = stack.autoencoders
+    assert (first.sparsity.beta, first.weight_decay) == pytest.approx((0.1 * half, 1e-4 * half))
+    assert (second.sparsity.beta, second.weight_decay) == pytest.approx((0.1 * 5 * 0.08, 1e-4 * 5 * 0.08))
+    given = features.build_stack(features.Config(data="x", units=(5, 3), beta=0.0, weight_decay=2.0), steps, half)
+    assert [(ae.sparsity.beta, ae.weight_decay) for ae in given.autoencoders] == [(0.0, 2.0)] * 2
+
+
+@pytest.mark.parametrize(("number", "held"), [(2, 1), (19, 1), (60, 6), (1009, 100)])
+def test_a_tenth_is_held_out(number, held):
+    rest, held_out = features.split(number, 3)
+    assert len(held_out) == held
+    np.testing.assert_array_equal(np.sort(np.concatenate([rest, held_out])), np.arange(number))
+    assert np.all(np.diff(rest) > 0)
+    np.testing.assert_array_equal(features.split(number, 3)[1], held_out)
+    if number > 1000:
+        assert not np.array_equal(features.split(number, 4)[1], held_out)
+
+
+def test_notes_of_what_may_not_be_meant(images, table, tmp_path):
+    np.save(tmp_path / "x.npy", images)
+    constant = int((images.reshape(ROWS, -1) == images[0].ravel()).all(axis=0).sum())
+    rows, notes = features.read(features.Config(data=str(tmp_path / "x.npy")))
+    assert notes == [f"{constant} of 49 features have one value in all rows"]
+    assert rows.image_shape == (SIDE, SIDE)
+    data, _ = write_csv(tmp_path, images, np.arange(ROWS), table)
+    _, notes = features.read(features.Config(data=str(data)))
+    assert notes == ["digit counts the rows, as an identifier does: drop it unless it is meant"]
+
+
+@pytest.fixture
+def refused(monkeypatch, capfd, tmp_path):
+    """refused(*flags) -> the one line with which the command ended; it began no run."""
+    monkeypatch.chdir(tmp_path)
+
+    def refused(*flags):
+        monkeypatch.setattr(sys, "argv", ["features", *map(str, flags)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(features.Config, features.run, features.PROGRAM, features.__doc__)
+        assert ended.value.code == 2
+        assert not (tmp_path / "runs").exists()
+        [line] = [text for text in capfd.readouterr().err.splitlines() if "cuInit" not in text]
+        assert line.startswith("train.features: error: ")
+        return line.removeprefix("train.features: error: ")
+
+    return refused
+
+
+# Texts of csv files: (text, flags, what the line says).
+WRONG = {
+    "text": ("a,b\n1,u\n2,v\n", [], "Expected columns of numbers. Received: 'b' (string: 'u') in x.csv"),
+    "missing values": ("a,b\n1,2\n3,\n", [], "Expected a value in every row. Received: none in column 'b', row 2 "),
+    "constant columns": (
+        "a,b,c\n1,2,7\n2,2,7\n",
+        [],
+        "Expected columns that vary. Received: b, c with one value in all 2 rows of x.csv. Drop what teaches nothing.",
+    ),
+    "equal rows": ("a,b\n1,2\n1,2\n", [], "Expected rows that differ. Received: x.csv, whose rows are all the same."),
+    "no such labels": ("a,b\n1,2\n3,4\n", ["--labels", "c"], "Expected one column of labels named 'c' in x.csv"),
+    "image size": ("a\n1\n2\n", ["--image-size", "3", "4", "5"], "--image-size expects one or two numbers from 1"),
+    "no image size": ("a\n1\n2\n", ["--image-size", "0"], "--image-size expects one or two numbers from 1"),
+    "size of a table": ("a\n1\n2\n", ["--image-size", "3"], "Expected labels as the only option for x.csv"),
+    "no units": ("a\n1\n2\n", ["--units", "0"], "--units expects 1 or more hidden units. Received: (0,)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_mistakes_end_with_one_line(kind, refused, tmp_path):
+    text, flags, expected = WRONG[kind]
+    (tmp_path / "x.csv").write_text(text)
+    assert refused("--data", "x.csv", *flags).startswith(expected)
+
+
+def test_data_that_are_not_there_end_with_one_line(refused, npy):
+    assert refused() == "--data expects a file or folder of data, or tfds:NAME. Received: nothing"
+    assert refused("--data", "none.csv").startswith(
+        "Expected a file or folder of data. Received: none.csv, which does not exist."
+    )
+    assert refused("--data", npy[0], "--labels", "none.npy").startswith(
+        "Expected a npy file with the labels. Received: none.npy, which cannot be read"
+    )
