@@ -19,8 +19,8 @@ from train import cli, features
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS, SIDE = 60, 7
 ALL = {
-    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "features.png", "curves.png",
-    "rho_hat.png",
+    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
+    "curves.png", "rho_hat.png",
 }  # fmt: skip
 QUICK = {"units": (5,), "max_iterations": 2}
 
@@ -172,7 +172,7 @@ def test_data_of_every_kind(kind, images, classes, table, tmp_path, request):
 
 def check_raw_rows(out, with_labels):
     """What is loaded takes rows as they are, and gives what its layers give for the rows scaled."""
-    model, x = keras_sae.load(out), runs.load_examples(out)
+    model, x = keras_sae.load(out), runs.load_examples(out)[0]
     encoder = model.get_layer("encoder") if with_labels else model
     preprocessing = encoder.get_layer("preprocessing") if with_labels else model.preprocessing
     scaled = h = np.asarray(preprocessing(x))
