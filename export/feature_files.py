@@ -263,7 +263,6 @@ class ParquetFile:
         if rows > self.rows:
             self._write(outputs, rows)
         self.writer.close()
-        to_disk(self.parts.aside)
 
     def _write(self, outputs, stop):
         arrays = {name: output.read(self.rows, stop) for name, output in outputs.items()}
@@ -348,8 +347,8 @@ class Store:
     def finish(self):
         """Put the file of all rows in its place."""
         with naming(self.parts.folder):
-            self.make_safe()
             self.file.finish(self.outputs, self.rows)
+            to_disk(self.parts.aside)
         self.close()
         self.parts.write_progress(self.rows, self.total, whole=True)
         self.parts.publish()
