@@ -202,15 +202,18 @@ class LiteRT(Model):
 
 
 class ONNX(Model):
-    """An ONNX file, which holds one function, with onnxruntime on the CPU."""
+    """An ONNX file with onnxruntime on the CPU: one function, whose outputs are those of several signatures."""
 
     def __init__(self, path, signature):
         onnxruntime = _package("onnxruntime")
-        _pick(signature, _SAME, path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._names = [output.name for output in self._session.get_outputs()]
+        outputs = [output.name for output in self._session.get_outputs()]
+        found = {"encode": ["features"] if "features" in outputs else outputs}
+        if "probabilities" in outputs:
+            found["classify"] = [name for name in outputs if name in ("probabilities", "label", "score")]
+        self._names = found[_pick(signature, found, path)]
         types = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
         inputs = {
             put.name: ([size if isinstance(size, int) else None for size in put.shape], types.get(put.type, "uint8"))

@@ -140,6 +140,6 @@ def _unpacked(archive, key, path, cache):
     member = archive.getinfo(f"{key}.npy")
     target = cache_file(cache, path, key).with_suffix(".npy")
     with writing(target) as aside, archive.open(member) as source, open(aside, "wb") as file:
-        check_space(target, member.file_size)
+        check_space(target.parent, member.file_size)
         shutil.copyfileobj(source, file, 2**20)
     return target
