@@ -406,7 +406,7 @@ def test_a_kill_before_the_folder_was_removed(main, exported, data, out, expecte
 PAUSED = (
     "import sys, time; from export import feature_files, features; written = feature_files.Output.append; "
     "feature_files.SECONDS = 0.05; feature_files.GROUP_BYTES = 8 * 9 * 4; "
-    "feature_files.Output.append = lambda *a: (time.sleep(0.05), written(*a)); features.main()"
+    "feature_files.Output.append = lambda *a: (time.sleep(0.15), written(*a)); features.main()"
 )
 
 
@@ -414,22 +414,21 @@ PAUSED = (
 def test_kills_at_random_moments_cost_no_row(main, exported, data, out, expected):
     """SIGKILL, at moments from the first batch to the last rename."""
     moments, command = random.Random(0), [exported, "--data", data, "--model", "litert", "--batch-size", 1]
-    main(*command, "--out", out.with_stem("undisturbed"))
     kills = 0
     while not out.exists():
         process = subprocess.Popen(
             [sys.executable, "-c", PAUSED, *map(str, command), "--out", str(out)], cwd=ROOT, stdout=subprocess.PIPE
         )
         process.stdout.readline()  # Reading ...
-        time.sleep(moments.uniform(0.1, 0.9))
+        time.sleep(moments.uniform(0.5, 2))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
         assert kills < 60
     if parts_of(out).exists():
         main(*command, "--out", out)
-    assert kills > 2
     check(out, expected)
+    assert kills > 2
 
 
 @pytest.mark.usefixtures("often")
