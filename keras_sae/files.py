@@ -30,10 +30,10 @@ def write_aside(path):
     try:
         yield aside
         aside.chmod(0o644)  # mkstemp makes files for the owner alone
-        _to_disk(aside)
+        to_disk(aside)
         os.replace(aside, path)
         if os.name == "posix":  # Windows cannot open folders
-            _to_disk(path.parent)
+            to_disk(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -48,7 +48,8 @@ def check_space(folder, needed):
         )
 
 
-def _to_disk(path):
+def to_disk(path):
+    """Wait until the content of a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,0 +1,1 @@
+"""Clients to copy: each file stands alone and imports nothing of this project."""
