@@ -3,6 +3,7 @@
 # make lint, make format, make slow (the tests that take minutes as well)
 
 PYTHON ?= python3
+WORKERS := -n auto --dist loadfile # a process for each core; the tests of a file stay together, with what they share
 RUN := runs/mnist-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: run test slow lint format
@@ -16,10 +17,10 @@ run: .venv/ready
 	@echo "Deploy    $(RUN)/export/saved_model, $(RUN)/export/encoder.tflite"
 
 test: lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(WORKERS)
 
 slow: lint
-	.venv/bin/python -m pytest --run-slow
+	.venv/bin/python -m pytest $(WORKERS) --run-slow
 
 lint: .venv/ready
 	.venv/bin/ruff check .
