@@ -95,9 +95,10 @@ def write_litert(saved_model, path, method, names, found, calibration):
 def write_onnx(found, path):
     """Write an ONNX file: inputs -> features, and probabilities where there is a head."""
     try:
+        import onnxruntime  # noqa: F401 - for the check, which should not be the first to find that it is missing
         import tf2onnx
     except ImportError as error:
-        raise InputError("Writing ONNX needs tf2onnx and onnx: pip install 'keras-sae[onnx]'") from error
+        raise InputError("Writing ONNX needs tf2onnx, onnx and onnxruntime: pip install 'keras-sae[onnx]'") from error
 
     @tf.function(input_signature=[found["encode"].spec])
     def outputs(inputs):
