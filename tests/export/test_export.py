@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import keras_sae
 from export import __main__ as command
-from export import convert, signatures
+from export import check, convert, signatures
 from keras_sae import runs
 from keras_sae.preprocessing import fit_preprocessing
 
@@ -188,6 +188,10 @@ def pretend(monkeypatch):
 def run_here(arguments, **_):
     """subprocess.run of a module, here, where TensorFlow is loaded already, and not in a fresh process."""
     module, words = arguments[2], arguments[3:]
+    if module == "export.check":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(check, "SECONDS", 0.01)  # a test needs no good median
+            return subprocess.CompletedProcess(arguments, 0, json.dumps(check.check(pathlib.Path(*words))), "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [module, *words])
         patch.delitem(sys.modules, module, raising=False)
@@ -367,12 +371,12 @@ def test_the_check_holds_held_out_inputs_and_what_keras_gives_for_them(tiny_run,
         **reconstructed,
         "decode/outputs": reconstructed["reconstruct/outputs"],
     }
-    with np.load(exported[0] / "check.npz") as check:
-        assert set(check) == {"inputs", "labels", *expected}
-        np.testing.assert_array_equal(check["inputs"], inputs)
-        np.testing.assert_array_equal(check["labels"], labels)
+    with np.load(exported[0] / "check.npz") as content:
+        assert set(content) == {"inputs", "labels", *expected}
+        np.testing.assert_array_equal(content["inputs"], inputs)
+        np.testing.assert_array_equal(content["labels"], labels)
         for name, value in expected.items():
-            np.testing.assert_allclose(check[name], value, rtol=2e-5, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(content[name], value, rtol=2e-5, atol=1e-5, err_msg=name)
 
 
 def test_the_features_tell_inputs_apart(features):
@@ -769,6 +773,46 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(main, monkeypatch, run, out, ca
     assert contents(out.parent) == {}
 
 
+@pytest.fixture
+def compare(monkeypatch):
+    """compare(given, expected, labels) -> what the check measures of a file that gives this for every input."""
+    monkeypatch.setattr(check, "SECONDS", 0.01)
+
+    def compare(given, expected, labels=None):
+        return check.measure(lambda name, values: given.get(name), np.zeros((3, 2)), labels, expected)
+
+    return compare
+
+
+def test_the_difference_is_the_largest_of_all_outputs(compare):
+    expected = {
+        "classify/probabilities": np.array([[0.2, 0.8], [0.9, 0.1], [0.5, 0.5]]),
+        "classify/label": np.array([1, 0, 0]),
+        "encode/features": np.array([[1.0], [-200.0], [0.0]]),
+    }
+    given = {name: {} for name in ("classify", "encode")}
+    for key, value in expected.items():
+        signature, output = key.split("/")
+        given[signature][output] = value.copy()
+    assert compare(given, expected)["difference"] == 0
+    given["encode"]["features"][1] += 4  # of 200
+    assert compare(given, expected)["difference"] == pytest.approx(0.02)
+    given["classify"]["probabilities"][0, 0] += 0.03  # of less than 1: absolute
+    assert compare(given, expected)["difference"] == pytest.approx(0.03)
+    given["classify"]["label"][2] = 1  # two equal probabilities
+    assert compare(given, expected)["difference"] == pytest.approx(0.03)
+    assert compare(given, expected)["accuracy"] is None
+    assert compare(given, expected, np.array([1, 1, 0]))["accuracy"] == pytest.approx(2 / 3)
+    given["classify"]["probabilities"][2, 1] = np.nan
+    assert np.isnan(compare(given, expected)["difference"])
+
+
+def test_a_file_of_which_nothing_can_be_compared_does_not_pass(compare, refused, pretend, run, out):
+    difference = compare({}, {"encode/features": np.ones((3, 1))})["difference"]
+    pretend({"encoder.tflite": difference})
+    assert "encoder.tflite within" in refused(run, "--out", out)
+
+
 # Where it goes
 
 
@@ -836,8 +880,8 @@ def test_a_second_export_is_a_second_version(tmp_path):
         call = saved_model(out / "saved_model" / str(version))
         np.testing.assert_allclose(call("encode", inputs=x)["features"], features, atol=1e-5)
     np.testing.assert_allclose(litert(out / "encoder.tflite")("encode", inputs=x)["features"], outputs[1], atol=1e-5)
-    with np.load(out / "check.npz") as check:
-        np.testing.assert_allclose(check["encode/features"], outputs[1], atol=1e-5)
+    with np.load(out / "check.npz") as content:
+        np.testing.assert_allclose(content["encode/features"], outputs[1], atol=1e-5)
     assert {p.name for p in out.iterdir()} == {"saved_model", "encoder.tflite", *IN_ANY_RUN}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export", "run_0", "run_1"]
     assert set(rows_of_card(out)) == {"saved_model/1", "saved_model/2", "encoder.tflite"}
@@ -992,10 +1036,11 @@ def test_int8_needs_rows_to_measure_ranges_on(refused, tmp_path, out):
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_onnx_without_its_packages_says_what_to_install(refused, monkeypatch, tmp_path, out):
+@pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
+def test_onnx_without_its_packages_says_what_to_install(refused, monkeypatch, tmp_path, out, package):
     run, x, *_ = plain(tmp_path / "run")
     runs.save_examples(run / "examples.npz", x)
-    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    monkeypatch.setitem(sys.modules, package, None)
     assert "pip install 'keras-sae[onnx]'" in refused(run, "--out", out, "--to", "onnx")
     assert contents(out.parent) == {}
 
