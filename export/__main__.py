@@ -115,7 +115,7 @@ def check_bounds(measured):
 
 def finish(finished, run, measured, wanted):
     """The card, and export.json with the same for programs."""
-    record = {"run": run.name, "files": measured, **wanted}
+    record = {"run": run.name, "files": measured, **wanted, "version": newest(measured)}
     (finished / "export.json").write_text(json.dumps(record, indent=2) + "\n")
     (finished / "README.md").write_text(card(run, measured))
 
@@ -125,8 +125,8 @@ def publish(finished, place, again):
     if not again:
         os.replace(finished, place)
         return
-    (place / "saved_model").mkdir(exist_ok=True)
     for version in finished.glob("saved_model/*"):
+        (place / "saved_model").mkdir(exist_ok=True)
         os.rename(version, place / "saved_model" / version.name)  # whole at once: a server may be watching
     for file in sorted(path for path in finished.iterdir() if path.is_file()):
         os.replace(file, place / file.name)
@@ -143,6 +143,48 @@ def quietly(module, *arguments):
     return done.stdout.splitlines()[-1] if done.stdout else ""
 
 
+# How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
+CALLS = {
+    "saved_model": """With TensorFlow, where `x` is a float32 array (batch, features):
+
+```python
+import tensorflow as tf
+
+encode = tf.saved_model.load("{file}").signatures["encode"]
+features = encode(inputs=tf.constant(x))["features"].numpy()
+```
+
+""",
+    ".tflite": """With LiteRT (`pip install ai-edge-litert`), where `x` is a float32 array (batch, features):
+
+```python
+from ai_edge_litert.interpreter import Interpreter
+
+interpreter = Interpreter("{file}")
+features = interpreter.get_signature_runner("encode")(inputs=x)["features"]
+```
+
+""",
+    ".onnx": """With ONNX (`pip install onnxruntime`), where `x` is a float32 array (batch, features); with a head,
+there are "probabilities" as well:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+[features] = session.run(["features"], {{"inputs": x}})
+```
+
+""",
+}
+
+
+def newest(measured):
+    """The number of the newest SavedModel among the files, or None."""
+    versions = [int(pathlib.Path(name).name) for name in measured if name.startswith("saved_model/")]
+    return max(versions, default=None)
+
+
 def card(run, measured):
     """README.md of an export."""
     config = json.loads((run / "config.json").read_text())
@@ -153,7 +195,11 @@ def card(run, measured):
     ]
     classes = config.get("class_names")
     named = f"\nClasses, by `label`: {', '.join(f'{i} {name}' for i, name in enumerate(classes))}.\n" if classes else ""
-    version = next((name for name in measured if name.startswith("saved_model")), "saved_model/1")
+    version = newest(measured)
+    listed = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
+    files = {kind: min((name for name in measured if kind in name), default=None) for kind in CALLS}
+    files["saved_model"] = version and f"saved_model/{version}"
+    calls = "".join(CALLS[kind].format(file=file) for kind, file in files.items() if file)
     return f"""# {config.get("title", run.name)}: exported
 
 Made from the run `{run.name}`: {config.get("data", "data unknown")}.
@@ -173,29 +219,11 @@ those inputs with labels; the time the median of calls with one row on the machi
 | `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |
 | `images`, of runs on images | `images` (batch, height, width) uint8 | `features` |
 
-`saved_model_cli show --dir {version} --all` lists those that are here. `inputs` are rows as in training: raw if the run
-scales them itself (`train.features`), images of `train.mnist` as pixels from 0 to 1, one row each. Of a fine-tuned
-classifier, `reconstruct` and `decode` are of the stack as it was before fine-tuning.
+{listed}`inputs` are rows as in training: raw if the run scales them itself (`train.features`), images of `train.mnist`
+as pixels from 0 to 1, one row each. Of a fine-tuned classifier, `reconstruct` and `decode` are of the stack as it was
+before fine-tuning.
 {named}
-With TensorFlow, where `x` is a float32 array (batch, features):
-
-```python
-import tensorflow as tf
-
-encode = tf.saved_model.load("{version}").signatures["encode"]
-features = encode(inputs=tf.constant(x))["features"].numpy()
-```
-
-With LiteRT (`pip install ai-edge-litert`):
-
-```python
-from ai_edge_litert.interpreter import Interpreter
-
-interpreter = Interpreter("encoder.tflite")
-features = interpreter.get_signature_runner("encode")(inputs=x)["features"]
-```
-
-`check.npz` holds inputs and what Keras gives for them, to test a deployment with.
+{calls}`check.npz` holds inputs and what Keras gives for them, to test a deployment with.
 """
 
 

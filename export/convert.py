@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from export import signatures, warm_up
 from keras_sae import runs
@@ -94,17 +95,28 @@ def write_litert(saved_model, path, method, names, found, calibration):
 def write_onnx(found, path):
     """Write an ONNX file: inputs -> features, and probabilities where there is a head."""
     try:
+        import onnxruntime  # noqa: F401 - for the check, which should not be the first to find that it is missing
         import tf2onnx
     except ImportError as error:
-        raise InputError("Writing ONNX needs tf2onnx and onnx: pip install 'keras-sae[onnx]'") from error
+        raise InputError("Writing ONNX needs tf2onnx, onnx and onnxruntime: pip install 'keras-sae[onnx]'") from error
 
+    @tf.function(input_signature=[found["encode"].spec])
     def outputs(inputs):
         given = found["encode"].function(inputs)
         if "classify" in found:
             given["probabilities"] = found["classify"].function(inputs)["probabilities"]
-        return given
+        return {name: tf.identity(value, name) for name, value in given.items()}
 
-    model, _ = tf2onnx.convert.from_function(tf.function(outputs), [found["encode"].spec], opset=18)
+    # tf2onnx.convert.from_function would take the constants of preprocessing layers for inputs of the graph.
+    frozen = convert_variables_to_constants_v2(outputs.get_concrete_function())
+    names = ["features"] + ["probabilities"] * ("classify" in found)
+    model, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=["inputs:0"],
+        output_names=[f"{name}:0" for name in names],
+        tensors_to_rename={f"{name}:0": name for name in ["inputs", *names]},
+        opset=18,
+    )
     path.write_bytes(model.SerializeToString())
 
 

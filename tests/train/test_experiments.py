@@ -9,7 +9,7 @@ import pytest
 import keras_sae
 from keras_sae import datasets, runs
 from keras_sae.errors import InputError
-from train import cli, encoder_problem, labels, patches, pca, strokes
+from train import cli, encoder_problem, features, labels, patches, pca, strokes
 
 EXPERIMENTS = {module.PROGRAM: module for module in (encoder_problem, labels, patches, pca, strokes)}
 
@@ -113,6 +113,44 @@ def test_an_untrained_linear_autoencoder_does_not(run, idx_folder):
 def test_as_many_units_as_dimensions(idx_folder, tmp_path):
     with pytest.raises(InputError, match=r"Expected fewer --units than the 120 dimensions. Received: 120"):
         pca.run(pca.Config(data=str(idx_folder), units=120, out=str(tmp_path / "run")), verbose=0)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 24 colour pictures of 3 x 4 pixels in two classes, bright ones and dark ones."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name, low in [("bright", 156), ("dark", 0)]:
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.integers(low, low + 100, (3, 4, 3)).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def test_features_of_pictures_say_what_exports_need_to_know(run, pictures):
+    settings = {"data": str(pictures), "image_size": (3, 4), "color": True, "units": (4,), "max_iterations": 2}
+    out, metrics = run(features, labels="folders", **settings)
+    config = runs.read_config(out)
+    assert config["class_names"] == ["bright", "dark"]
+    assert config["pixel_range"] == 255
+    assert config["image_shape"] == [3, 4, 3]
+    x, classes = runs.load_examples(out)
+    assert len(x) == len(classes) == metrics["num_held_out"]
+    np.testing.assert_array_equal(x.mean(axis=1) < 128, classes == 1)  # as they are in the files, not scaled
+    calibration, no_labels = runs.load_examples(out, "calibration.npz")
+    assert len(calibration) == metrics["num_train"]
+    assert calibration.max() > 200
+    assert no_labels is None
+    assert not (x[:, None] == calibration).all(axis=2).any()
+
+
+def test_features_of_a_table_are_no_pictures(run, tmp_path):
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).uniform(size=(30, 5)))
+    out, _ = run(features, data=str(tmp_path / "table.npy"), units=(3,), max_iterations=2)
+    assert {"class_names", "pixel_range", "image_shape"} & set(runs.read_config(out)) == set()
+    assert runs.load_examples(out)[1] is None
 
 
 def test_labels(run, idx_folder):

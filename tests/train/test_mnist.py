@@ -17,13 +17,13 @@ import pytest
 import keras_sae
 from keras_sae import datasets, runs
 from keras_sae.errors import InputError
-from train import cli, mnist
+from train import cli, experiment, mnist
 
 ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ("layer_1", "layer_2", "head", "finetuned")
 FILES = {
-    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "features.png", "features_2.png",
-    "reconstructions.png", "curves.png", "checkpoints/stack.keras",
+    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
+    "features_2.png", "reconstructions.png", "curves.png", "checkpoints/stack.keras",
 }  # fmt: skip
 
 
@@ -234,8 +234,38 @@ def test_the_pictures_open_and_show_something(tiny_run, name):
     assert len(np.unique(pixels[..., :3])) > 10
 
 
-def test_the_examples_are_held_out_images(tiny_run, images):
-    np.testing.assert_array_equal(runs.load_examples(tiny_run[0])[0], images.x_test)
+def test_the_examples_are_held_out_images_with_labels(tiny_run, images):
+    x, labels = runs.load_examples(tiny_run[0])
+    np.testing.assert_array_equal(x, images.x_test)
+    np.testing.assert_array_equal(labels, images.y_test)
+    assert x.dtype == "float32"
+
+
+def test_the_calibration_rows_are_training_images(tiny_run, images):
+    x, labels = runs.load_examples(tiny_run[0], "calibration.npz")
+    np.testing.assert_array_equal(x, images.x_train)
+    assert x.dtype == "float32"
+    assert labels is None
+
+
+def test_of_many_images_those_kept_are_spread_over_all(train, images, monkeypatch):
+    monkeypatch.setattr(experiment, "EXAMPLES", 10)
+    monkeypatch.setattr(experiment, "CALIBRATION", 17)
+    out, _ = train(units=(4,), freeze_encoder=True)
+    x, labels = runs.load_examples(out)
+    np.testing.assert_array_equal(x, images.x_test[::4])
+    np.testing.assert_array_equal(labels, images.y_test[::4])
+    np.testing.assert_array_equal(runs.load_examples(out, "calibration.npz")[0], images.x_train[::8])  # 120 / 17: 8
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 10, 11, 19, 20, 21, 100, 1009])
+def test_a_spread_reaches_from_one_end_to_the_other(length):
+    chosen = experiment.spread(np.arange(length), 10)
+    gaps = np.diff(chosen)
+    assert min(length, 10) / 2 < len(chosen) <= 10
+    assert chosen[0] == 0
+    assert len(set(gaps)) <= 1
+    assert length - chosen[-1] <= max([1, *gaps])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -257,6 +287,8 @@ def test_the_config_holds_all_that_repeats_the_run(tiny_run, idx_folder):
         "noise": "masking",
     }  # fmt: skip
     assert config["image_shape"] == [28, 28]
+    assert config["pixel_range"] == 1
+    assert "class_names" not in config  # digits are their own
     assert {"python", "keras", "tensorflow", "numpy"} <= set(config["versions"])
 
 
