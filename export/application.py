@@ -1,6 +1,7 @@
 """The HTTP application that serves an export: create() -> FastAPI, for uvicorn and whatever else runs ASGI.
 
-Paths and JSON are TensorFlow Serving's. Beside them: GET / is a page to try the model with, /healthz, /readyz, /metrics.
+Paths and JSON are TensorFlow Serving's. Beside them: GET / is a page to try the model with; /healthz, /readyz and
+/metrics are for orchestrators and Prometheus.
 """
 
 import asyncio

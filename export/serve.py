@@ -97,9 +97,13 @@ def listen(host, port):
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        fail(f"--host expects an address of this machine. Received: {host} ({error.strerror}).")
+    try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
+        listening.close()
         fail(
             f"Expected a free port and an address of this machine. Received: {host}:{port} ({error.strerror}). --port 0"
         )
@@ -127,12 +131,18 @@ def serve(arguments, listening):
         fail(f"Expected a SavedModel that can be loaded. Received: {arguments.export}. The line above says why.")
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    print(describe(arguments, app.state.models.versions, url), flush=True)
     config = uvicorn.Config(
         app, http=watched(arguments.body_seconds), ws="none", lifespan="on", log_level="warning", access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    told = describe(arguments, app.state.models.versions, url)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            print(told, flush=True)  # now that it listens, so that a script can wait for it
+
+    Server(config).run(sockets=[listening])
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ class Signature:
         except tf.errors.UnavailableError as error:
             raise Overloaded from error
         except tf.errors.InvalidArgumentError as error:
-            raise RefusedByModel(str(error.message).splitlines()[0]) from error
+            raise RefusedByModel(reason(error)) from error
 
     def _compute_alone(self, tensors):
         return {name: column.numpy() for name, column in self._alone(**tensors).items()}
@@ -92,6 +92,13 @@ class Signature:
         if self.batched:
             shapes = {name: (1, *spec.shape[1:]) for name, spec in self.inputs.items()}
             self({name: tf.zeros(shape, self.inputs[name].dtype).numpy() for name, shape in shapes.items()})
+
+
+def reason(error):
+    """What an error of TensorFlow says in its middle, between where it happened and in which operation."""
+    lines = [line.strip() for line in error.message.splitlines()]
+    around = ("Graph execution error", "Detected at", "<stack", "[[", "File ")
+    return next((line[:300] for line in lines if line and not line.startswith(around)), "an invalid argument")
 
 
 def is_batch(spec):
@@ -128,9 +135,10 @@ def read_signature_def(path):
 class ServedModels:
     """The newest versions in a folder that holds 1/, 2/, ...: TensorFlow Serving's layout.
 
-    `refresh` looks at the folder once; between `start` and `stop` a thread does so every second. A version is read once,
-    and must be renamed into place (one that is copied there is tried again while its files change). One that cannot be
-    loaded is reported, and the others go on. A folder that goes away takes its version with it, but never the last one.
+    `refresh` looks at the folder once; between `start` and `stop` a thread does so every second. A version is read
+    once, and must be renamed into place (one that is copied there is tried again while its files change). One that
+    cannot be loaded is reported, and the others go on. A folder that goes away takes its version with it, but never
+    the last one.
     """
 
     def __init__(self, directory):
@@ -148,9 +156,9 @@ class ServedModels:
         return self._versions
 
     def states(self):
-        """(number, state, error) of each version that is known, newest first; states as TensorFlow Serving names them."""
+        """(number, state, error) of each known version, newest first; states as TensorFlow Serving names them."""
         states = {int(number): ("AVAILABLE", "") for number in self._versions}
-        states |= {number: ("END", "It cannot be loaded; the server's log says why.") for number in list(self._broken)}
+        states |= dict.fromkeys(list(self._broken), ("END", "It cannot be loaded; the server's log says why."))
         if self._loading is not None:
             states[self._loading] = ("LOADING", "")
         return [(str(number), *states[number]) for number in sorted(states, reverse=True)]
@@ -162,11 +170,8 @@ class ServedModels:
             self._broken = {number: files for number, files in self._broken.items() if number in numbers}
             kept = {}
             for number in sorted(numbers, reverse=True):
-                version = self._versions.get(str(number)) or self._load(number)
-                if version and len(kept) < KEPT:
+                if len(kept) < KEPT and (version := self._versions.get(str(number)) or self._load(number)):
                     kept[str(number)] = version
-                if len(kept) == KEPT:
-                    break
             dropped = self._versions.keys() - kept.keys()
             if kept:
                 self._versions = kept
