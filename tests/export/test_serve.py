@@ -17,13 +17,14 @@ import time
 
 import numpy as np
 import pytest
+import schemathesis
 import tensorflow as tf
 from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from export import application, served_models
+from export import application, convert, served_models
 from export import serve as command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -389,6 +390,28 @@ def test_no_body_of_thousands_makes_the_server_fail(client, request_):
     answers_below_500(client, request_)
 
 
+def ask_what_the_openapi_allows(app, examples):
+    for operation in schemathesis.openapi.from_asgi("/openapi.json", app).get_all_operations():
+
+        @given(operation.ok().as_strategy())
+        @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+        def ask(case):
+            answer = case.call()
+            assert answer.status_code < 500
+            assert answer.status_code < 400 or list(answer.json()) == ["error"]
+
+        ask()
+
+
+def test_no_request_that_the_openapi_allows_makes_the_server_fail(client):
+    ask_what_the_openapi_allows(client.app, 8)
+
+
+@pytest.mark.slow
+def test_none_of_hundreds_of_requests_that_the_openapi_allows_makes_the_server_fail(client):
+    ask_what_the_openapi_allows(client.app, 300)
+
+
 # Batching
 
 
@@ -576,36 +599,35 @@ def test_the_command_imports_nothing_slow_before_the_flags_are_right():
 
 
 def start(export, *flags):
-    """(process, port, what it printed), listening."""
-    process = subprocess.Popen(
+    """The command as a process, listening somewhere: see `told`."""
+    return subprocess.Popen(
         [sys.executable, "-m", "export.serve", str(export), "--port", "0", *flags],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def told(process):
+    """(port, what a process prints when it listens)."""
     lines = []
     while (line := process.stdout.readline()) and "curl" not in line:
         lines.append(line)
-    lines.append(line)
-    printed = "".join(lines)
-    assert "http://" in printed, process.communicate()[1]
-    return process, int(re.search(r"http://127\.0\.0\.1:(\d+)", printed)[1]), printed
+    printed = "".join([*lines, line])
+    assert "http://" in printed, process.stderr.read()
+    return int(re.search(r"http://127\.0\.0\.1:(\d+)", printed)[1]), printed
 
 
 @pytest.fixture(scope="module")
 def server(tiny_run, saved, tmp_path_factory):
-    """(process, port, what it printed, export folder) of the command on a real export with the tiny model as version 1.
+    """(process, port, what it printed, export folder) of the command, with the tiny model as version 1.
 
-    Version 2 is what `python -m export` wrote.
+    Version 2 is what `python -m export` writes.
     """
-    out = tmp_path_factory.mktemp("served") / "tiny"
-    subprocess.run(
-        [sys.executable, "-m", "export", str(tiny_run[0]), "--out", str(out)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    out = tmp_path_factory.mktemp("served")
+    convert.convert(tiny_run[0], out)
     os.replace(out / "saved_model" / "1", out / "saved_model" / "2")
     put(saved[1], out, 1)
-    process, port, printed = start(out, "--body-seconds", "1", "--max-megabytes", "1")
-    with process:
-        yield process, port, printed, out
+    with start(out, "--body-seconds", "1", "--max-megabytes", "1") as process:
+        yield process, *told(process), out
         process.terminate()
 
 
@@ -705,16 +727,14 @@ def test_200_connections_at_once_are_answered(server):
     assert set(codes) == {200}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_stop_answers_what_is_in_flight(saved, tmp_path, number):
+def test_a_stop_answers_what_is_in_flight(saved, tmp_path):
     put(saved[1], tmp_path, 1)
-    process, port, _ = start(tmp_path)
-    with process, concurrent.futures.ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(post, port, json.dumps(SLOW))
-        time.sleep(0.3)
-        assert not answer.done()
-        process.send_signal(number)
-        assert answer.result(30) == (200, {"predictions": [[400_000.0]]})
-        stderr = process.stderr.read()
-        assert process.wait(30) == 0
-    assert "Traceback" not in stderr
+    with start(tmp_path) as first, start(tmp_path) as second, concurrent.futures.ThreadPoolExecutor(2) as threads:
+        for process, number in ((first, signal.SIGINT), (second, signal.SIGTERM)):
+            answer = threads.submit(post, told(process)[0], json.dumps(SLOW))
+            time.sleep(0.3)
+            assert not answer.done()
+            process.send_signal(number)
+            assert answer.result(30) == (200, {"predictions": [[400_000.0]]})
+            assert process.wait(30) == 0
+            assert "Traceback" not in process.stderr.read()
