@@ -37,8 +37,9 @@ class Signature:
 
     def __init__(self, function):
         self._alone = function
-        self.inputs = dict(function.structured_input_signature[1])  # name -> TensorSpec
-        self.outputs = dict(function.structured_outputs)
+        # name -> TensorSpec; sorted, because a SavedModel keeps no order
+        self.inputs = dict(sorted(function.structured_input_signature[1].items()))
+        self.outputs = dict(sorted(function.structured_outputs.items()))
         self.batched = all(is_batch(spec) and spec.shape[1:].is_fully_defined() for spec in self.inputs.values())
         self.batched = self.batched and bool(self.inputs) and all(map(is_batch, self.outputs.values()))
         self._together = self._batching() if self.batched else None
