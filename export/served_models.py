@@ -48,7 +48,7 @@ class Signature:
         names = list(self.inputs)
 
         @tf.nondifferentiable_batch_function(
-            num_batch_threads=os.cpu_count() or 1,
+            num_batch_threads=0,  # those that all queues share: threads of a queue's own would outlive its version
             max_batch_size=LARGEST_BATCH,
             batch_timeout_micros=BATCH_MICROSECONDS,
             max_enqueued_batches=WAITING_BATCHES,

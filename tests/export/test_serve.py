@@ -430,6 +430,11 @@ def test_rows_of_requests_at_once_are_computed_together_and_not_mixed(client):
         answers = [answer.json()["outputs"] for answer in threads.map(ask, range(200))]
     features = [answer["features"] if n % 2 else answer for n, answer in enumerate(answers)]
     assert features == [[[float(n), n + 1.0]] for n in range(200)]
+    text = client.get("/metrics").text
+    rows, requests = (
+        float(re.search(rf"predict_batch_rows_{what}.*encode.* (\S+)", text)[1]) for what in ("sum", "count")
+    )
+    assert rows > requests  # some were not alone
 
 
 def test_a_request_that_the_model_refuses_does_not_take_others_with_it(client):
