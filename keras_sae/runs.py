@@ -53,7 +53,7 @@ def unfinished(directory):
         )
     try:
         recorded = read_config(directory)
-        if not isinstance(recorded, dict) or "versions" not in recorded:
+        if not isinstance(recorded, dict):
             raise ValueError("it is not as runs write it")
         return recorded
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def go_on(directory, config):
             f"Expected the data that the run had: {recorded.get('data')}. Received: {config.get('data')}. Give it the "
             "same, or start a new run."
         )
-    return [name for name, version in versions().items() if recorded["versions"].get(name) != version]
+    return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
 
 
 def check_free(directory):

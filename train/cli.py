@@ -118,7 +118,7 @@ class Interrupted:
             cls.seen = True
             signal.default_int_handler(number, frame)
 
-        cls.seen = False
+        cls.seen, cls.cure = False, "Nothing was written."
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is for `command &`
             signal.signal(signal.SIGINT, remember)
 

@@ -312,7 +312,9 @@ def test_callbacks_hear_of_the_epochs_that_are_left(x, checkpoint):
     assert begun == seen == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("options", [{}, {"tolerance": 0.9}, {"callbacks": [At(2, stop)]}], ids=["limit", "tolerance", "callback"])
+@pytest.mark.parametrize(
+    "options", [{}, {"tolerance": 0.9}, {"callbacks": [At(2, stop)]}], ids=["limit", "tolerance", "callback"]
+)
 def test_finished_training_is_not_begun_again(options, x, checkpoint):
     ae, twin, events = autoencoder(), autoencoder(seed=7), []
     expected = fit(ae, x, checkpoint=checkpoint, **options)

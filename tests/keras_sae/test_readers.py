@@ -5,6 +5,7 @@ import gzip
 import io
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import types
@@ -906,7 +907,7 @@ def test_no_examples(tmp_path):
 
 
 def test_too_little_space(image_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
     with raises(InputError, "Expected 0.0 GB of room on the disk of ", "Received: 0.0 GB free. Free some space"):
         readers.read_rows(image_folder, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
