@@ -182,7 +182,7 @@ def record(arguments, model):
         "--data": str(pathlib.Path(arguments.data).resolve()),
         "content of --data": state(arguments.data),
         "--labels": arguments.labels,
-        "content of --labels": state(arguments.labels or ""),
+        "content of --labels": arguments.labels and state(arguments.labels),
         "--feature": arguments.feature,
         "--image-size": arguments.image_size,
         "--color": arguments.color,
