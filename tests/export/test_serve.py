@@ -734,7 +734,7 @@ def server(tiny_run, saved, tmp_path_factory):
     Version 2 is what `python -m export` writes.
     """
     out = tmp_path_factory.mktemp("served")
-    convert.convert(tiny_run[0], out)
+    convert.convert(tiny_run[0], out, ["saved_model"], [], 1)
     os.replace(out / "saved_model" / "1", out / "saved_model" / "2")
     put(saved[1], out, 1)
     with start(out, "--body-seconds", "1", "--max-megabytes", "1") as process:
