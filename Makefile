@@ -1,4 +1,4 @@
-# make run    set up, train on the embedded digits, export: the whole thing once, in three minutes
+# make run    set up, train on the embedded digits, export: the whole thing once, in minutes
 # make test   set up, lint, test: offline once set up
 # make lint, make format, make slow (the tests that take minutes as well)
 
