@@ -4,8 +4,9 @@
     python -m benchmarks.streaming --rows 60000 600000 --directory /var/tmp
 
 The rows are the real digits, repeated and moved by a pixel or two, as uint8 in a memory-mapped .npy file. Each
-measurement is a process of its own: one evaluation of J and its gradient (784-196-784), at two chunk sizes; and one
-epoch of minibatches. Peak memory is the largest resident set, mapped pages included (Linux).
+measurement is a process of its own: one evaluation of J and its gradient (784-196-784), at two chunk sizes; one epoch
+of minibatches; one evaluation for a second layer of 196 units, with its inputs on disk and computed anew. Peak memory
+is the largest resident set, mapped pages included (Linux).
 """
 
 import argparse
@@ -19,6 +20,12 @@ import time
 import numpy as np
 
 CHUNKS = (5_000, 20_000)
+OTHERS = {
+    "minibatches": "an epoch, batches of 256",
+    "write": "writing layer 1's features",
+    "disk": "layer 2, its inputs on disk",
+    "anew": "layer 2, its inputs anew",
+}
 
 
 def main():
@@ -26,7 +33,7 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=(60_000, 600_000, 6_000_000))
     parser.add_argument("--data", help="folder with the IDX files of MNIST (default: the embedded digits)")
     parser.add_argument("--directory", help="folder for the file of rows (default: the system's temporary one)")
-    parser.add_argument("--minibatch-rows", type=int, default=600_000, help="measure an epoch up to so many rows")
+    parser.add_argument("--others-up-to", type=int, default=600_000, help="more than the objective up to so many rows")
     parser.add_argument("--measure", nargs=3, metavar=("FILE", "ROWS", "WHAT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -38,12 +45,12 @@ def main():
         write_rows(path, max(arguments.rows), arguments.data)
         print(f"{'rows':>10}  {'what':28}  {'seconds':>8}  {'us a row':>8}  {'peak MB':>8}  J")
         for rows in arguments.rows:
-            for what in (*map(str, CHUNKS), *(["minibatches"] if rows <= arguments.minibatch_rows else [])):
+            for what in (*map(str, CHUNKS), *(OTHERS if rows <= arguments.others_up_to else ())):
                 report(rows, what, in_its_own_process(path, rows, what))
 
 
 def report(rows, what, result):
-    title = f"objective, chunks of {int(what):,}" if what.isdigit() else "an epoch, batches of 256"
+    title = OTHERS.get(what) or f"objective, chunks of {int(what):,}"
     seconds, peak = result["seconds"], result["peak"]
     value = f"{result['value']:.10f}" if "value" in result else ""
     print(f"{rows:10,}  {title:28}  {seconds:8.2f}  {1e6 * seconds / rows:8.2f}  {peak:8.0f}  {value}", flush=True)
@@ -58,30 +65,55 @@ def in_its_own_process(path, rows, what):
 
 
 def measure(path, rows, what):
-    """Seconds, peak memory in MB and the objective, of one evaluation or one epoch over the first rows of the file."""
+    """Seconds, peak memory in MB and maybe the objective, of one evaluation, epoch or file over the first rows."""
     import keras
 
     import keras_sae
 
     x = np.load(path, mmap_mode="r")[:rows]
     keras.utils.set_random_seed(0)
-    autoencoder = keras_sae.SparseAutoencoder(196, keras_sae.KLSparsity(0.1, 3.0), 3e-3)
+    layers = [keras_sae.SparseAutoencoder(196, keras_sae.KLSparsity(0.1, 3.0), 3e-3) for _ in range(2)]
     scaling = keras.Sequential([keras.Input((x.shape[1],)), keras.layers.Rescaling(1 / 255)])
-    stack = keras_sae.StackedAutoencoder([autoencoder], scaling)
+    stack = keras_sae.StackedAutoencoder(layers[:1], scaling)
     stack.build((None, x.shape[1]))
-    result = {}
-    if what == "minibatches":
-        keras_sae.fit_minibatches(stack, x[:2560], epochs=1, verbose=0)  # compiled now, not while time is taken
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
+        prepare, run = work(what, stack, layers[1], os.path.join(folder, "features.npy"))
+        prepare(x)
         began = time.perf_counter()
+        value = run(x)
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "peak": peak_memory()} | ({} if value is None else {"value": value})
+
+
+def work(what, stack, second, path):
+    """(what is not timed, what is): functions of the rows; the second gives the objective or None."""
+    import keras_sae
+    from keras_sae.chunks import View, write_outputs
+
+    def epoch(x):
         keras_sae.fit_minibatches(stack, x, epochs=1, verbose=0)
-    else:
-        keras_sae.objective(stack, x[: CHUNKS[0]], chunk_size=CHUNKS[0])
-        began = time.perf_counter()
-        result["value"] = keras_sae.objective(stack, x, chunk_size=int(what)).value
+
+    def write(x):
+        write_outputs(stack.encoder, x, path)
+
+    def from_disk(x):
+        return keras_sae.objective(second, np.load(path, mmap_mode="r")).value
+
+    def anew(x):
+        return keras_sae.objective(second, View(x, transform=stack.encoder)).value
+
+    def objective(x):
+        return keras_sae.objective(stack, x, chunk_size=int(what)).value
+
+    def few(function):  # compiles
+        return lambda x: function(x[:5000])
+
     return {
-        "seconds": time.perf_counter() - began,
-        "peak": peak_memory(),
-    } | result
+        "minibatches": (few(epoch), epoch),
+        "write": (lambda x: None, write),
+        "disk": (write, from_disk),
+        "anew": (few(anew), anew),
+    }.get(what, (few(objective), objective))
 
 
 def peak_memory():

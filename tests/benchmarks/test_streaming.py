@@ -31,7 +31,7 @@ def test_rows_are_the_digits_moved_by_a_pixel_or_two(path, digits):
     assert np.mean(x[4000:] == x[:300]) < 0.99  # each copy in another place
 
 
-def test_both_kinds_of_measurement(path):
+def test_objectives_and_epochs(path):
     found = [streaming.measure(path, 300, "100"), streaming.measure(path, 300, "1000")]
     found.append(streaming.measure(path, 300, "minibatches"))
     assert all(result["seconds"] > 0 and result["peak"] > 10 for result in found)
@@ -40,10 +40,16 @@ def test_both_kinds_of_measurement(path):
     assert "value" not in found[2]
 
 
+def test_the_inputs_of_a_second_layer_are_the_same_from_disk_and_anew(path):
+    disk, anew = (streaming.measure(path, 300, what) for what in ("disk", "anew"))
+    assert disk["value"] == pytest.approx(anew["value"], rel=1e-6)
+    assert "value" not in streaming.measure(path, 300, "write")
+
+
 def test_the_table_has_a_row_for_each_measurement(monkeypatch, capsys):
     monkeypatch.setattr(streaming, "in_its_own_process", lambda path, rows, what: streaming.measure(path, rows, what))
     monkeypatch.setattr(streaming, "CHUNKS", (50, 200))
-    flags = ["--rows", "100", "200", "--minibatch-rows", "100"]
+    flags = ["--rows", "100", "200", "--others-up-to", "100"]
     monkeypatch.setattr(sys, "argv", ["streaming", *flags])
     streaming.main()
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
@@ -52,6 +58,9 @@ def test_the_table_has_a_row_for_each_measurement(monkeypatch, capsys):
         ["100", "objective, chunks of 50"],
         ["100", "objective, chunks of 200"],
         ["100", "an epoch, batches of 256"],
+        ["100", "writing layer 1's features"],
+        ["100", "layer 2, its inputs on disk"],
+        ["100", "layer 2, its inputs anew"],
         ["200", "objective, chunks of 50"],
         ["200", "objective, chunks of 200"],
     ]
