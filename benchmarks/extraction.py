@@ -89,7 +89,7 @@ def saved_model(path):
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
-    encode = loaded.signatures["serving_default"]
+    encode = loaded.signatures["encode"]
     width = encode.structured_input_signature[1]["inputs"].shape[1]
     return lambda x, _=loaded: encode(inputs=tf.constant(x))["features"].numpy(), width
 
@@ -98,7 +98,7 @@ def litert(path):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=os.cpu_count())
-    encode = interpreter.get_signature_runner("serving_default")
+    encode = interpreter.get_signature_runner("encode")
     width = int(encode.get_input_details()["inputs"]["shape"][1])
     return lambda x, _=interpreter: encode(inputs=x)["features"], width
 

@@ -1,8 +1,8 @@
 """Whether exported files give what Keras gives: python -m export.check DIR, the second half of an export.
 
 It imports nothing of keras_sae, so it also shows that the files need none of it. Prints JSON: for each file its size,
-its largest difference to Keras (absolute, or relative to values above 1), the time of one row, and where the run has
-labels the accuracy.
+its largest and root mean square difference to Keras (absolute, or relative to values above 1), the time of one row, and
+where the run has labels the accuracy.
 """
 
 import json
@@ -29,18 +29,23 @@ def check(directory):
 
 def measure(run, inputs, labels, expected):
     """run: name of the signature, array -> outputs by name, or None where the file has no such signature."""
-    differences, accuracy = [], None
+    differences, accuracy = [], None  # arrays, of each output
     for name in sorted({key.split("/")[0] for key in expected}):
         given = expected["reconstruct/features"] if name == "decode" else inputs
         outputs = run(name, given)
         for output, value in (outputs or {}).items():
             if output != "label":  # two nearly equal probabilities may change places
                 wanted = expected[f"{name}/{output}"]
-                differences.append(np.max(np.abs(value - wanted) / np.maximum(1, np.abs(wanted))))
+                differences.append(np.abs(value - wanted) / np.maximum(1, np.abs(wanted)))
         if labels is not None and outputs and "probabilities" in outputs:
             accuracy = float(np.mean(outputs["probabilities"].argmax(axis=1) == labels))
-    difference = float(np.max(differences)) if differences else np.nan  # NaN stays NaN, and passes for no file
-    return {"difference": difference, "accuracy": accuracy, "milliseconds": one_row(run, inputs[:1])}
+    differences = differences or [np.array(np.nan)]  # NaN stays NaN, and passes for no file
+    return {
+        "difference": float(np.max([d.max() for d in differences])),
+        "root_mean_square": float(np.max([np.sqrt(np.mean(d**2)) for d in differences])),
+        "accuracy": accuracy,
+        "milliseconds": one_row(run, inputs[:1]),
+    }
 
 
 def one_row(run, row):
