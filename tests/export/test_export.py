@@ -709,6 +709,7 @@ def test_the_record_for_programs_is_complete(tiny_run, exported):
             f"{values['difference']:.1e}",
             f"{values['accuracy']:.2%}",
             f"{values['milliseconds']:.3f}",
+            f"{values['root_mean_square']:.1e}",
         ]
 
 

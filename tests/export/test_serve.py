@@ -760,12 +760,12 @@ def test_the_start_says_where_and_what_and_the_example_works(server):
     line = printed.strip().splitlines()[-1].replace("python -c", f"{sys.executable} -c")
     done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
     with np.load(out / "check.npz") as check:
-        np.testing.assert_allclose(json.loads(done.stdout)["predictions"], check["features"][:1], atol=1e-5)
+        np.testing.assert_allclose(json.loads(done.stdout)["predictions"], check["encode/features"][:1], atol=1e-5)
 
 
 def test_a_real_export_gives_keras_features(server):
     with np.load(server[3] / "check.npz") as check:
-        inputs, features = check["inputs"], check["features"]
+        inputs, features = check["inputs"], check["encode/features"]
     status, answer = post(server[1], json.dumps({"instances": inputs.tolist()}))
     assert status == 200
     np.testing.assert_allclose(answer["predictions"], features, rtol=0, atol=1e-5)
