@@ -16,18 +16,17 @@ port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy tha
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import logging
-import os
 import pathlib
 import re
 import shlex
 import signal
 import socket
 import sys
-import tempfile
+
+from export.quiet import hushed
 
 PACKAGES = ("fastapi", "uvicorn", "orjson", "prometheus_client", "tensorflow")
 SECONDS_TO_FINISH = 10  # for requests that are being answered when the server is told to stop
@@ -113,7 +112,7 @@ def listen(host, port):
 def serve(arguments, listening):
     """Load the model, say how to call it, answer until told to stop."""
     print(f"Loading {arguments.export} ...", flush=True)
-    with quiet():
+    with hushed():
         import tensorflow as tf
         import uvicorn
 
@@ -143,24 +142,6 @@ def serve(arguments, listening):
             print(told, flush=True)  # now that it listens, so that a script can wait for it
 
     Server(config).run(sockets=[listening])
-
-
-@contextlib.contextmanager
-def quiet():
-    """Without the lines that TensorFlow's C++ prints when it is imported; they appear if that fails."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with tempfile.TemporaryFile() as hidden:
-        stderr = os.dup(2)
-        os.dup2(hidden.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            hidden.seek(0)
-            os.write(stderr, hidden.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def describe(arguments, versions, url):

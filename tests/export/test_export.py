@@ -144,22 +144,6 @@ def main(monkeypatch):
 
 
 @pytest.fixture
-def refused(main, capfd):
-    """refused(*arguments) -> the one line on stderr with which the command ended, status 2."""
-
-    def refused(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main(*arguments)
-        assert ended.value.code == 2
-        lines = capfd.readouterr().err.splitlines()
-        assert len(lines) == 1
-        assert lines[0].startswith("export: error: ")
-        return lines[0]
-
-    return refused
-
-
-@pytest.fixture
 def pretend(monkeypatch):
     """pretend(differences): converts nothing, writes something small, measures these differences to Keras."""
 
