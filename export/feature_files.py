@@ -1,36 +1,25 @@
-"""A model's outputs on the way into a Parquet or npy file, in a folder beside it that survives a kill at any moment.
+"""A model's outputs on the way into a Parquet or npy file, through the folder of parts."""
 
-The folder .NAME.parts holds
-    record.json      what is being computed, of what, with which model: another command is refused
-    OUTPUT.npy       the rows of each output so far, appended
-    progress.json    how many of these are on the disk for certain (any others are cut off and computed again);
-                     and whether the file is whole
-    NAME             the file in the making. A Parquet file is written from the rows above, after a kill anew.
-A file that is whole takes its place by a rename, and then the folder goes. A kill between the two leaves a folder that
-is whole without the file: nothing is left to do.
-"""
-
+import collections
+import concurrent.futures
 import contextlib
 import io
-import json
+import math
 import os
-import shutil
 import time
 
 import numpy as np
 
+from export.parts import naming
 from keras_sae.errors import InputError
-from keras_sae.files import check_space, to_disk, write_json
+from keras_sae.files import check_space, to_disk
 from keras_sae.readers.rows import imported
-
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
 
 SUFFIXES = (".parquet", ".npy")
 SECONDS = 10  # between the moments at which rows are made safe, about what a kill costs
 GROUP_BYTES = 2**25  # of a row group of Parquet: engines read these whole, and in parallel
+TAKEN_UP = 4096  # rows of an earlier run that are read at a time
+AHEAD_BYTES = 2**25  # of outputs that wait to be written: as a row group is written, the model goes on
 _ONE_OF = {"features": "feature", "outputs": "output", "probabilities": "probability"}
 
 
@@ -51,110 +40,9 @@ def label_values(class_names):
     return np.array(class_names)
 
 
-class Parts:
-    """The folder of an extraction that is under way.
-
-    place: the path of the file to make.  record: name of a setting -> value, all that the result depends on.
-    """
-
-    def __init__(self, place, record, labels=None):
-        """labels: the path of the file of labels to put beside it, or None."""
-        self.place, self.record, self.labels = place, record, labels
-        self.folder = place.parent / f".{place.name}.parts"
-        self.aside = self.folder / place.name
-        self.labels_aside = self.folder / "labels"
-
-    def __enter__(self):
-        """Make the folder, or take up the one of an earlier run of the same command. Raises InputError for another."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"Expected a place that can be written to. Received: {self.place} ({error.strerror})."
-            ) from error
-        self._lock()
-        shutil.rmtree(self.cache, ignore_errors=True)
-        path = self.folder / "record.json"
-        if self.progress()["rows"]:
-            self._compare(json.loads(path.read_text()))
-            self.write_progress(**self.progress() | {"whole": self.whole()})  # not, where somebody took the file away
-        write_json(path, self.record)
-        return self
-
-    def __exit__(self, *_):
-        """Leave the folder where rows in it are safe, and nothing where none are."""
-        os.close(self._locked)
-        shutil.rmtree(self.cache if self.progress()["rows"] else self.folder, ignore_errors=True)
-
-    def _lock(self):
-        """One process at a time; the lock goes with the process, however it ends. (Windows has none.)"""
-        self._locked = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._locked)
-            raise InputError(
-                f"Expected one command at a time to write {self.place}. Received: another that is writing it. Wait for "
-                "it, or stop it."
-            ) from error
-
-    def _compare(self, earlier):
-        changed = [name for name in self.record if earlier.get(name) != self.record[name]]
-        if changed:
-            raise InputError(
-                f"Expected the command and the files that {self.folder} was begun with. Received: another "
-                f"{', '.join(changed)}. Give the first again to go on, or delete that folder to start anew."
-            )
-
-    @property
-    def cache(self):
-        """A folder for the reader's files, on the same disk."""
-        return self.folder / "rows"
-
-    def progress(self):
-        """{"rows": that are safe, "total": of how many, "whole": whether the file is ready}."""
-        path = self.folder / "progress.json"
-        return json.loads(path.read_text()) if path.exists() else {"rows": 0, "total": None, "whole": False}
-
-    def write_progress(self, rows, total, whole=False):
-        write_json(self.folder / "progress.json", {"rows": rows, "total": total, "whole": whole})
-
-    def refuse_what_exists(self, overwrite):
-        """Raise InputError where a file of this name is there, unless it is ours or may go."""
-        whole = self.progress()["whole"]
-        ours = whole and not self.aside.exists()
-        for path in (self.place,) if whole or not self.labels else (self.place, self.labels):
-            if path.exists() and not overwrite and not ours:
-                raise InputError(
-                    f"Expected a new file to write to. Received: {path}, which exists. Nothing was changed. Name "
-                    "another, or add --overwrite."
-                )
-
-    def whole(self):
-        """Whether an earlier run was killed when the file had only to be put in its place, or the folder removed."""
-        return self.progress()["whole"] and (self.aside.exists() or self.place.exists())
-
-    def publish(self):
-        """Put a file that is whole in its place, and its labels beside it; nothing, where that was done before."""
-        if self.labels_aside.exists():
-            os.replace(self.labels_aside, self.labels)
-        if self.aside.exists():
-            os.replace(self.aside, self.place)
-        if os.name == "posix":  # Windows cannot open folders
-            to_disk(self.place.parent)
-        shutil.rmtree(self.folder)
-
-
-@contextlib.contextmanager
-def naming(folder):
-    """Give the errors of writing, which name no file, the name of the folder."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(folder)
-        raise
+def count(outputs):
+    """The number of rows. outputs: name -> array (rows, ...)."""
+    return len(next(iter(outputs.values())))
 
 
 class Output:
@@ -206,10 +94,40 @@ class Output:
         return array.reshape(stop - start, *self.shape)
 
 
+class Behind:
+    """Calls a function of named arrays in a thread of its own, in order, while the caller goes on.
+
+    A context, at whose end all calls are over. What a call raises comes to the caller, at a later call or at `wait`.
+    """
+
+    def __init__(self, function):
+        self._function, self._waiting = function, collections.deque()
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+
+    def __call__(self, outputs, *arguments):
+        """Have it called with these, at once unless it is AHEAD_BYTES behind. outputs: name -> array."""
+        if len(self._waiting) > AHEAD_BYTES // sum(array.nbytes for array in outputs.values()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._function, outputs, *arguments))
+
+    def wait(self):
+        """Until all calls are over."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._thread.shutdown()
+
+
 class NpyFile:
     """The rows of the only output are the file."""
 
-    def __init__(self, parts, outputs, labels):
+    rows = math.inf  # that need not be added: they are in place
+
+    def __init__(self, parts, outputs, labels, total):
         if len(outputs) > 1:
             raise InputError(
                 f"Expected one output for a .npy file. Received: {', '.join(outputs)}. Name a .parquet file: --out"
@@ -220,10 +138,10 @@ class NpyFile:
     def path(self, name):
         return self.parts.aside
 
-    def add(self, outputs, rows):
+    def add(self, outputs):
         """Nothing: the rows are in place."""
 
-    def finish(self, outputs, rows):
+    def finish(self):
         if self.labels is not None:
             _, values, numbers = self.labels
             with open(self.parts.labels_aside, "wb") as file:
@@ -237,47 +155,56 @@ class NpyFile:
 class ParquetFile:
     """A column for each feature: every engine and `readers.read_rows` read them; a query takes those it wants."""
 
-    def __init__(self, parts, outputs, labels):
+    def __init__(self, parts, outputs, labels, total):
         """outputs: name -> array (1, ...).  labels: (name of the column, values, numbers of the values) or None."""
         self.arrow, self.parquet = imported("pyarrow"), imported("pyarrow.parquet")
-        self.parts = parts
-        self.names = columns(outputs)
-        self.labels = labels
+        self.parts, self.labels = parts, labels
         self.needed = 2
-        self.rows = 0  # in the file
-        self.group = max(1, GROUP_BYTES // sum(array.nbytes for array in outputs.values()))
-        example = self._table({name: array[:1] for name, array in outputs.items()}, 0)
+        self.rows = self.encoded = 0  # that were added, and of these
+        self.group = min(max(1, GROUP_BYTES // sum(array.nbytes for array in outputs.values())), total)
+        self.names = columns(outputs)
+        self.columns = {name: np.empty((array.size, self.group), array.dtype) for name, array in outputs.items()}
         self.writer = self.parquet.ParquetWriter(
-            str(parts.aside), example.schema, use_dictionary=[labels[0]] if labels else False
+            str(parts.aside), self._table(0, 0).schema, use_dictionary=[labels[0]] if labels else False
         )
+        self.encode = Behind(self._encode)  # which takes the longest of all
 
     def path(self, name):
         return self.parts.folder / f"{name}.npy"
 
-    def add(self, outputs, rows):
-        """Write the row groups that are full when there are so many rows."""
-        while rows - self.rows >= self.group:
-            self._write(outputs, self.rows + self.group)
+    def add(self, outputs):
+        """More rows, name -> (rows, ...)."""
+        self.encode(outputs)
+        self.rows += count(outputs)
 
-    def finish(self, outputs, rows):
-        if rows > self.rows:
-            self._write(outputs, rows)
+    def _encode(self, outputs):
+        """Put them into columns; a row group is written as it is full."""
+        rows, start = count(outputs), 0
+        while start < rows:
+            waiting = self.encoded % self.group
+            stop = min(rows, start + self.group - waiting)
+            for name, array in outputs.items():
+                part = array[start:stop].reshape(stop - start, -1)
+                self.columns[name][:, waiting : waiting + stop - start] = part.T
+            self.encoded, start = self.encoded + stop - start, stop
+            if self.encoded % self.group == 0:
+                self.writer.write_table(self._table(self.encoded - self.group, self.encoded), self.group)
+
+    def finish(self):
+        self.encode.wait()
+        waiting = self.encoded % self.group
+        if waiting:
+            self.writer.write_table(self._table(self.encoded - waiting, self.encoded), self.group)
         self.writer.close()
 
-    def _write(self, outputs, stop):
-        arrays = {name: output.read(self.rows, stop) for name, output in outputs.items()}
-        self.writer.write_table(self._table(arrays, self.rows), row_group_size=self.group)
-        self.rows = stop
-
-    def _table(self, arrays, start):
+    def _table(self, start, stop):
+        """Rows from start to stop, which are the first in `columns`."""
         found = {}
-        for name, array in arrays.items():
-            by_column = np.ascontiguousarray(array.reshape(len(array), -1).T)
-            found.update(zip(self.names[name], map(self.arrow.array, by_column), strict=True))
-            rows = len(array)
+        for name, columns_of in self.columns.items():
+            found.update(zip(self.names[name], map(self.arrow.array, columns_of[:, : stop - start]), strict=True))
         if self.labels:
             name, values, numbers = self.labels
-            found[name] = self._label_column(values, numbers[start : start + rows])
+            found[name] = self._label_column(values, numbers[start:stop])
         return self.arrow.table(found)
 
     def _label_column(self, values, numbers):
@@ -286,7 +213,7 @@ class ParquetFile:
         return self.arrow.DictionaryArray.from_arrays(self.arrow.array(numbers.astype("int32")), values.tolist())
 
     def close(self):
-        with contextlib.suppress(OSError):  # of a full disk, which was reported
+        with contextlib.suppress(OSError), self.encode:  # OSError: of a full disk, which was reported
             self.writer.close()
 
 
@@ -307,7 +234,7 @@ class Store:
                 )
         example = {name: array.reshape(1, -1) if array.ndim > 2 else array for name, array in example.items()}
         self.example = example
-        self.file = (ParquetFile if parts.place.suffix == ".parquet" else NpyFile)(parts, example, labels)
+        self.file = (ParquetFile if parts.place.suffix == ".parquet" else NpyFile)(parts, example, labels, total)
         self.outputs = {name: Output(self.file.path(name), total, array) for name, array in example.items()}
         self.rows = self._safe_rows()
         bytes_left = sum(output.row_bytes for output in self.outputs.values()) * (self.file.needed * total - self.rows)
@@ -325,17 +252,24 @@ class Store:
             )
         return progress["rows"] if all(output.holds(progress["rows"]) for output in self.outputs.values()) else 0
 
-    def append(self, start, outputs):
+    def append(self, outputs, start):
         """The outputs of rows from `start` on. Those after a batch that could not be written are left out."""
         if start != self.rows:
             return
         with naming(self.parts.folder):
             for name, output in self.outputs.items():
                 output.append(outputs[name].reshape(-1, *output.shape))
-            self.rows += len(outputs[name])
-            self.file.add(self.outputs, self.rows)
+            self._take_up()
+            self.file.add(outputs)
+            self.rows += count(outputs)
             if time.monotonic() - self.made_safe > SECONDS:
                 self.make_safe()
+
+    def _take_up(self):
+        """Add the rows of an earlier run to the file."""
+        while self.file.rows < self.rows:
+            stop = min(self.file.rows + TAKEN_UP, self.rows)
+            self.file.add({name: output.read(self.file.rows, stop) for name, output in self.outputs.items()})
 
     def make_safe(self):
         """From now on a kill costs none of the rows so far."""
@@ -347,7 +281,8 @@ class Store:
     def finish(self):
         """Put the file of all rows in its place."""
         with naming(self.parts.folder):
-            self.file.finish(self.outputs, self.rows)
+            self._take_up()
+            self.file.finish()
             to_disk(self.parts.aside)
         self.close()
         self.parts.write_progress(self.rows, self.total, whole=True)

@@ -11,8 +11,6 @@ Killed or stopped, the same command goes on where it was: what is done lies in .
 """
 
 import argparse
-import collections
-import concurrent.futures
 import hashlib
 import pathlib
 import sys
@@ -25,7 +23,6 @@ LABELS = (
     "where the labels are, which are kept: a column of a table, an array of a npz file, the path of another npy file, "
     "'folders' of images; with --out x.npy they go to x.labels.npy"
 )
-AHEAD_BYTES = 2**25  # of outputs that wait to be written: as a row group is written, the model goes on
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,7 +84,8 @@ class Job:
         return f"{self.store.rows:,} of {self.store.total:,} rows are done: the same command goes on from there."
 
     def run(self):
-        from export.feature_files import SUFFIXES, Parts
+        from export.feature_files import SUFFIXES
+        from export.parts import Parts
         from export.runtimes import open_model
         from keras_sae.errors import InputError
 
@@ -144,22 +142,18 @@ def compute(model, x, store, batch_size):
     """Run the model over the rows that are missing; another thread writes what it gives."""
     from tqdm import tqdm
 
+    from export.feature_files import Behind
     from keras_sae.files import forget
 
-    waiting = collections.deque()
     with (
         tqdm(total=len(x), initial=store.rows, unit=" rows", unit_scale=True, disable=None) as bar,
-        concurrent.futures.ThreadPoolExecutor(1) as writer,
+        Behind(store.append) as write,
     ):
         for start in range(store.rows, len(x), batch_size):
-            outputs = model(x[start : start + batch_size])
+            write(model(x[start : start + batch_size]), start)
             forget(x)
-            if len(waiting) > AHEAD_BYTES // sum(array.nbytes for array in outputs.values()):
-                waiting.popleft().result()
-            waiting.append(writer.submit(store.append, start, outputs))
             bar.update(min(batch_size, len(x) - start))
-        for written in waiting:
-            written.result()
+        write.wait()
 
 
 def labels_of(rows, name, example):

@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from export import feature_files, features, runtimes
+from export import feature_files, features, parts, runtimes
 from keras_sae import readers
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -351,6 +351,25 @@ def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
     check(out, expected)
 
 
+@pytest.mark.usefixtures("often")
+def test_a_disk_that_is_full_as_parquet_is_encoded(main, refused, exported, data, out, expected, monkeypatch):
+    """In the thread behind the one that writes the rows, which are kept."""
+    command = (exported, "--data", data, "--batch-size", 4, "--model", "litert", "--out", out)
+    table = feature_files.ParquetFile._table
+
+    def full(self, start, stop):
+        if start:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return table(self, start, stop)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(feature_files.ParquetFile, "_table", full)
+        assert f"{parts_of(out)}. Received: No space left on device." in refused(*command)
+    assert not out.exists()
+    main(*command)
+    check(out, expected)
+
+
 @pytest.mark.parametrize("name", ["publish", "write_progress"])
 @pytest.mark.parametrize("suffix", [".parquet", ".npy"])
 def test_a_kill_while_the_file_is_put_in_its_place(main, exported, data, out, expected, monkeypatch, name, suffix):
@@ -358,8 +377,8 @@ def test_a_kill_while_the_file_is_put_in_its_place(main, exported, data, out, ex
     out = out.with_suffix(suffix)
     command = (exported, "--data", data, "--model", "litert", "--labels", data.with_name("y.npy"), "--out", out)
     with monkeypatch.context() as patched:
-        patched.setattr(feature_files.Parts, name, killed)
-        patched.setattr(feature_files.Parts, "__exit__", lambda parts, *_: os.close(parts._locked))
+        patched.setattr(parts.Parts, name, killed)
+        patched.setattr(parts.Parts, "__exit__", lambda parts, *_: os.close(parts._locked))
         patched.setattr(feature_files.Store, "save", lambda self: None)
         with pytest.raises(SystemError):
             main(*command)
@@ -376,8 +395,8 @@ def killed(*_, **__):
 def test_a_kill_before_the_folder_was_removed(main, exported, data, out, expected, monkeypatch, capfd, overwrite):
     command = (exported, "--data", data, "--model", "litert", "--out", out)
     with monkeypatch.context() as patched:
-        patched.setattr(feature_files.shutil, "rmtree", lambda path, **_: path.name == "rows" or killed())
-        patched.setattr(feature_files.Parts, "__exit__", lambda parts, *_: os.close(parts._locked))
+        patched.setattr(parts.shutil, "rmtree", lambda path, **_: path.name == "rows" or killed())
+        patched.setattr(parts.Parts, "__exit__", lambda parts, *_: os.close(parts._locked))
         with pytest.raises(SystemError):
             main(*command)
     assert out.exists()
@@ -436,7 +455,7 @@ def test_another_command_is_told_how_to_start_anew(
 
 
 def test_two_commands_at_once_are_refused(refused, exported, data, out):
-    with feature_files.Parts(out, {}):
+    with parts.Parts(out, {}):
         assert "another that is writing it" in refused(exported, "--data", data, "--out", out)
 
 
@@ -511,7 +530,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(refused, exported, data, t
 
 def test_a_disk_without_room_is_told_before_the_work(refused, exported, data, out, monkeypatch):
     usage = types.SimpleNamespace(free=10)
-    monkeypatch.setattr(feature_files.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
     assert "GB of room on the disk of" in refused(exported, "--data", data, "--out", out, "--model", "onnx")
 
 
