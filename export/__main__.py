@@ -25,6 +25,8 @@ FORMATS = ("saved_model", "litert", "onnx")
 # bounded (0.0001, 0.003 and 0.016 of the zoo's digit encoder). A wrong conversion gives much more.
 BOUNDS = {"none": 5e-5, "float16": 1e-3, "dynamic": 2e-2, "int8": 5e-2}
 
+KEYS = {"run", "bytes", "difference", "root_mean_square", "accuracy", "milliseconds"}  # of each file in export.json
+
 
 def main():
     parser = argparse.ArgumentParser(
@@ -73,6 +75,7 @@ def export(run, out, formats=("saved_model", "litert"), quantize=("none",)):
         )
     if not (run / "config.json").is_file():
         fail(f"Expected a run directory, the --out of a training command. Received: {run}, which has no config.json.")
+    earlier = read_files(out / "export.json") if again else {}
     place = out.resolve()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -89,14 +92,24 @@ def export(run, out, formats=("saved_model", "litert"), quantize=("none",)):
         print("Checking the files against Keras in a fresh process ...", flush=True)
         measured = json.loads(quietly("export.check", finished))
         check_bounds(measured)
-        earlier = json.loads((out / "export.json").read_text())["files"] if again else {}
-        finish(finished, run, earlier | measured, wanted)
+        finish(finished, run, earlier | {name: {"run": run.name} | values for name, values in measured.items()}, wanted)
         try:
             publish(finished, place, again)
         except OSError as error:
             fail(f"Expected a folder that can be put at {out}. Received: {error.strerror}.")
     for name, values in measured.items():
         print(f"  {out / name}  largest difference to Keras: {values['difference']:.1e}")
+
+
+def read_files(path):
+    """What the export.json of an earlier export says of its files."""
+    try:
+        files = json.loads(path.read_text())["files"]
+        if all(values.keys() >= KEYS for values in files.values()):
+            return files
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    fail(f"Expected the export.json of an earlier export. Received: {path}, which is damaged. Name a new folder: --out")
 
 
 def check_bounds(measured):
@@ -192,7 +205,7 @@ def card(run, measured):
     config = json.loads((run / "config.json").read_text())
     rows = [
         f"| {name} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {accuracy(values)} | "
-        f"{values['milliseconds']:.3f} | {values.get('root_mean_square', float('nan')):.1e} |"
+        f"{values['milliseconds']:.3f} | {values['root_mean_square']:.1e} |"
         for name, values in measured.items()
     ]
     classes = config.get("class_names")
@@ -201,6 +214,8 @@ def card(run, measured):
     listed = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
     files = {kind: min((name for name in measured if kind in name), default=None) for kind in CALLS}
     files["saved_model"] = version and f"saved_model/{version}"
+    older = [f"`{name}` of the run `{v['run']}`" for name, v in measured.items() if v["run"] != run.name]
+    older = f"From earlier exports to this folder: {', '.join(older)}.\n\n" if older else ""
     calls = "".join(CALLS[kind].format(file=file) for kind, file in files.items() if file)
     return f"""# {config.get("title", run.name)}: exported
 
@@ -210,9 +225,9 @@ Made from the run `{run.name}`: {config.get("data", "data unknown")}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The differences are those of all outputs on held-out inputs, relative to values above 1 (of the output where they are
-largest); the accuracy that of `classify` on those inputs with labels; the time the median of calls with one row on the
-machine that made the export.
+{older}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the output where
+they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of calls with one
+row on the machine that made the export.
 
 | signature | input | outputs |
 |---|---|---|

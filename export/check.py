@@ -20,19 +20,25 @@ def check(directory):
     with np.load(directory / "check.npz") as content:
         expected = dict(content)
     inputs, labels = expected.pop("inputs"), expected.pop("labels", None)
+    others = {"decode": expected.get("reconstruct/features"), "images": expected.pop("images", None)}
     measured = {}
     for path in [*sorted(directory.glob("saved_model/*")), *sorted(directory.glob("encoder*"))]:
         run = RUNNERS[path.suffix](path)
-        measured[str(path.relative_to(directory))] = measure(run, inputs, labels, expected) | {"bytes": size(path)}
+        measured[str(path.relative_to(directory))] = measure(run, inputs, labels, expected, others) | {
+            "bytes": size(path)
+        }
     return measured
 
 
-def measure(run, inputs, labels, expected):
-    """run: name of the signature, array -> outputs by name, or None where the file has no such signature."""
+def measure(run, inputs, labels, expected, others):
+    """What is measured of a file.
+
+    run: name of a signature, array -> outputs by name, or None where the file has no such signature.  expected:
+    "signature/output" -> what Keras gives.  others: signature -> its input, where that is not `inputs`.
+    """
     differences, accuracy = [], None  # arrays, of each output
     for name in sorted({key.split("/")[0] for key in expected}):
-        given = expected["reconstruct/features"] if name == "decode" else inputs
-        outputs = run(name, given)
+        outputs = run(name, others.get(name, inputs))
         for output, value in (outputs or {}).items():
             if output != "label":  # two nearly equal probabilities may change places
                 wanted = expected[f"{name}/{output}"]

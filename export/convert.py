@@ -3,6 +3,7 @@
 JSON holds "formats" (of saved_model, litert, onnx), "quantize" (of none, float16, dynamic, int8) and "version".
 """
 
+import importlib.util
 import json
 import pathlib
 import sys
@@ -18,10 +19,17 @@ from keras_sae.errors import InputError, reported
 
 # Signatures of the LiteRT and ONNX files: those that a device wants, once each.
 ON_DEVICE = ("encode", "decode", "reconstruct", "classify")
+# What writing a format and checking it takes, and the extra that brings it.
+NEEDED = (
+    ("litert", ("ai_edge_litert",), "export"),
+    ("onnx", ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
+)
 
 
 def convert(run, directory, formats, quantize, version):
     """Write saved_model/VERSION/, encoder*.tflite, encoder.onnx as wanted, and check.npz with what Keras gives."""
+    check_packages(formats)
+    calibration = runs.load_examples(run, "calibration.npz")[0] if {"litert", "int8"} <= {*formats, *quantize} else None
     found = signatures.of_run(run)
     examples, labels = runs.load_examples(run)
     expected = expected_outputs(found, examples)
@@ -31,23 +39,34 @@ def convert(run, directory, formats, quantize, version):
     if "litert" in formats:
         on_device = [name for name in ON_DEVICE if name in found and not found[name].pretrained]
         for method in quantize:
-            calibration = runs.load_examples(run, "calibration.npz")[0] if method == "int8" else None
             write_litert(saved_model, directory / litert_name(method), method, on_device, found, calibration)
     if "onnx" in formats:
         write_onnx(found, directory / "encoder.onnx")
     if "saved_model" in formats:
         warm_up.write(saved_model, {name: signature.example(examples) for name, signature in found.items()})
-    labels = {} if labels is None else {"labels": labels}
-    np.savez(directory / "check.npz", inputs=examples, **expected, **labels)
+    others = {} if labels is None else {"labels": labels}
+    if "images" in found:
+        others["images"] = found["images"].example(examples, len(examples))
+    np.savez(directory / "check.npz", inputs=examples, **expected, **others)
+
+
+def check_packages(formats):
+    """Raise InputError where one is missing, which neither the conversion nor the check should be the first to find."""
+    for name, packages, extra in NEEDED:
+        missing = [package for package in packages if not importlib.util.find_spec(package)]
+        if name in formats and missing:
+            raise InputError(
+                f"Expected {' and '.join(packages)} to write {name}. Received: Python without {' and '.join(missing)}. "
+                f"pip install 'keras-sae[{extra}]'"
+            )
 
 
 def expected_outputs(found, examples):
     """What Keras gives for the examples, by "signature/output"."""
     expected = {}
     for name, signature in found.items():
-        if name in ON_DEVICE:
-            outputs = signature.function(tf.constant(signature.example(examples, len(examples))))
-            expected |= {f"{name}/{output}": value.numpy() for output, value in outputs.items()}
+        outputs = signature.function(tf.constant(signature.example(examples, len(examples))))
+        expected |= {f"{name}/{output}": value.numpy() for output, value in outputs.items()}
     return expected
 
 
@@ -94,11 +113,7 @@ def write_litert(saved_model, path, method, names, found, calibration):
 
 def write_onnx(found, path):
     """Write an ONNX file: inputs -> features, and probabilities where there is a head."""
-    try:
-        import onnxruntime  # noqa: F401 - for the check, which should not be the first to find that it is missing
-        import tf2onnx
-    except ImportError as error:
-        raise InputError("Writing ONNX needs tf2onnx, onnx and onnxruntime: pip install 'keras-sae[onnx]'") from error
+    import tf2onnx
 
     @tf.function(input_signature=[found["encode"].spec])
     def outputs(inputs):

@@ -356,13 +356,16 @@ def test_the_check_holds_held_out_inputs_and_what_keras_gives_for_them(tiny_run,
     reconstructed = {f"reconstruct/{name}": value for name, value in by_hand_of_the_stack(stack, inputs).items()}
     expected = {
         "encode/features": features,
+        "serving_default/features": features,
         **{f"classify/{name}": value for name, value in classified.items()},
         **reconstructed,
         "decode/outputs": reconstructed["reconstruct/outputs"],
     }
     with np.load(exported[0] / "check.npz") as content:
-        assert set(content) == {"inputs", "labels", *expected}
+        assert set(content) == {"inputs", "labels", "images", "images/features", *expected}
         np.testing.assert_array_equal(content["inputs"], inputs)
+        np.testing.assert_array_equal(content["images"], np.round(255 * inputs).reshape(-1, 28, 28))
+        np.testing.assert_allclose(content["images/features"], features, atol=1e-2)  # of pixels in 256 steps
         np.testing.assert_array_equal(content["labels"], labels)
         for name, value in expected.items():
             np.testing.assert_allclose(content[name], value, rtol=2e-5, atol=1e-5, err_msg=name)
@@ -684,7 +687,8 @@ def test_the_record_for_programs_is_complete(tiny_run, exported):
     assert set(record["files"]) == FILES
     cells = rows_of_card(out)
     for name, values in record["files"].items():
-        assert set(values) == {"difference", "root_mean_square", "accuracy", "milliseconds", "bytes"}
+        assert values["run"] == tiny_run[0].name
+        assert set(values) == {"run", "difference", "root_mean_square", "accuracy", "milliseconds", "bytes"}
         files = [out / name] if (out / name).is_file() else [p for p in (out / name).rglob("*") if p.is_file()]
         assert values["bytes"] == sum(file.stat().st_size for file in files)
         assert 0 < values["milliseconds"] < 1000
@@ -769,7 +773,7 @@ def compare(monkeypatch):
     monkeypatch.setattr(check, "SECONDS", 0.01)
 
     def compare(given, expected, labels=None):
-        return check.measure(lambda name, values: given.get(name), np.zeros((3, 2)), labels, expected)
+        return check.measure(lambda name, values: given.get(name), np.zeros((3, 2)), labels, expected, {})
 
     return compare
 
@@ -878,6 +882,12 @@ def test_a_second_export_is_a_second_version(tmp_path):
     record = json.loads((out / "export.json").read_text())
     assert set(record["files"]) == set(rows_of_card(out))
     assert (record["run"], record["version"]) == ("run_1", 2)
+    assert {name: values["run"] for name, values in record["files"].items()} == {
+        "saved_model/1": "run_0", "saved_model/2": "run_1", "encoder.tflite": "run_1"
+    }  # fmt: skip
+    card = (out / "README.md").read_text()
+    assert "Made from the run `run_1`" in card
+    assert "From earlier exports to this folder: `saved_model/1` of the run `run_0`.\n" in card
     assert 'saved_model.load("saved_model/2")' in snippets(out)[0]
 
 
@@ -918,6 +928,17 @@ def test_a_failed_check_leaves_an_earlier_export_as_it_was(refused, main, preten
     before = contents(out.parent)
     pretend({"saved_model/2": 0.0, "encoder.tflite": 0.0, file: 1e-3}, content=b"wrong")
     assert "Nothing was written" in refused(run, "--out", out)
+    assert contents(out.parent) == before
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"files": {"encoder.tflite": {}}}', '{"files": [1]}'])
+def test_a_damaged_record_of_an_earlier_export_is_refused(refused, main, pretend, run, out, damage):
+    pretend(dict.fromkeys(EXACT, 0.0))
+    main(run, "--out", out)
+    (out / "export.json").write_text(damage)
+    before = contents(out.parent)
+    line = refused(run, "--out", out)
+    assert f"Received: {out / 'export.json'}, which is damaged. Name a new folder: --out" in line
     assert contents(out.parent) == before
 
 
@@ -1016,9 +1037,11 @@ def test_a_saved_autoencoder_without_examples_says_how_to_give_some(refused, tmp
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_int8_needs_rows_to_measure_ranges_on(refused, tmp_path, out):
+def test_int8_needs_rows_to_measure_ranges_on(refused, monkeypatch, tmp_path, out):
+    """Which is said before anything is converted."""
     run, x, *_ = plain(tmp_path / "run")
     runs.save_examples(run / "examples.npz", x)
+    monkeypatch.setattr(keras.export, "ExportArchive", None)
     line = refused(run, "--out", out, "--quantize", "int8")
     assert f"{run / 'calibration.npz'} with inputs to measure ranges on" in line
     assert "keras_sae.runs.save_examples(path, x)" in line
@@ -1026,12 +1049,23 @@ def test_int8_needs_rows_to_measure_ranges_on(refused, tmp_path, out):
 
 
 @pytest.mark.usefixtures("in_this_process")
-@pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
-def test_onnx_without_its_packages_says_what_to_install(refused, monkeypatch, tmp_path, out, package):
+@pytest.mark.parametrize(
+    ("to", "package", "extra"),
+    [
+        ("onnx", "tf2onnx", "onnx"),
+        ("onnx", "onnx", "onnx"),
+        ("onnx", "onnxruntime", "onnx"),
+        ("litert", "ai_edge_litert", "export"),
+    ],
+)
+def test_without_its_packages_a_format_says_what_to_install(refused, monkeypatch, tmp_path, out, to, package, extra):
+    """Before anything is converted."""
     run, x, *_ = plain(tmp_path / "run")
     runs.save_examples(run / "examples.npz", x)
     monkeypatch.setitem(sys.modules, package, None)
-    assert "pip install 'keras-sae[onnx]'" in refused(run, "--out", out, "--to", "onnx")
+    monkeypatch.setattr(keras.export, "ExportArchive", None)
+    line = refused(run, "--out", out, "--to", "saved_model", to)
+    assert f"to write {to}. Received: Python without {package}. pip install 'keras-sae[{extra}]'" in line
     assert contents(out.parent) == {}
 
 
