@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import schemathesis
 import tensorflow as tf
-import uvicorn
 from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -539,100 +538,6 @@ def test_the_metrics_count_requests_and_batches(saved, tmp_path):
     ):
         assert line in text
     assert "invention" not in text
-
-
-# The page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-with_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-
-class Measured(tf.Module):
-    """An "autoencoder" of 28 x 28 pixels whose features measure the drawing, and whose class is always 3."""
-
-    def measure(self, inputs):
-        ink = tf.reshape(inputs, (-1, 28, 28))
-        places, mass = tf.range(28.0) / 28, tf.reduce_sum(ink, (1, 2))
-        centres = [tf.linalg.matvec(tf.reduce_sum(ink, axis), places) / mass for axis in (1, 2)]
-        sizes = [tf.reduce_sum(tf.cast(tf.reduce_max(ink, axis) > 0.1, tf.float32), 1) / 28 for axis in (1, 2)]
-        return tf.stack([*centres, *sizes, tf.reduce_max(inputs, 1)], 1)
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 784), tf.float32)])
-    def encode(self, inputs):
-        return {"features": self.measure(inputs)}
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 5), tf.float32)])
-    def decode(self, features):
-        return {"outputs": tf.tile(features, (1, 157))[:, :784]}
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 784), tf.float32)])
-    def reconstruct(self, inputs):
-        return {"features": self.measure(inputs), "outputs": inputs, "error": 0 * inputs[:, 0] + 2.5}
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 784), tf.float32)])
-    def classify(self, inputs):
-        return {"probabilities": tf.one_hot(tf.zeros_like(inputs[:, 0], tf.int32) + 3, 10)}
-
-
-@contextlib.contextmanager
-def listening(export):
-    """The address of a server in a thread of this process."""
-    app = application.create(export)
-    app.state.models.refresh()
-    with socket.create_server(("127.0.0.1", 0)) as port:
-        server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error"))
-        thread = threading.Thread(target=server.run, args=([port],))
-        thread.start()
-        yield f"http://127.0.0.1:{port.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join()
-
-
-def after_the_demo(url, folder):
-    """The page's document when a stored digit was drawn and answered."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
-    command += ["--virtual-time-budget=8000", "--dump-dom", f"{url}?demo"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
-@with_chromium
-def test_the_page_shows_what_the_model_makes_of_a_drawing(tmp_path):
-    measured = Measured()
-    signatures = {name: getattr(measured, name) for name in ("encode", "decode", "reconstruct", "classify")}
-    tf.saved_model.save(measured, str(tmp_path / "saved_model" / "1"), signatures)
-    with listening(tmp_path) as url:
-        page = after_the_demo(url, tmp_path / "browser")
-    assert 'data-state="answered"' in page, re.findall(r'id="problem".*', page)
-    features = {int(n): float(v) for n, v in re.findall(r"<span[^>]*>#(\d+)</span><span[^>]*>([\d.]+)<", page)}
-    assert sorted(features) == [0, 1, 2, 3, 4]
-    for centre in (0, 1):  # as in MNIST: the centre of mass in the middle,
-        assert features[centre] == pytest.approx(13.5 / 28, abs=0.75 / 28)
-    assert max(features[2], features[3]) == pytest.approx(20 / 28, abs=1.1 / 28)  # in a box of 20 pixels,
-    assert features[4] > 0.9  # white on black
-    (best,) = re.findall(r'class="row best"><span[^>]*>(\d+)<', page)
-    assert best == "3"
-    assert ", error 2.50" in page
-
-
-@with_chromium
-def test_the_page_says_what_a_model_does_not_have(tmp_path):
-    measured = Measured()
-    tf.saved_model.save(measured, str(tmp_path / "saved_model" / "1"), {"serving_default": measured.encode})
-    with listening(tmp_path) as url:
-        page = after_the_demo(url, tmp_path / "browser")
-    assert 'data-state="answered"' in page
-    assert "This model has no classifier" in page
-    assert re.search(r'id="rebuilt-figure" hidden', page)
-    assert not re.search(r'id="no-rebuilt" hidden', page)
-
-
-@with_chromium
-def test_the_page_of_a_model_without_images_sends_a_request(saved, tmp_path):
-    put(saved["small"], tmp_path, 1)
-    with listening(tmp_path) as url:
-        page = after_the_demo(url, tmp_path / "browser")
-    assert 'data-state="answered"' in page
-    assert '{"outputs":[[0,0]]}' in page
 
 
 def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(client):

@@ -1,0 +1,237 @@
+"""The page of python -m export.serve in a real Chromium, with a real mouse."""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+import tensorflow as tf
+import uvicorn
+
+from export import application
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+SECONDS = 30  # for what takes one
+THREE = [  # the corners of a digit 3, in pixels of the drawing area, which has 300 x 300
+    (80, 82), (105, 58), (150, 50), (190, 66), (196, 100), (172, 130), (135, 142), (178, 152), (208, 182), (200, 224),
+    (160, 250), (112, 248), (78, 222),
+]  # fmt: skip
+
+
+class Measured(tf.Module):
+    """An "autoencoder" of 28 x 28 pixels whose features measure the drawing, and whose class is always 3."""
+
+    def measure(self, inputs):
+        ink = tf.reshape(inputs, (-1, 28, 28))
+        places, mass = tf.range(28.0) / 28, tf.reduce_sum(ink, (1, 2))
+        centres = [tf.linalg.matvec(tf.reduce_sum(ink, axis), places) / mass for axis in (1, 2)]
+        sizes = [tf.reduce_sum(tf.cast(tf.reduce_max(ink, axis) > 0.1, tf.float32), 1) / 28 for axis in (1, 2)]
+        return tf.stack([*centres, *sizes, tf.reduce_max(inputs, 1)], 1)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 784), tf.float32)])
+    def encode(self, inputs):
+        return {"features": self.measure(inputs)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 5), tf.float32)])
+    def decode(self, features):
+        return {"outputs": tf.tile(features, (1, 157))[:, :784]}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 784), tf.float32)])
+    def reconstruct(self, inputs):
+        return {"features": self.measure(inputs), "outputs": inputs, "error": 0 * inputs[:, 0] + 2.5}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 28, 28), tf.uint8)])
+    def images(self, images):
+        return {"features": tf.cast(tf.reduce_max(images, (1, 2)), tf.float32)[:, None]}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32)])
+    def sums(self, inputs):
+        return {"outputs": tf.cumsum(inputs, axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 784), tf.float32)])
+    def classify(self, inputs):
+        return {"probabilities": tf.one_hot(tf.zeros_like(inputs[:, 0], tf.int32) + 3, 10)}
+
+
+class Browser:
+    """A page in a headless Chromium, by its DevTools protocol: JSON, each ended by a zero byte, through two pipes."""
+
+    def __init__(self, folder):
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        theirs = [fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 10) for pipe in (requests, answers)]  # neither 3 nor 4
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--window-size=1200,1100"]
+        self._process = subprocess.Popen(
+            [CHROMIUM, *flags, f"--user-data-dir={folder}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: (os.dup2(theirs[0], 3), os.dup2(theirs[1], 4)), pass_fds=(3, 4),
+        )  # fmt: skip
+        for pipe in (requests, answers, *theirs):
+            os.close(pipe)
+        self._read, self._asked, self._session = b"", 0, {}
+
+    def open(self, url):
+        target = self.ask("Target.createTarget", url=url)["targetId"]
+        self._session = {"sessionId": self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+
+    def ask(self, method, **parameters):
+        """The answer to one request; events are left out."""
+        self._asked += 1
+        request = {"id": self._asked, "method": method, "params": parameters, **self._session}
+        os.write(self._requests, json.dumps(request).encode() + b"\0")
+        while (message := self._message()).get("id") != self._asked:
+            pass
+        assert "error" not in message, message
+        return message["result"]
+
+    def _message(self):
+        while b"\0" not in self._read:
+            assert select.select([self._answers], [], [], SECONDS)[0], "Chromium says nothing"
+            read = os.read(self._answers, 2**16)
+            assert read, "Chromium has ended"
+            self._read += read
+        message, self._read = self._read.split(b"\0", 1)
+        return json.loads(message)
+
+    def value(self, expression):
+        """Of JavaScript, as Python."""
+        result = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def until(self, condition):
+        """Wait until a function is true."""
+        late = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < late, self.text("body")
+            time.sleep(0.05)
+
+    def text(self, selector):
+        return self.value(f"document.querySelector({json.dumps(selector)}).innerText")
+
+    def seen(self, selector):
+        """Whether it is there and not hidden."""
+        return self.value(f"Boolean(document.querySelector({json.dumps(selector)})?.offsetParent)")
+
+    def mouse(self, kind, selector, x=0.5, y=0.5):
+        """kind: Pressed, Moved or Released.  x, y: where in the element, as shares of its width and height."""
+        box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        left, top, width, height = self.value(f"(box => [box.left, box.top, box.width, box.height])({box})")
+        place = {"x": left + x * width, "y": top + y * height}
+        self.ask("Input.dispatchMouseEvent", type=f"mouse{kind}", button="left", buttons=1, clickCount=1, **place)
+
+    def click(self, selector):
+        self.mouse("Pressed", selector)
+        self.mouse("Released", selector)
+
+    def close(self):
+        self._process.kill()
+        self._process.wait()
+        os.close(self._requests)
+        os.close(self._answers)
+
+
+@contextlib.contextmanager
+def listening(export):
+    """The address of a server in a thread of this process."""
+    app = application.create(export)
+    app.state.models.refresh()
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error"))
+        thread = threading.Thread(target=server.run, args=([port],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def opened(folder, signatures):
+    """The `Browser` at the page of a server of a SavedModel with these signatures, name -> method of `Measured`."""
+    model = Measured()
+    signatures = {name: getattr(model, method) for name, method in signatures.items()}
+    tf.saved_model.save(model, str(folder / "saved_model" / "1"), signatures)
+    with listening(folder) as url, contextlib.closing(Browser(folder / "browser")) as browser:
+        browser.open(url)
+        browser.until(lambda: browser.seen("#draw") or browser.seen("#ask"))
+        yield browser
+
+
+ALL = {name: name for name in ("encode", "decode", "reconstruct", "classify")}
+
+
+def draw(browser, corners):
+    """A stroke, with the button held down."""
+    for number, (x, y) in enumerate(corners):
+        browser.mouse("Moved" if number else "Pressed", "#paper", x / 300, y / 300)
+
+
+def features(browser):
+    """What the page shows, number of a feature -> its value."""
+    names = "[...document.querySelectorAll('#features .name')].map(name => [...name.children].map(c => c.innerText))"
+    return {int(number.removeprefix("#")): float(value) for number, value in browser.value(names)}
+
+
+def shape(browser):
+    """width / height of the drawing as the features tell, nan where there are none."""
+    found = features(browser)
+    return found[2] / found[3] if found else float("nan")
+
+
+def test_a_drawing_shows_its_features_its_reconstruction_and_its_class_while_it_is_drawn(tmp_path):
+    with opened(tmp_path, ALL) as browser:
+        assert features(browser) == {}
+        draw(browser, THREE[:4])
+        browser.until(lambda: shape(browser) > 1.3)  # the button is still down
+        draw(browser, THREE)
+        browser.mouse("Released", "#paper")
+        browser.until(lambda: shape(browser) < 0.8)
+        three = features(browser)
+        assert three[3] == pytest.approx(20 / 28, abs=1.1 / 28)  # as in MNIST: in a box of 20 pixels,
+        for centre in (0, 1):
+            assert three[centre] == pytest.approx(13.5 / 28, abs=0.75 / 28)  # the centre of mass in the middle,
+        assert three[4] > 0.9  # white on black
+        assert browser.text(".best .name") == "3"
+        assert browser.text("#error") == ", error 2.50"
+        assert not browser.seen("#problem")
+        browser.click("#clear")
+        assert features(browser) == {}
+        assert browser.text("#error") == ""
+
+
+def test_a_model_with_images_alone_is_given_bytes(tmp_path):
+    with opened(tmp_path, {"images": "images", "serving_default": "images"}) as browser:
+        draw(browser, THREE)
+        browser.until(lambda: features(browser).get(0, 0) > 200)
+        assert not browser.seen("#white")
+
+
+def test_the_page_says_what_a_model_does_not_have(tmp_path):
+    with opened(tmp_path, {"serving_default": "encode"}) as browser:
+        draw(browser, THREE)
+        browser.until(lambda: len(features(browser)) == 5)
+        assert "This model has no classifier" in browser.text("#draw")
+        assert browser.seen("#no-rebuilt")
+        assert not browser.seen("#rebuilt-figure")
+
+
+def test_the_page_of_a_model_without_images_sends_a_request(tmp_path):
+    with opened(tmp_path, {"serving_default": "sums"}) as browser:
+        assert "there is nothing to draw" in browser.text("#ask")
+        browser.value("document.querySelector('#request').value = '{\"inputs\": [[1, 2, 3]]}'")
+        browser.click("#send")
+        browser.until(lambda: browser.text("#answer") == '{"outputs":[[1,3,6]]}')
+        browser.value("document.querySelector('#request').value = '{\"inputs\": [[1]]}'")
+        browser.click("#send")
+        browser.until(lambda: browser.seen("#problem"))
+        assert "The server did not answer as hoped" in browser.text("#problem")
