@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from keras_sae.chunks import Chunks, input_dtype
+from keras_sae.chunks import Chunks, inputs_of
 from keras_sae.visualization import display_network
 
 DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
@@ -62,7 +62,7 @@ def mean_activations(autoencoder, x):
     """rho_hat of each unit over all of x, (units,) float64, on the scale 0 (at rest) to 1 (fully active)."""
     rate = getattr(getattr(autoencoder, "sparsity", None), "rate", lambda activations: activations)
     total, rows = 0.0, 0
-    for chunk, _ in Chunks(x, dtype=input_dtype(autoencoder.encoder)).read():
+    for chunk, _ in Chunks(x, **inputs_of(autoencoder.encoder)).read():
         activations = keras.ops.convert_to_numpy(rate(autoencoder.encoder(chunk, training=False)))
         total = total + activations.sum(axis=0, dtype="float64")
         rows += len(activations)

@@ -17,7 +17,7 @@ def outputs(model, x, chunk_size=CHUNK_SIZE):
     As `model.predict`, which compiles a function for every model and for every size of the last batch; for the few
     layers of an autoencoder that takes longer than running them.
     """
-    chunks = Chunks(x, chunk_size=chunk_size, dtype=input_dtype(model))
+    chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
     return np.concatenate([ops.convert_to_numpy(model(chunk, training=False)) for chunk, _ in chunks.read()])
 
 
@@ -27,7 +27,7 @@ def write_outputs(model, x, path, chunk_size=CHUNK_SIZE):
     A file that is there already is taken for the result of an earlier call; it is whole or absent.
     """
     if not os.path.exists(path):
-        chunks = Chunks(x, chunk_size=chunk_size, dtype=input_dtype(model))
+        chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
         with write_aside(path) as aside, open(aside, "wb") as file:
             shape, dtype = (0,), "float32"
             for chunk, _ in chunks.read():
@@ -93,20 +93,35 @@ def in_memory(x):
     return hasattr(x, "shape") and not isinstance(x, np.memmap)
 
 
-def input_dtype(model):
-    """The dtype of the inputs: a functional model's own policy is the default, whatever its layers compute in."""
-    inputs = getattr(model, "inputs", None)
-    return inputs[0].dtype if inputs else model.compute_dtype
+def inputs_of(model):
+    """What `Chunks` wants to know of a model's inputs: their dtype, and their shape once the model is built."""
+    inputs = getattr(model, "inputs", None)  # a functional model's policy is the default, whatever its layers are in
+    if not inputs and model.built and hasattr(model, "encoder"):
+        inputs = model.encoder.inputs
+    return {"dtype": inputs[0].dtype, "shape": inputs[0].shape} if inputs else {"dtype": model.compute_dtype}
+
+
+def check_shape(shape, wanted):
+    """Raise ValueError where rows of this shape do not fit the inputs of a model, whose message is a page of its stack.
+
+    wanted: their shape, in which None is any size; or None for any shape.
+    """
+    if wanted is not None:
+        fits = len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(wanted[1:], shape[1:], strict=True))
+        if not fits:
+            expected = ", ".join(["examples", *map(str, wanted[1:])])
+            raise ValueError(f"Expected data of shape ({expected}), as the model takes. Received shape: {tuple(shape)}")
 
 
 class Chunks:
     """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is None where there is none.
 
     Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
+    dtype, shape: of the inputs of the model that they are for, see `inputs_of`; None is any size.
     """
 
-    def __init__(self, x, y=None, chunk_size=CHUNK_SIZE, dtype="float32"):
-        self.x, self.y, self.dtype = x, y, dtype
+    def __init__(self, x, y=None, chunk_size=CHUNK_SIZE, dtype="float32", shape=None):
+        self.x, self.y, self.dtype, self.shape = x, y, dtype, shape
         self.chunk_size = chunk_size
         self.is_array = hasattr(x, "shape") or isinstance(x, list)
         self._converted = None
@@ -122,6 +137,7 @@ class Chunks:
             raise ValueError(
                 f"Expected data of shape (examples, features) with at least one row. Received shape: {self.x.shape}"
             )
+        check_shape(self.x.shape, self.shape)
         if getattr(self.x, "dtype", np.dtype("float32")).kind in "OSUMmc":
             raise ValueError(f"Expected real numbers. Received: {self.x.dtype}. Convert them: x.astype('float32').")
         if self.y is not None and len(self.y) != len(self.x):
@@ -155,6 +171,7 @@ class Chunks:
         rows = 0
         for batch in batches:
             x, y = self._tensors(*batch[:2]) if isinstance(batch, (tuple, list)) else self._tensors(batch)
+            check_shape(x.shape, self.shape)
             rows += len(x)
             yield x, y
         if rows == 0:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_sae import checkpoints
 from keras_sae.callbacks import ProgressBar
-from keras_sae.chunks import input_dtype
+from keras_sae.chunks import check_shape, inputs_of
 from keras_sae.errors import DivergedError, InputError
 from keras_sae.files import forget
 
@@ -49,7 +49,7 @@ def fit_minibatches(
     if not model.compiled:
         model.compile()
     keeper = _Keeper(model, checkpoint)
-    batches = Minibatches(x, y, batch_size, seed, dtype=input_dtype(model))
+    batches = Minibatches(x, y, batch_size, seed, **inputs_of(model))
     order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
     shown = [ProgressBar()] if verbose else []
     # The keeper comes after the History, which it completes at the beginning and writes down at the end.
@@ -72,8 +72,9 @@ class Minibatches(keras.utils.PyDataset):
     that goes on after a kill does not have.)
     """
 
-    def __init__(self, x, y=None, batch_size=256, seed=0, dtype="float32"):
+    def __init__(self, x, y=None, batch_size=256, seed=0, dtype="float32", shape=None):
         super().__init__()
+        check_shape(x.shape, shape)
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 row or more. Received: batch_size={batch_size}")
         self.x, self.y, self.batch_size, self.seed, self.dtype = x, y, batch_size, seed, dtype

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_sae.backend import compile_function, compile_gradients, widest_float
-from keras_sae.chunks import CHUNK_SIZE, Chunks, input_dtype
+from keras_sae.chunks import CHUNK_SIZE, Chunks, inputs_of
 from keras_sae.losses import HalfSquaredError
 from keras_sae.regularizers import KLSparsity
 
@@ -64,7 +64,7 @@ class ObjectiveFunction:
 
     def __init__(self, model, x, y=None, chunk_size=CHUNK_SIZE):
         self.model = model
-        self.chunks = Chunks(x, y, chunk_size, dtype=input_dtype(model))
+        self.chunks = Chunks(x, y, chunk_size, **inputs_of(model))
         if not model.built:
             model.build((None, self.chunks.num_features()))
         self.loss = per_example_loss(model)
