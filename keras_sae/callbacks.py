@@ -70,7 +70,7 @@ def mean_activations(autoencoder, x):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes the logs as scalars and, every `every` epochs, the learned features as tiles, for TensorBoard.
+    """Writes the logs as scalars and, every `every` epochs and at the end, the learned features as tiles, for TensorBoard.
 
     (keras.callbacks.TensorBoard shows dense kernels as nearly black strips.) Needs TensorFlow.
 
@@ -87,22 +87,28 @@ class TensorBoard(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         import tensorflow as tf
 
-        self.writer = tf.summary.create_file_writer(self.log_dir)
+        self.writer, self.steps, self.drawn = tf.summary.create_file_writer(self.log_dir), 0, 0
 
     def on_epoch_end(self, epoch, logs=None):
         import tensorflow as tf
 
-        with self.writer.as_default(step=epoch + 1):
+        self.steps = epoch + 1
+        with self.writer.as_default(step=self.steps):
             for name, value in logs.items():
                 tf.summary.scalar(name, value)
-            if self.shape and (epoch + 1) % self.every == 0:
-                self._write_features()
+        if self.steps % self.every == 0:
+            self._draw_features()
 
     def on_train_end(self, logs=None):
+        if self.drawn < self.steps:
+            self._draw_features()
         self.writer.close()
 
-    def _write_features(self):
+    def _draw_features(self):
         import tensorflow as tf
 
-        tiles = display_network(self.model.kernel, self.shape)
-        tf.summary.image("features", tiles[None, :, :, None])
+        self.drawn = self.steps
+        if self.shape:
+            tiles = display_network(self.model.kernel, self.shape)
+            with self.writer.as_default():
+                tf.summary.image("features", tiles[None, :, :, None], step=self.steps)
