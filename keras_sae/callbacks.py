@@ -70,7 +70,7 @@ def mean_activations(autoencoder, x):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes the logs as scalars and, every `every` epochs and at the end, the learned features as tiles, for TensorBoard.
+    """Writes the logs as scalars for TensorBoard, and the features as tiles every `every` epochs and at the end.
 
     (keras.callbacks.TensorBoard shows dense kernels as nearly black strips.) Needs TensorFlow.
 

@@ -1,11 +1,17 @@
-"""The README's snippets run as they stand, in order, in one namespace; its links and modules exist."""
+"""The README's snippets run as they stand, in order, in one namespace; what the READMEs link to and call exists."""
 
 import pathlib
 import re
 
 import pytest
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/README.md")))}
+LINKS = [(page, path) for page, text in PAGES.items() for path in re.findall(r"\]\(([^)#:]+)\)", text)]
+MODULES = sorted(
+    {module for text in PAGES.values() for module in re.findall(r"python -m (\w[\w.]*\w)", text)} - {"train.NAME"}
+)
 
 
 def test_the_snippets_run(tmp_path, monkeypatch, capsys):
@@ -23,6 +29,12 @@ def test_the_snippets_run(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#]+)\)", README))
-def test_links_lead_somewhere(path):
-    assert (pathlib.Path(__file__).parent.parent / path).exists()
+@pytest.mark.parametrize(("page", "path"), LINKS)
+def test_links_lead_somewhere(page, path):
+    assert (page.parent / path).exists()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_commands_exist(module):
+    place = ROOT / module.replace(".", "/")
+    assert place.with_suffix(".py").exists() or (place / "__main__.py").exists()
