@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 
+from export.card import card, newest
+
 FORMATS = ("saved_model", "litert", "onnx")
 # How far a file may be from Keras, of values of about 1. Rounding in float32 gives differences of 1e-5 at most. Fewer
 # bits give many small ones and a few large ones, where a unit is about to change sides, so their root mean square is
@@ -156,97 +158,6 @@ def quietly(module, *arguments):
     if done.returncode:
         raise RuntimeError(f"{module} failed:\n{done.stderr}")
     return done.stdout.splitlines()[-1] if done.stdout else ""
-
-
-# How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
-CALLS = {
-    "saved_model": """With TensorFlow, where `x` is a float32 array (batch, features):
-
-```python
-import tensorflow as tf
-
-encode = tf.saved_model.load("{file}").signatures["encode"]
-features = encode(inputs=tf.constant(x))["features"].numpy()
-```
-
-""",
-    ".tflite": """With LiteRT (`pip install ai-edge-litert`), where `x` is a float32 array (batch, features):
-
-```python
-from ai_edge_litert.interpreter import Interpreter
-
-interpreter = Interpreter("{file}")
-features = interpreter.get_signature_runner("encode")(inputs=x)["features"]
-```
-
-""",
-    ".onnx": """With ONNX (`pip install onnxruntime`), where `x` is a float32 array (batch, features); with a head,
-there are "probabilities" as well:
-
-```python
-import onnxruntime
-
-session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
-[features] = session.run(["features"], {{"inputs": x}})
-```
-
-""",
-}
-
-
-def newest(measured):
-    """The number of the newest SavedModel among the files, or None."""
-    versions = [int(pathlib.Path(name).name) for name in measured if name.startswith("saved_model/")]
-    return max(versions, default=None)
-
-
-def card(run, measured):
-    """README.md of an export."""
-    config = json.loads((run / "config.json").read_text())
-    rows = [
-        f"| {name} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {accuracy(values)} | "
-        f"{values['milliseconds']:.3f} | {values['root_mean_square']:.1e} |"
-        for name, values in measured.items()
-    ]
-    classes = config.get("class_names")
-    named = f"\nClasses, by `label`: {', '.join(f'{i} {name}' for i, name in enumerate(classes))}.\n" if classes else ""
-    version = newest(measured)
-    listed = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
-    files = {kind: min((name for name in measured if kind in name), default=None) for kind in CALLS}
-    files["saved_model"] = version and f"saved_model/{version}"
-    older = [f"`{name}` of the run `{v['run']}`" for name, v in measured.items() if v["run"] != run.name]
-    older = f"From earlier exports to this folder: {', '.join(older)}.\n\n" if older else ""
-    calls = "".join(CALLS[kind].format(file=file) for kind, file in files.items() if file)
-    return f"""# {config.get("title", run.name)}: exported
-
-Made from the run `{run.name}`: {config.get("data", "data unknown")}.
-
-| file | kB | largest difference to Keras | accuracy | ms a row | root mean square difference |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
-
-{older}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the output where
-they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of calls with one
-row on the machine that made the export.
-
-| signature | input | outputs |
-|---|---|---|
-| `encode`, `serving_default` | `inputs` (batch, features) float32 | `features` (batch, units) |
-| `reconstruct`, of runs with a decoder | `inputs` | `features`, `outputs`, `error`: half the squared distance |
-| `decode`, of the same | `features` as `reconstruct` gives them | `outputs` |
-| `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |
-| `images`, of runs on images | `images` (batch, height, width) uint8 | `features` |
-
-{listed}`inputs` are rows as in training: raw if the run scales them itself (`train.features`), images of `train.mnist`
-as pixels from 0 to 1, one row each. Of a fine-tuned classifier, `reconstruct` and `decode` are of the stack as it was
-before fine-tuning.
-{named}
-{calls}`check.npz` holds inputs and what Keras gives for them, to test a deployment with.
-"""
-
-
-def accuracy(values):
-    return "" if values["accuracy"] is None else f"{values['accuracy']:.2%}"
 
 
 if __name__ == "__main__":

@@ -95,6 +95,9 @@ class SparseAutoencoder(Autoencoder):
         corruption: denoising: fraction of inputs set to 0 while training, or a Keras layer of another noise, such as
             keras.layers.GaussianNoise(0.3). The target stays clean.
 
+        dtype: as of keras.Model. `fit_lbfgs` and `objective` take "float64"; Keras' `fit` adds losses of two types then
+            and fails, unless keras.config.set_floatx("float64") came first.
+
     Raises:
         ValueError: an argument out of range; the message says what was expected.
 

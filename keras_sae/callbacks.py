@@ -76,7 +76,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     Args:
         log_dir: folder of the event files, for `tensorboard --logdir`.
-        shape: (height, width) of a feature, or None for no pictures.
+        shape: (height, width) of a feature, (height, width, 3) in colour, or None for no pictures.
         every: epochs (iterations, in `fit_lbfgs`) between pictures.
     """
 
@@ -110,5 +110,6 @@ class TensorBoard(keras.callbacks.Callback):
         self.drawn = self.steps
         if self.shape:
             tiles = display_network(self.model.kernel, self.shape)
+            pictures = np.atleast_3d(tiles)[None]  # one, of one colour or of three
             with self.writer.as_default():
-                tf.summary.image("features", tiles[None, :, :, None], step=self.steps)
+                tf.summary.image("features", pictures, step=self.steps)

@@ -33,21 +33,22 @@ def picture(event):
     import tensorflow as tf
 
     _width, _height, png = tf.make_ndarray(event.tensor_proto)
-    return tf.io.decode_png(png, channels=1).numpy()[:, :, 0]
+    return np.squeeze(tf.io.decode_png(png).numpy())
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3)], ids=["grey", "colour"])
 @pytest.mark.parametrize(("iterations", "steps"), [(4, [2, 4]), (5, [2, 4, 5])])
-def test_tensorboard_in_fit_lbfgs_writes_scalars_and_the_learned_features(x, tmp_path, events, iterations, steps):
+def test_tensorboard_in_fit_lbfgs_writes_scalars_and_the_features(x, tmp_path, events, iterations, steps, shape):
     """Every other time, and at the end."""
     ae = autoencoder()
-    board = TensorBoard(tmp_path, shape=(2, 3), every=2)
+    board = TensorBoard(tmp_path, shape=shape, every=2)
     history = keras_sae.fit_lbfgs(ae, x, max_iterations=iterations, callbacks=[board], verbose=0).history
     found = events(tmp_path)
     for name, values in history.items():
         assert scalars(found, name) == pytest.approx(dict(enumerate(values, 1)), rel=1e-6)
     pictures = found.Tensors("features")
     assert [event.step for event in pictures] == steps
-    np.testing.assert_array_equal(picture(pictures[-1]), keras_sae.display_network(ae.kernel, (2, 3)))
+    np.testing.assert_array_equal(picture(pictures[-1]), keras_sae.display_network(ae.kernel, shape))
 
 
 def test_tensorboard_in_fit(x, tmp_path, events):
