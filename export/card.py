@@ -59,8 +59,11 @@ def card(run, measured):
     listed = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
     files = {kind: min((name for name in measured if kind in name), default=None) for kind in CALLS}
     files["saved_model"] = version and f"saved_model/{version}"
-    older = [f"`{name}` of the run `{v['run']}`" for name, v in measured.items() if v["run"] != run.name]
-    older = f"From earlier exports to this folder: {', '.join(older)}.\n\n" if older else ""
+    older = {}
+    for name, values in measured.items():
+        if values["run"] != run.name:
+            older.setdefault(values["run"], []).append(f"`{name}`")
+    lines = [f"Exported here earlier, from the run `{made}`: {', '.join(names)}.\n\n" for made, names in older.items()]
     calls = "".join(CALLS[kind].format(file=file) for kind, file in files.items() if file)
     return f"""# {config.get("title", run.name)}: exported
 
@@ -70,7 +73,7 @@ Made from the run `{run.name}`: {config.get("data", "data unknown")}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{older}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the output where
+{"".join(lines)}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the output where
 they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of calls with one
 row on the machine that made the export.
 

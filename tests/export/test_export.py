@@ -887,7 +887,7 @@ def test_a_second_export_is_a_second_version(tmp_path):
     }  # fmt: skip
     card = (out / "README.md").read_text()
     assert "Made from the run `run_1`" in card
-    assert "From earlier exports to this folder: `saved_model/1` of the run `run_0`.\n" in card
+    assert "\nExported here earlier, from the run `run_0`: `saved_model/1`.\n" in card
     assert 'saved_model.load("saved_model/2")' in snippets(out)[0]
 
 
