@@ -73,9 +73,9 @@ Made from the run `{run.name}`: {config.get("data", "data unknown")}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{"".join(lines)}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the output where
-they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of calls with one
-row on the machine that made the export.
+{"".join(lines)}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the
+output where they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of
+calls with one row on the machine that made the export.
 
 | signature | input | outputs |
 |---|---|---|
