@@ -24,9 +24,8 @@ def check(directory):
     measured = {}
     for path in [*sorted(directory.glob("saved_model/*")), *sorted(directory.glob("encoder*"))]:
         run = RUNNERS[path.suffix](path)
-        measured[str(path.relative_to(directory))] = measure(run, inputs, labels, expected, others) | {
-            "bytes": size(path)
-        }
+        name = str(path.relative_to(directory))
+        measured[name] = {**measure(run, inputs, labels, expected, others), "bytes": size(path)}
     return measured
 
 

@@ -97,7 +97,7 @@ class Output:
 class Behind:
     """Calls a function of named arrays in a thread of its own, in order, while the caller goes on.
 
-    A context, at whose end all calls are over. What a call raises comes to the caller, at a later call or at `wait`.
+    What a call raises comes to the caller, at a later call or at `wait`. After `close` all calls are over.
     """
 
     def __init__(self, function):
@@ -115,10 +115,7 @@ class Behind:
         while self._waiting:
             self._waiting.popleft().result()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self):
         self._thread.shutdown()
 
 
@@ -213,7 +210,8 @@ class ParquetFile:
         return self.arrow.DictionaryArray.from_arrays(self.arrow.array(numbers.astype("int32")), values.tolist())
 
     def close(self):
-        with contextlib.suppress(OSError), self.encode:  # OSError: of a full disk, which was reported
+        self.encode.close()  # before the writer that it uses
+        with contextlib.suppress(OSError):  # of a full disk, which was reported
             self.writer.close()
 
 

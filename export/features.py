@@ -11,6 +11,7 @@ Killed or stopped, the same command goes on where it was: what is done lies in .
 """
 
 import argparse
+import contextlib
 import hashlib
 import pathlib
 import sys
@@ -147,7 +148,7 @@ def compute(model, x, store, batch_size):
 
     with (
         tqdm(total=len(x), initial=store.rows, unit=" rows", unit_scale=True, disable=None) as bar,
-        Behind(store.append) as write,
+        contextlib.closing(Behind(store.append)) as write,
     ):
         for start in range(store.rows, len(x), batch_size):
             write(model(x[start : start + batch_size]), start)

@@ -370,6 +370,25 @@ def test_a_disk_that_is_full_as_parquet_is_encoded(main, refused, exported, data
     check(out, expected)
 
 
+@pytest.mark.usefixtures("often")
+def test_the_parquet_writer_is_closed_after_its_thread_is_done(main, exported, data, out, monkeypatch):
+    """However the command ends: pyarrow's writer is for one thread at a time."""
+    encode, close, events = feature_files.ParquetFile._encode, pyarrow.parquet.ParquetWriter.close, []
+
+    def slow(self, outputs):
+        time.sleep(0.2)
+        encode(self, outputs)
+        events.append("encoded")
+
+    monkeypatch.setattr(feature_files.ParquetFile, "_encode", slow)
+    monkeypatch.setattr(pyarrow.parquet.ParquetWriter, "close", lambda self: (events.append("closed"), close(self)))
+    monkeypatch.setattr(feature_files.Output, "append", failing(3, KeyboardInterrupt()))
+    with pytest.raises(SystemExit):
+        main(exported, "--data", data, "--batch-size", 4, "--model", "litert", "--out", out)
+    assert events[:4] == ["encoded", "encoded", "encoded", "closed"]
+    assert set(events[4:]) <= {"closed"}
+
+
 @pytest.mark.parametrize("name", ["publish", "write_progress"])
 @pytest.mark.parametrize("suffix", [".parquet", ".npy"])
 def test_a_kill_while_the_file_is_put_in_its_place(main, exported, data, out, expected, monkeypatch, name, suffix):
