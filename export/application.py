@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from export import rest
 from export.rest import Refused
-from export.served_models import LARGEST_BATCH, Overloaded, RefusedByModel, ServedModels
+from export.served_models import LARGEST_BATCH, RefusedByModel, ServedModels
 
 PAGE = pathlib.Path(__file__).parent / "page" / "index.html"
 PAGE_HEADERS = {  # the page loads nothing from elsewhere, and is told so
@@ -150,10 +150,6 @@ class Predictor:
             outputs, together = signature(arrays)
         except RefusedByModel as error:
             raise Refused(400, f"Expected inputs that the model can compute. Received: {error}.") from error
-        except Overloaded as error:
-            raise Refused(
-                503, "Expected fewer requests at once. Received: more than are computed. Try again."
-            ) from error
         if together:
             self.metrics.batch_rows.labels(name).observe(together)
         return rest.write_outputs(outputs, rows)

@@ -14,14 +14,9 @@ KEPT = 2  # the newest versions, so that a client who asks for the one before by
 SECONDS_BETWEEN_LOOKS = 1.0
 LARGEST_BATCH = 64  # rows; a request with more is split
 BATCH_MICROSECONDS = 1000  # how long a row waits for others
-WAITING_BATCHES = 64  # what comes on top is refused, see Overloaded
 
 log = logging.getLogger("export.serve")
 _serial = itertools.count()
-
-
-class Overloaded(Exception):
-    """More rows wait than the queue of a signature holds."""
 
 
 class RefusedByModel(Exception):
@@ -48,10 +43,11 @@ class Signature:
         names = list(self.inputs)
 
         @tf.nondifferentiable_batch_function(
-            num_batch_threads=0,  # those that all queues share: threads of a queue's own would outlive its version
+            # Those that all queues share: threads of a queue's own would outlive its version. Such queues take all that
+            # comes (max_enqueued_batches does not hold for them): the application bounds the requests at once.
+            num_batch_threads=0,
             max_batch_size=LARGEST_BATCH,
             batch_timeout_micros=BATCH_MICROSECONDS,
-            max_enqueued_batches=WAITING_BATCHES,
         )
         def compute(*columns):
             outputs = self._alone(**dict(zip(names, columns, strict=True)))
@@ -69,7 +65,7 @@ class Signature:
     def __call__(self, arrays):
         """Outputs by name as NumPy arrays, and how many rows were computed together (None without batching).
 
-        Raises RefusedByModel where the model cannot take the arrays, Overloaded where the queue is full.
+        Raises RefusedByModel where the model cannot take the arrays.
         """
         tensors = {name: tf.constant(array, self.inputs[name].dtype) for name, array in arrays.items()}
         try:
@@ -80,8 +76,6 @@ class Signature:
             except tf.errors.InvalidArgumentError:  # perhaps of another request in the batch
                 return self._compute_alone(tensors), None
             return {n: c.numpy() for n, c in zip(self.outputs, columns, strict=True)}, int(rows[0])
-        except tf.errors.UnavailableError as error:
-            raise Overloaded from error
         except tf.errors.InvalidArgumentError as error:
             raise RefusedByModel(reason(error)) from error
 
