@@ -54,7 +54,7 @@ def ours(options):
 def classic(options):
     """Seconds of the classic form, training alone; prints a row for each stage."""
     from benchmarks.classic import stacked_exercise
-    from keras_sae import datasets
+    from keras_sae.data import datasets
 
     images = datasets.load_images("mnist", options.data)
     total = 0.0

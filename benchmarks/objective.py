@@ -24,8 +24,8 @@ def main():
 def measure(options):
     import keras_sae
     from benchmarks.classic import Autoencoder
-    from keras_sae import datasets
-    from keras_sae.objective import ObjectiveFunction
+    from keras_sae.data import datasets
+    from keras_sae.training.full_batch import ObjectiveFunction
 
     digits = datasets.load_images("mnist", "embedded").x_train
     x = np.resize(digits, (options.rows, digits.shape[1]))

@@ -33,7 +33,8 @@ def main():
 
 
 def measure(options):
-    from keras_sae import datasets, fit_lbfgs
+    from keras_sae import fit_lbfgs
+    from keras_sae.data import datasets
 
     digits = datasets.load_images("mnist", options.data).x_train
     x = digits[:: max(1, len(digits) // options.digits)][: options.digits]

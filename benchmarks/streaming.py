@@ -88,19 +88,19 @@ def measure(path, rows, what):
 def work(what, stack, second, path):
     """(what is not timed, what is): functions of the rows; the second gives the objective or None."""
     import keras_sae
-    from keras_sae.chunks import View, write_outputs
+    from keras_sae.data.batches import RowSubset, predict_to_file
 
     def epoch(x):
         keras_sae.fit_minibatches(stack, x, epochs=1, verbose=0)
 
     def write(x):
-        write_outputs(stack.encoder, x, path)
+        predict_to_file(stack.encoder, x, path)
 
     def from_disk(x):
         return keras_sae.objective(second, np.load(path, mmap_mode="r")).value
 
     def anew(x):
-        return keras_sae.objective(second, View(x, transform=stack.encoder)).value
+        return keras_sae.objective(second, RowSubset(x, transform=stack.encoder)).value
 
     def objective(x):
         return keras_sae.objective(stack, x, chunk_size=int(what)).value
@@ -124,7 +124,7 @@ def peak_memory():
 
 def write_rows(path, rows, data):
     """An .npy file of real digits, repeated, each copy moved by up to 2 pixels and its brightness by a twentieth."""
-    from keras_sae import datasets
+    from keras_sae.data import datasets
 
     digits = (datasets.load_images("mnist", data or "embedded").x_train * 255).round().astype("uint8")
     generator = np.random.default_rng(0)

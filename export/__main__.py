@@ -11,7 +11,7 @@ RUN is the --out of a training command. Writes, each only if it gives what Keras
   python -m export runs/mnist --out exports/mnist --to saved_model litert onnx --quantize none float16 dynamic int8
 """
 
-import argparse
+import functools
 import json
 import os
 import pathlib
@@ -19,7 +19,13 @@ import subprocess
 import sys
 import tempfile
 
-from export.card import card, newest
+from keras_sae import cli
+from keras_sae.cli import Parser
+
+from .card import card, newest
+
+PROGRAM = "export"
+fail = functools.partial(cli.fail, PROGRAM)
 
 FORMATS = ("saved_model", "litert", "onnx")
 # How far a file may be from Keras, of values of about 1. Rounding in float32 gives differences of 1e-5 at most. Fewer
@@ -31,10 +37,7 @@ KEYS = {"run", "bytes", "difference", "root_mean_square", "accuracy", "milliseco
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        "export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.error = lambda message: fail(f"{message}. See --help.")
+    parser = Parser(PROGRAM, __doc__)
     parser.add_argument("run", metavar="RUN", type=pathlib.Path, help="folder of a finished training run")
     parser.add_argument(
         "--out",
@@ -61,22 +64,18 @@ def main():
         sys.exit(130)
 
 
-def fail(message):
-    """One line on stderr, exit status 2."""
-    print(f"export: error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
 def export(run, out, formats=("saved_model", "litert"), quantize=("none",)):
     """Convert and check in processes of their own, then move everything into place."""
     again = (out / "export.json").is_file()
     if out.exists() and not again and (not out.is_dir() or any(out.iterdir())):
         fail(
             f"Expected a new or empty folder to write to, or an earlier export. Received: {out}, which holds something "
-            "else. Nothing was changed."
+            "else. Nothing was changed.",
         )
     if not (run / "config.json").is_file():
-        fail(f"Expected a run directory, the --out of a training command. Received: {run}, which has no config.json.")
+        fail(
+            f"Expected a run directory, the --out of a training command. Received: {run}, which has no config.json.",
+        )
     earlier = read_files(out / "export.json") if again else {}
     place = out.resolve()
     try:
@@ -111,7 +110,9 @@ def read_files(path):
             return files
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    fail(f"Expected the export.json of an earlier export. Received: {path}, which is damaged. Name a new folder: --out")
+    fail(
+        f"Expected the export.json of an earlier export. Received: {path}, which is damaged. Name a new folder: --out",
+    )
 
 
 def check_bounds(measured):
@@ -126,7 +127,7 @@ def check_bounds(measured):
         if not found <= bound:  # NaN fails as well
             fail(
                 f"Expected {name} within {bound} of Keras. Received: {words} difference of {found:.1e}. Nothing was "
-                "written."
+                "written.",
             )
 
 

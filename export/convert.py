@@ -13,9 +13,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from export import signatures, warm_up
 from keras_sae import runs
-from keras_sae.errors import InputError, reported
+from keras_sae.cli import reported
+from keras_sae.errors import InputError
+
+from . import signatures, warm_up
 
 # Signatures of the LiteRT and ONNX files: those that a device wants, once each.
 ON_DEVICE = ("encode", "decode", "reconstruct", "classify")

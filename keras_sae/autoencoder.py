@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_sae.layers import MaskingNoise, MovingAverage, TiedDense
-from keras_sae.losses import HalfSquaredError
-from keras_sae.regularizers import KLSparsity, WeightDecay
+from .layers import MaskingNoise, MovingAverage, TiedDense
+from .losses import HalfSquaredError
+from .regularizers import KLSparsity, WeightDecay
 
 
 class Autoencoder(keras.Model):

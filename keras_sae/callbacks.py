@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from keras_sae.chunks import Chunks, inputs_of
-from keras_sae.visualization import display_network
+from .data.batches import Chunks, inputs_of
+from .visualization import display_network
 
 DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
 

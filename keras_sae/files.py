@@ -8,7 +8,7 @@ import pathlib
 import shutil
 import tempfile
 
-from keras_sae.errors import InputError
+from .errors import InputError
 
 
 def write_json(path, content):

@@ -18,8 +18,9 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_sae.errors import InputError
-from keras_sae.files import check_space, write_aside, write_json
+from . import stack  # noqa: F401, registers with Keras every class that the model of a run is made of
+from .errors import InputError
+from .files import check_space, write_aside, write_json
 
 NEEDED = 100 * 10**6  # bytes of free disk for a run's checkpoints and pictures
 

@@ -7,11 +7,11 @@ import tempfile
 
 import keras
 
-from keras_sae.autoencoder import Autoencoder
-from keras_sae.chunks import Chunks, Mapped, View, in_memory, outputs, write_outputs
-from keras_sae.files import check_space
-from keras_sae.lbfgs import fit_lbfgs
-from keras_sae.regularizers import WeightDecay
+from .autoencoder import Autoencoder
+from .data.batches import Chunks, RowSubset, TransformedDataset, in_memory, predict_in_chunks, predict_to_file
+from .files import check_space
+from .regularizers import WeightDecay
+from .training.lbfgs import fit_lbfgs
 
 
 @keras.saving.register_keras_serializable("keras_sae")
@@ -104,7 +104,11 @@ class StackedAutoencoder(Autoencoder):
                 below, written = written, os.path.join(folder, f"features_{number}.npy")
                 if number < len(self.autoencoders):
                     inner = in_memory(x)
-                    x = outputs(autoencoder.encoder, x) if inner else write_outputs(autoencoder.encoder, x, written)
+                    x = (
+                        predict_in_chunks(autoencoder.encoder, x)
+                        if inner
+                        else predict_to_file(autoencoder.encoder, x, written)
+                    )
                 if below and os.path.exists(below):
                     os.remove(below)
         return histories
@@ -117,8 +121,8 @@ class StackedAutoencoder(Autoencoder):
     def _preprocessed(self, x):
         """x as the first autoencoder sees it: data that are not in memory are preprocessed anew at every pass."""
         if not hasattr(x, "shape"):
-            return Mapped(x, self.preprocessing)
-        return outputs(self.preprocessing, x) if in_memory(x) else View(x, transform=self.preprocessing)
+            return TransformedDataset(x, self.preprocessing)
+        return predict_in_chunks(self.preprocessing, x) if in_memory(x) else RowSubset(x, transform=self.preprocessing)
 
     def classifier(self, num_classes, weight_decay=1e-4):
         """A softmax head on a copy of the stack's encoders, a keras.Model: (examples, features) -> probabilities.

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def digits():
     """The embedded digits: 4,000 to train, 1,000 to test."""
-    from keras_sae import datasets
+    from keras_sae.data import datasets
 
     return datasets.load_images("mnist", "embedded")
 

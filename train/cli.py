@@ -9,9 +9,11 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 import types
 import typing
+
+from keras_sae import cli as shared
+from keras_sae.cli import fail, reported
 
 IMAGE_DATA = (
     "folder with the four IDX files, or 'embedded' (default: $KERAS_SAE_DATA, then tensorflow-datasets, then the 5,000 "
@@ -132,12 +134,8 @@ class Interrupted:
 def main(config_class, run, program, description):
     """Parse the command line into a `config_class`, call `run(config)`, exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = parse(config_class, program, description, sys.argv[1:])
-    try:
-        quiet_import()
-        from keras_sae.errors import reported
-    except KeyboardInterrupt:
-        print(f"\n{program}: interrupted. Nothing was written.", file=sys.stderr)
-        sys.exit(130)
+    with reported(program):
+        load_keras()
     Interrupted.listen()
     with reported(program, lambda: Interrupted.cure):
         if config.resume:
@@ -154,17 +152,6 @@ def check_alone(config, program):
         fail(program, f"--resume goes on with the settings of the run. Received: {flags} as well. Leave them out.")
 
 
-def fail(program, message):
-    """One line on stderr, exit status 2."""
-    print(f"{program}: error: {' '.join(str(message).split())}", file=sys.stderr)
-    sys.exit(2)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        fail(self.prog, f"{message}. See --help.")
-
-
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows defaults, but not for flags that are off by default or have none."""
 
@@ -177,7 +164,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def parse(config_class, program, description, arguments):
     """A `config_class` from the command line; a wrong flag or value ends the program with one line."""
-    parser = _Parser(prog=program, description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+    parser = shared.Parser(program, description, _HelpFormatter)
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         parser.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field, hints[field.name]))
@@ -228,22 +215,12 @@ def free_directory(parent, name):
     return path
 
 
-def quiet_import():
-    """Import Keras and find the device without the lines that TensorFlow's C++ prints; shows them if that fails."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with tempfile.TemporaryFile() as hidden:
-        stderr = os.dup(2)
-        os.dup2(hidden.fileno(), 2)
-        try:
-            describe_device()
-        except Exception:
-            os.dup2(stderr, 2)
-            hidden.seek(0)
-            sys.stderr.write(hidden.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+def load_keras():
+    """Load Keras, our classes and the device without the lines that TensorFlow's C++ prints."""
+    with shared.stderr_suppressed():
+        from keras_sae import stack  # noqa: F401, which registers what saved models need
+
+        describe_device()
 
 
 def describe_device():

@@ -12,7 +12,7 @@ and the codes, rounded to bits, are all different. The error alone gets there so
 import dataclasses
 import math
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.encoder_problem"
 CHECK_EVERY = 250  # iterations between looks at the error
@@ -44,8 +44,10 @@ def run(config, verbose=1):
     import numpy as np
 
     import keras_sae
-    from keras_sae import chunks, visualization
-    from train.experiment import Experiment
+    from keras_sae import visualization
+    from keras_sae.data import batches
+
+    from .experiment import Experiment
 
     out = cli.run_directory(config, "encoder_problem")
     x = np.eye(2**config.bits, dtype="float32")
@@ -64,7 +66,7 @@ def run(config, verbose=1):
         steps_per_epoch=CHECK_EVERY,
         shuffle=False,  # the stream is shuffled
     )
-    codes = chunks.outputs(autoencoder.encoder, x)
+    codes = batches.predict_in_chunks(autoencoder.encoder, x)
     experiment.metrics |= {
         "mse": history.history["mse"][-1],
         "distinct_codes": count_codes(codes),
@@ -94,11 +96,11 @@ def stop_when_solved(autoencoder, x, target):
     """A callback that logs the mean squared error over all inputs and outputs, and stops when the problem is solved."""
     import keras
 
-    from keras_sae import chunks
+    from keras_sae.data import batches
 
     def look(epoch, logs):
-        logs["mse"] = float(((chunks.outputs(autoencoder, x) - x) ** 2).mean())
-        codes = chunks.outputs(autoencoder.encoder, x)
+        logs["mse"] = float(((batches.predict_in_chunks(autoencoder, x) - x) ** 2).mean())
+        codes = batches.predict_in_chunks(autoencoder.encoder, x)
         autoencoder.stop_training = logs["mse"] < target and count_codes(codes) == len(x)
 
     return keras.callbacks.LambdaCallback(on_epoch_end=look)

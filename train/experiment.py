@@ -12,8 +12,10 @@ import keras
 import numpy as np
 
 import keras_sae
-from keras_sae import callbacks, chunks, runs, visualization
-from train import cli
+from keras_sae import callbacks, runs, visualization
+from keras_sae.data import batches
+
+from . import cli
 
 BATCH_SIZE = 256  # of minibatch training: the batch's mean activation is then within about 0.02 of rho_hat
 EXAMPLES, CALIBRATION = 1000, 200  # rows kept for exports
@@ -112,7 +114,9 @@ class Experiment:
     def train_head(self, config, classifier, x, y, stage="head"):
         """Softmax regression on the pretrained features, which are computed once."""
         encoder, path = classifier.get_layer("encoder"), self.directory / "checkpoints" / f"{stage}_features.npy"
-        features = chunks.outputs(encoder, x) if chunks.in_memory(x) else chunks.write_outputs(encoder, x, path)
+        features = (
+            batches.predict_in_chunks(encoder, x) if batches.in_memory(x) else batches.predict_to_file(encoder, x, path)
+        )
         head = keras.Sequential([keras.Input(features.shape[1:]), classifier.get_layer("head")])
         head.compile(loss=classifier.loss)
         self.fit_labels(config, head, stage, features, y)
@@ -140,7 +144,7 @@ class Experiment:
 
     def accuracy(self, classifier, x, y, name, words):
         """The share of test rows that the classifier labels right, printed and added to the metrics as `name`."""
-        accuracy = float((chunks.outputs(classifier, x).argmax(axis=1) == y).mean())
+        accuracy = float((batches.predict_in_chunks(classifier, x).argmax(axis=1) == y).mean())
         self.metrics[name] = accuracy
         print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words})", flush=True)
         return accuracy

@@ -13,7 +13,7 @@ takes data as they are. A tenth of the rows is held out: it measures, and nothin
 
 import dataclasses
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.features"
 HELD_OUT = 10  # one row in so many
@@ -54,8 +54,9 @@ def run(config, verbose=1):
     import keras
 
     from keras_sae import visualization
-    from keras_sae.preprocessing import fit_preprocessing
-    from train.experiment import Experiment
+    from keras_sae.data.preprocessing import fit_preprocessing
+
+    from .experiment import Experiment
 
     out = cli.run_directory(config, "features")
     rows, notes = read(config)
@@ -89,7 +90,7 @@ def run(config, verbose=1):
 
 def read(config):
     """The data as Rows, and notes on what in them may not be meant, a list of lines."""
-    from keras_sae import readers
+    from keras_sae.data import readers
     from keras_sae.errors import InputError
 
     size = config.image_size
@@ -128,9 +129,9 @@ def pick(x, rows):
     """These rows of x: in memory if they are few, else a view that reads them when they are needed."""
     import numpy as np
 
-    from keras_sae.chunks import View
+    from keras_sae.data.batches import RowSubset
 
-    view = View(x, rows)
+    view = RowSubset(x, rows)
     bytes_in_memory = 4 * view.shape[0] * view.shape[1]
     return np.asarray(x[rows]) if bytes_in_memory <= IN_MEMORY else view
 
@@ -140,7 +141,7 @@ IN_MEMORY = 2**28  # bytes of float32 rows
 
 def measure_half_variance(preprocessing, x):
     """Half the sum of the features' variances: what the mean of x would cost as a reconstruction, once scaled."""
-    from keras_sae.chunks import Chunks
+    from keras_sae.data.batches import Chunks
 
     total, squares, number = 0.0, 0.0, 0
     for chunk, _ in Chunks(x).read():

@@ -13,7 +13,7 @@ images without their labels, once. Then, for 100, 1,000, 10,000 and 60,000 label
 
 import dataclasses
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.labels"
 
@@ -37,9 +37,11 @@ def run(config, verbose=1):
     import keras
     import numpy as np
 
-    from keras_sae import datasets, visualization
-    from train import mnist
-    from train.experiment import Experiment
+    from keras_sae import visualization
+    from keras_sae.data import datasets
+
+    from . import mnist
+    from .experiment import Experiment
 
     out = cli.run_directory(config, "labels")
     images = datasets.load_images(config.dataset, config.data)

@@ -11,7 +11,7 @@ The experiment of UFLDL's exercise "Implement deep networks for digit classifica
 import dataclasses
 import itertools
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.mnist"
 
@@ -43,8 +43,9 @@ def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
     import keras
 
-    from keras_sae import datasets
-    from train.experiment import Experiment
+    from keras_sae.data import datasets
+
+    from .experiment import Experiment
 
     out = cli.run_directory(config, config.dataset)
     images = datasets.load_images(config.dataset, config.data)

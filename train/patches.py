@@ -10,7 +10,7 @@ L-BFGS) and the picture of 100 units on 10x10 patches in the CS294A notes: edges
 
 import dataclasses
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.patches"
 
@@ -40,8 +40,10 @@ def run(config, verbose=1):
     import keras
 
     import keras_sae
-    from keras_sae import gabor, patches, visualization
-    from train.experiment import Experiment
+    from keras_sae import visualization
+
+    from .data import gabor, patches
+    from .experiment import Experiment
 
     out = cli.run_directory(config, "patches")
     images, source = patches.load_whitened(config.images)

@@ -10,7 +10,7 @@ between the two subspaces, on the embedded digits.
 
 import dataclasses
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.pca"
 
@@ -33,9 +33,11 @@ def run(config, verbose=1):
     import scipy.linalg
 
     import keras_sae
-    from keras_sae import chunks, datasets, visualization
+    from keras_sae import visualization
+    from keras_sae.data import batches, datasets
     from keras_sae.errors import InputError
-    from train.experiment import Experiment
+
+    from .experiment import Experiment
 
     out = cli.run_directory(config, "pca")
     images = datasets.load_images("mnist", config.data)
@@ -61,7 +63,7 @@ def run(config, verbose=1):
     decoder = keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(autoencoder.output_layer.kernel)).T
     experiment.metrics |= {
         "largest_principal_angle": float(scipy.linalg.subspace_angles(decoder, components).max()),
-        "reconstruction_error": squared_error(x, chunks.outputs(autoencoder, x)),
+        "reconstruction_error": squared_error(x, batches.predict_in_chunks(autoencoder, x)),
         "pca_reconstruction_error": squared_error(x, x @ components @ components.T),
     }
     print(f"\nlargest principal angle  {experiment.metrics['largest_principal_angle']:.2e} rad")

@@ -15,7 +15,7 @@ for audio classification using convolutional deep belief networks".
 
 import dataclasses
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.speech"
 # All settings, of the comparison too, were chosen on the four training speakers, each held out in turn, with 1,000
@@ -64,8 +64,9 @@ def run(config, verbose=1):
     import numpy as np
 
     import keras_sae
-    from keras_sae import speech
-    from train.experiment import Experiment
+
+    from .data import speech
+    from .experiment import Experiment
 
     out = cli.run_directory(config, "speech")
     recordings = speech.load_recordings(config.data)
@@ -131,7 +132,7 @@ def sample_patches(spectrograms, number, shape, generator):
     """Random patches of the spectrograms, (number, bands * frames), as many from each; some may be drawn twice."""
     import numpy as np
 
-    from keras_sae import speech
+    from .data import speech
 
     rows = []
     for chosen in np.array_split(np.arange(number), len(spectrograms)):
@@ -146,13 +147,14 @@ def pooled_features(encoder, spectrograms, shape):
     """The units' activations on all patches of each utterance, averaged over parts: (utterances, features)."""
     import numpy as np
 
-    from keras_sae import speech
-    from keras_sae.chunks import outputs
+    from keras_sae.data.batches import predict_in_chunks
+
+    from .data import speech
 
     rows = []
     for spectrogram in spectrograms:
         patches = speech.patches(spectrogram, *shape, step=BAND_STEP)
-        activations = outputs(encoder, patches.reshape(-1, patches.shape[-1]))
+        activations = predict_in_chunks(encoder, patches.reshape(-1, patches.shape[-1]))
         rows.append(speech.pool(activations.reshape(*patches.shape[:2], -1), SEGMENTS, ZONES))
     return np.array(rows)
 
@@ -161,7 +163,7 @@ def pooled_raw(spectrogram):
     """Mean and maximum of each band in each part of time: what the softmax does best with among raw log-mels."""
     import numpy as np
 
-    from keras_sae import speech
+    from .data import speech
 
     values = spectrogram[..., None]  # each band as a position with one unit
     return np.concatenate([speech.pool(values, RAW_SEGMENTS, speech.BANDS, how) for how in (np.mean, np.max)])

@@ -9,7 +9,7 @@ whose picture shows that the units have learned pen strokes.
 
 import dataclasses
 
-from train import cli
+from . import cli
 
 PROGRAM = "train.strokes"
 
@@ -36,9 +36,11 @@ def run(config, verbose=1):
     import numpy as np
 
     import keras_sae
-    from keras_sae import datasets, visualization
+    from keras_sae import visualization
+    from keras_sae.data import datasets
     from keras_sae.errors import InputError
-    from train.experiment import Experiment
+
+    from .experiment import Experiment
 
     out = cli.run_directory(config, "strokes")
     images = datasets.load_images("mnist", config.data)

@@ -14,8 +14,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sae
-from export import __main__ as command
-from export import check
+from export import __main__ as command, check
 
 ROOT = pathlib.Path(__file__).parents[2]
 LITERT = {

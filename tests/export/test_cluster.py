@@ -18,7 +18,7 @@ SERVE = """
 import json, sys, urllib.request
 import ray
 from ray import serve
-from export.cluster import application
+from export.serve.cluster import application
 export, port, rows = sys.argv[1], int(sys.argv[2]), json.load(sys.stdin)
 ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", logging_level="ERROR")
 serve.start(http_options={"host": "127.0.0.1", "port": port})

@@ -12,8 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from export import __main__ as command
-from export import check
+from export import __main__ as command, check
 from keras_sae import runs
 from tests.export.conftest import (
     EXACT,

@@ -11,10 +11,9 @@ import pytest
 import tensorflow as tf
 
 import keras_sae
-from export import __main__ as command
-from export import convert, signatures
+from export import __main__ as command, convert, signatures
 from keras_sae import runs
-from keras_sae.preprocessing import fit_preprocessing
+from keras_sae.data.preprocessing import fit_preprocessing
 from tests.export.conftest import (
     ALL,
     EXACT,

@@ -19,8 +19,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from export import feature_files, features, parts, runtimes
-from keras_sae import readers
+from export.features import __main__ as features, files as feature_files, parts, runtimes
+from keras_sae.data import readers
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS = 40
@@ -426,7 +426,8 @@ def test_a_kill_before_the_folder_was_removed(main, exported, data, out, expecte
 
 
 PAUSED = (
-    "import sys, time; from export import feature_files, features; written = feature_files.Output.append; "
+    "import sys, time; "
+    "from export.features import __main__ as features, files as feature_files; written = feature_files.Output.append; "
     "feature_files.SECONDS = 0.05; feature_files.GROUP_BYTES = 8 * 9 * 4; "
     "feature_files.Output.append = lambda *a: (time.sleep(0.15), written(*a)); features.main()"
 )

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 import uvicorn
 
-from export import application
+from export.serve import application
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")

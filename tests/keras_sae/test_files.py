@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_sae import files
-from keras_sae.chunks import View
+from keras_sae.data.batches import RowSubset
 from keras_sae.files import forget
 
 
@@ -157,5 +157,5 @@ def test_what_is_not_mapped_is_left_alone(x):
 
 def test_a_view_of_a_mapped_file_gives_its_pages_back_itself(mapped):
     x = mapped("r")
-    View(x, np.arange(0, 1000, 2))[:500]
+    RowSubset(x, np.arange(0, 1000, 2))[:500]
     assert resident(x) < 300

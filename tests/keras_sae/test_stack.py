@@ -9,8 +9,8 @@ from keras import ops
 
 import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder, StackedAutoencoder
-from keras_sae.chunks import View
-from keras_sae.preprocessing import fit_preprocessing
+from keras_sae.data.batches import RowSubset
+from keras_sae.data.preprocessing import fit_preprocessing
 from tests.keras_sae.conftest import Batches, raises, same_weights, two_layers
 
 
@@ -306,7 +306,7 @@ def pretrained(steps, raw, tmp_path):
     kinds = {
         "array": lambda: raw,
         "memmap": lambda: np.load(tmp_path / "raw.npy", mmap_mode="r"),
-        "View": lambda: View(np.load(tmp_path / "raw.npy", mmap_mode="r"), np.arange(23)),
+        "RowSubset": lambda: RowSubset(np.load(tmp_path / "raw.npy", mmap_mode="r"), np.arange(23)),
         "tf.data": lambda: tf.data.Dataset.from_tensor_slices(raw).batch(7),
         "PyDataset": lambda: Batches(raw),
     }
@@ -321,7 +321,7 @@ def pretrained(steps, raw, tmp_path):
     return pretrain
 
 
-@pytest.mark.parametrize("kind", ["memmap", "View", "tf.data", "PyDataset"])
+@pytest.mark.parametrize("kind", ["memmap", "RowSubset", "tf.data", "PyDataset"])
 def test_pretraining_on_data_of_every_kind(kind, pretrained):
     expected, histories = pretrained("array")
     found, others = pretrained(kind)
@@ -343,7 +343,7 @@ def test_features_of_mapped_data_are_on_disk_while_the_layer_above_is_trained(pr
 
     pretrained("memmap", fit=fit, directory=folder)
     assert seen == [
-        ("View", (23, 6), []),
+        ("RowSubset", (23, 6), []),
         ("memmap", (23, 5), ["features_1.npy"]),
         ("memmap", (23, 4), ["features_2.npy"]),
     ]
@@ -378,13 +378,13 @@ def test_pretraining_that_was_stopped_goes_on_with_the_features_that_it_left(pre
     [left] = folder.iterdir()
     assert left.name == "features_1.npy"
     before = left.stat().st_mtime_ns
-    stop, written, write = False, [], keras_sae.stack.write_outputs
+    stop, written, write = False, [], keras_sae.stack.predict_to_file
 
     def remember(model, x, path):
         written.append((path.endswith("features_1.npy"), left.exists() and left.stat().st_mtime_ns == before))
         return write(model, x, path)
 
-    monkeypatch.setattr(keras_sae.stack, "write_outputs", remember)
+    monkeypatch.setattr(keras_sae.stack, "predict_to_file", remember)
     found, _ = pretrained("memmap", fit=fit, directory=folder)
     expected, _ = pretrained("memmap")
     assert written[:2] == [(True, True), (False, True)]  # still the file of the first attempt

@@ -53,7 +53,7 @@ def refused(capsys):
 @pytest.fixture
 def main(monkeypatch):
     """main(run, *arguments) as `python -m train.thing ARGUMENTS` calls it, Keras' start-up aside."""
-    monkeypatch.setattr(cli, "quiet_import", lambda: None)
+    monkeypatch.setattr(cli, "load_keras", lambda: None)
 
     def main(run, *arguments):
         monkeypatch.setattr(sys, "argv", ["thing.py", *arguments])
@@ -213,7 +213,7 @@ def test_main_does_not_run_or_import_after_a_wrong_flag(main, refused, monkeypat
     def unexpected(*_):
         raise AssertionError("reached")
 
-    monkeypatch.setattr(cli, "quiet_import", unexpected)
+    monkeypatch.setattr(cli, "load_keras", unexpected)
     assert "--colour" in refused(main, unexpected, "--colour", "red")
 
 
@@ -248,7 +248,7 @@ def test_ctrl_c_during_start_up_ends_with_130_and_without_logs(main, monkeypatch
         os.write(2, b"I0000 a line of TensorFlow's C++\n")
         raise KeyboardInterrupt
 
-    monkeypatch.undo()  # the real quiet_import
+    monkeypatch.undo()  # the real load_keras
     monkeypatch.setattr(cli, "describe_device", interrupted)
     with pytest.raises(SystemExit) as ended:
         main(lambda config: None)
@@ -258,7 +258,7 @@ def test_ctrl_c_during_start_up_ends_with_130_and_without_logs(main, monkeypatch
 
 def test_the_start_up_hides_log_lines(monkeypatch, capfd):
     monkeypatch.setattr(cli, "describe_device", lambda: os.write(2, b"I0000 noise\n"))
-    cli.quiet_import()
+    cli.load_keras()
     print("still heard", file=sys.stderr, flush=True)
     os.write(2, b"and from C++\n")
     assert capfd.readouterr().err == "still heard\nand from C++\n"
@@ -271,7 +271,7 @@ def test_the_start_up_shows_log_lines_when_it_fails(monkeypatch, capfd):
 
     monkeypatch.setattr(cli, "describe_device", broken)
     with pytest.raises(ImportError, match="no TensorFlow"):
-        cli.quiet_import()
+        cli.load_keras()
     assert capfd.readouterr().err == "libcuda is too old\n"
 
 

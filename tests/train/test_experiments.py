@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import datasets, runs
+from keras_sae import runs
+from keras_sae.data import datasets
 from keras_sae.errors import InputError
 from train import cli, encoder_problem, features, labels, patches, pca, strokes
 

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 import keras_sae
-from keras_sae import datasets, lbfgs, runs
+from keras_sae import runs
+from keras_sae.data import datasets
 from keras_sae.errors import InputError
+from keras_sae.training import lbfgs
 from train import cli, features
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -271,7 +273,7 @@ def test_an_export_of_the_run_takes_raw_rows_and_passes_its_check(run, tmp_path)
 
 
 def test_penalties_are_in_proportion_to_the_variance_unless_given(images, tmp_path):
-    from keras_sae.preprocessing import fit_preprocessing
+    from keras_sae.data.preprocessing import fit_preprocessing
 
     x = images.reshape(ROWS, -1)
     steps = fit_preprocessing(x)

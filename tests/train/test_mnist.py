@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import datasets, runs
+from keras_sae import runs
+from keras_sae.data import datasets
 from keras_sae.errors import InputError
 from train import cli, experiment, mnist
 
@@ -550,7 +551,7 @@ def test_help_answers_in_two_seconds_and_without_keras(tmp_path):
         assert field in done.stdout
     imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "argparse" in imported
-    assert imported & {"keras", "tensorflow", "keras_sae", "numpy", "matplotlib"} == set()
+    assert imported & {"keras", "tensorflow", "numpy", "matplotlib"} == set()
 
 
 @pytest.fixture

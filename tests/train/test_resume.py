@@ -15,8 +15,9 @@ import pytest
 
 import keras_sae
 from benchmarks import kills
-from keras_sae import callbacks, checkpoints, runs
+from keras_sae import callbacks, runs
 from keras_sae.errors import InputError
+from keras_sae.training import checkpoints
 from train import cli, experiment, mnist
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""A server for an export, with TensorFlow Serving's API: python -m export.serve --help"""

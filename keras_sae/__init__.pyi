@@ -1,0 +1,23 @@
+from . import (
+    callbacks as callbacks,
+    errors as errors,
+    layers as layers,
+    losses as losses,
+    regularizers as regularizers,
+    runs as runs,
+    visualization as visualization,
+)
+from .activation_maximization import maximal_inputs as maximal_inputs
+from .autoencoder import SparseAutoencoder as SparseAutoencoder
+from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
+from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentropy as SummedBinaryCrossentropy
+from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay
+from .runs import load as load, load_encoder as load_encoder, save as save
+from .stack import StackedAutoencoder as StackedAutoencoder
+from .training.full_batch import Objective as Objective, objective as objective
+from .training.gradient_check import check_gradients as check_gradients, gradient_report as gradient_report
+from .training.lbfgs import fit_lbfgs as fit_lbfgs
+from .training.minibatches import fit_minibatches as fit_minibatches
+from .visualization import display_network as display_network
+
+__version__: str

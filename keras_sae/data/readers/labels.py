@@ -1,0 +1,99 @@
+"""Class numbers of labels that people have: integers, whole floats, booleans or text, some at a time."""
+
+import re
+
+import numpy as np
+
+from ...errors import InputError
+from .rows import MISSING_VALUES
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+
+
+class Labels:
+    """Class numbers of labels that arrive some at a time: integers, whole floats, booleans or text."""
+
+    def __init__(self, where):
+        self.where = where
+        self.count = 0
+        self._found = {}  # name -> number, in the order in which they were found
+        self._numbers = []
+        self._pending = []
+
+    def append(self, value):
+        """One more label."""
+        self._pending.append(value)
+        if len(self._pending) == 10_000:
+            self._flush()
+
+    def _flush(self):
+        if self._pending:
+            self.add(np.array(self._pending))
+            self._pending = []
+
+    def add(self, values):
+        """More labels, an array (examples,)."""
+        if values.dtype.kind not in "biufUSTO":
+            raise InputError(
+                f"Expected labels that are integers or text. Received: {values.dtype.name} in {self.where}. Convert "
+                "them first."
+            )
+        self._check_floats(values)
+        different, inverse = np.unique(values, return_inverse=True)
+        names = [_class_name(value) for value in different.tolist()]
+        if "" in names:
+            self._missing(inverse == names.index(""))
+        numbers = [self._found.setdefault(name, len(self._found)) for name in names]
+        self._numbers.append(np.array(numbers, "int64")[inverse])
+        self.count += len(values)
+
+    def _check_floats(self, values):
+        if values.dtype.kind != "f":
+            return
+        self._missing(np.isnan(values))
+        broken = values != np.floor(values)
+        broken |= np.isinf(values)
+        if broken.any():
+            row = broken.argmax()
+            raise InputError(
+                f"Expected classes as labels: whole numbers or text. Received: {values[row]} in row "
+                f"{self.count + row + 1} (counted from 1) of {self.where}. Name another column, or round the numbers."
+            )
+
+    def _missing(self, missing):
+        """Raise InputError where a label is missing, (examples,) bool."""
+        if missing.any():
+            raise InputError(
+                f"Expected a label for every row. Received: none in row {self.count + missing.argmax() + 1} (counted "
+                f"from 1) of {self.where}. {MISSING_VALUES}"
+            )
+
+    def classes(self, rows):
+        """(class numbers (examples,) int64, class names) of all labels so far, which should be as many as rows."""
+        self._flush()
+        if self.count != rows:
+            raise InputError(f"Expected one label for each of {rows:,} rows. Received: {self.count:,} in {self.where}.")
+        if len(self._found) < 2:
+            raise InputError(
+                f"Expected labels of two classes or more. Received: only {next(iter(self._found))!r} in {self.where}."
+            )
+        integers = all(map(_INTEGER.fullmatch, self._found))
+        names = sorted(self._found, key=lambda name: (int(name), name) if integers else name)
+        place = {name: number for number, name in enumerate(names)}
+        return np.array([place[name] for name in self._found])[np.concatenate(self._numbers)], tuple(names)
+
+
+def _class_name(value):
+    """3 and 3.0 -> "3"; bytes and text without spaces around them."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace").strip()
+    return str(int(value)) if isinstance(value, float) else str(value).strip()
+
+
+def class_numbers(values, rows, where):
+    """(class numbers, class names) of all labels at once, an array (examples,) or (examples, 1)."""
+    if values.ndim != 1 and values.shape[1:] != (1,):
+        raise InputError(f"Expected labels of shape (examples,). Received: shape {values.shape} in {where}.")
+    labels = Labels(where)
+    labels.add(values.reshape(-1))
+    return labels.classes(rows)

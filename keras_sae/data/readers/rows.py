@@ -1,0 +1,212 @@
+"""Rows of numbers that need not fit into memory: written to a file piece by piece, mapped, checked."""
+
+import atexit
+import contextlib
+import dataclasses
+import errno
+import functools
+import importlib
+import itertools
+import pathlib
+import re
+import tempfile
+import zlib
+
+import numpy as np
+
+from ...errors import InputError
+from ...files import check_space, forget, write_aside
+
+CHUNK_BYTES = 2**24  # of rows at a time: enough for a fast disk, little beside a model
+LARGEST = np.finfo("float32").max  # models compute in float32, where a larger number is infinity
+MISSING_VALUES = "Remove or fill in such rows."
+
+_PACKAGES = {  # module -> (package, extra of this library that installs it)
+    "pyarrow": ("pyarrow", "data"),
+    "PIL": ("pillow", "data"),
+    "tensorflow_datasets": ("tensorflow-datasets", "train"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Data as rows of numbers, with class numbers where there are labels.
+
+    x: (examples, features) of a number type, a read-only np.memmap.  y: (examples,) int64, or None.  class_names: of
+    the classes 0, 1, 2, ..., str, sorted (by number if all are integers).  feature_names: of the columns of tables,
+    str.  image_shape: (height, width) or (height, width, 3) where rows are images, else None.  source: one line for
+    people on where the data came from.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+    class_names: tuple = ()
+    feature_names: tuple = ()
+    image_shape: tuple | None = None
+    source: str = ""
+
+
+def imported(name):
+    """The module of this name, which an optional package brings. Raises InputError where that is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package, extra = _PACKAGES[name.split(".")[0]]
+        raise InputError(
+            f"Expected {package} to read such data with. Received: Python without it. pip install 'keras-sae[{extra}]'"
+        ) from error
+
+
+# --- passes over rows ---
+
+
+def row_blocks(x):
+    """(number of the first row, some rows) of an array (examples, ...), from the first to the last."""
+    size = max(1, CHUNK_BYTES // max(1, x[:1].nbytes))
+    for start in range(0, len(x), size):
+        yield start, x[start : start + size]
+        forget(x)
+
+
+def constant_columns(x):
+    """Indices, int64, of the columns that hold one value in all rows: they teach a model nothing."""
+    varies = np.zeros(x.shape[1], bool)
+    for _, chunk in row_blocks(x):
+        varies |= (chunk != x[0]).any(axis=0)
+    return np.flatnonzero(~varies)
+
+
+def counting_columns(x):
+    """Indices, int64, of the columns that rise by 1 from row to row, as the numbers of the rows themselves do."""
+    counts = np.ones(x.shape[1], bool)
+    for start, chunk in row_blocks(x):
+        numbers = start + np.arange(len(chunk))[:, None]
+        counts &= (chunk - x[0].astype("float64") == numbers).all(axis=0)
+    return np.flatnonzero(counts)
+
+
+# --- checks ---
+
+
+def check_numbers(dtype, where):
+    """Raise InputError unless values of this dtype are real numbers."""
+    if dtype.kind not in "biuf":
+        kinds = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "M": "dates", "V": "records"}
+        raise InputError(
+            f"Expected real numbers. Received: {kinds.get(dtype.kind, dtype.name)} in {where}. Save them as numbers: "
+            "x.astype('float32')."
+        )
+
+
+def check_rows_shape(shape, where):
+    """Raise InputError unless this is the shape of two rows or more with one feature or more."""
+    if len(shape) < 2:
+        raise InputError(
+            f"Expected rows of numbers, (examples, features). Received: shape {shape} in {where}. Reshape it: "
+            "x.reshape(examples, features)."
+        )
+    if 0 in shape[1:]:
+        raise InputError(f"Expected one feature or more. Received: shape {shape} in {where}.")
+    if shape[0] < 2:
+        rows = "1 row" if shape[0] else "no rows"
+        raise InputError(f"Expected two rows or more. Received: {rows} in {where}.")
+
+
+def check_finite(x, where, first_row=0, feature_names=()):
+    """Raise InputError where rows (examples, features) hold NaN, infinity or more than float32 can hold."""
+    if x.dtype.kind != "f":
+        return
+    for start, chunk in row_blocks(x):
+        wrong = ~(np.abs(chunk) <= LARGEST)  # NaN compares as False
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            name = repr(feature_names[column]) if feature_names else column + 1
+            raise InputError(
+                f"Expected finite numbers up to {LARGEST:.1e}, which float32 can hold. Received: {chunk[row, column]} "
+                f"in column {name}, row {first_row + start + row + 1} (counted from 1) of {where}. {MISSING_VALUES}"
+            )
+
+
+# --- files of rows ---
+
+
+@functools.cache
+def _temporary_folder():
+    """The path of a folder that lives until the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="keras_sae-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+def cache_file(cache, source, *options):
+    """A path in the folder `cache` (None: a temporary one) for what is read from a source with these options."""
+    folder = pathlib.Path(_temporary_folder() if cache is None else cache)
+    stem = re.sub(r"\W+", "-", pathlib.Path(source).name)[:40]
+    return folder / f"{stem}-{zlib.crc32(repr((str(source), *options)).encode()):08x}.raw"
+
+
+@contextlib.contextmanager
+def writing(path):
+    """A path beside `path` to write to, which takes its place at the end. A full disk becomes an InputError."""
+    cure = "Free some space, or name a folder on another disk as the cache."
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_aside(path) as aside:
+            yield aside
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"Expected room for the data in {path.parent}. Received: a full disk. {cure}") from error
+        raise InputError(
+            f"Expected a folder that can be written to, for the data. Received: {path.parent} ({error.strerror})."
+        ) from error
+
+
+def store(batches, path, where, total=0, feature_names=()):
+    """Write batches of rows, arrays (rows, features) of one type and width, to a file: (examples, features), mapped.
+
+    total: the number of rows where it is known, to ask for the room beforehand.
+    """
+    count, batch = 0, np.zeros((0, 1), "uint8")
+    with writing(path) as aside:
+        with open(aside, "wb") as file:
+            for batch in batches:
+                if count == 0:
+                    check_space(path.parent, max(total, len(batch)) * batch[:1].nbytes)
+                check_finite(batch, where, count, feature_names)
+                file.write(np.ascontiguousarray(batch).data)
+                count += len(batch)
+        check_rows_shape((count, batch.shape[1]), where)
+    return np.memmap(path, batch.dtype, "r", shape=(count, batch.shape[1]))
+
+
+def store_each(named, path, where, total=0, cure=""):
+    """Write single examples, an iterable of (name, array) of one shape: (x mapped, that shape)."""
+    named = iter(named)
+    first = next(named, None)
+    if first is None:
+        check_rows_shape((0, 1), where)
+    x = store(_batched(_one_shape(first, named, cure)), path, where, total)
+    return x, first[1].shape
+
+
+def _one_shape(first, others, cure):
+    """The arrays, as rows, of (name, array), first and others; InputError at the first of another shape."""
+    for name, array in itertools.chain([first], others):
+        if array.shape != first[1].shape:
+            raise InputError(
+                f"Expected examples of one size. Received: {first[0]} of {_size(first[1])} and {name} of "
+                f"{_size(array)}.{cure}"
+            )
+        yield array.reshape(-1)
+
+
+def _size(array):
+    return " x ".join(map(str, array.shape))
+
+
+def _batched(rows):
+    first = next(rows)
+    size = max(1, CHUNK_BYTES // max(1, first.nbytes))
+    rows = itertools.chain([first], rows)
+    while batch := list(itertools.islice(rows, size)):
+        yield np.stack(batch)

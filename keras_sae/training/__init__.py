@@ -1,0 +1,1 @@
+"""Training: the exact objective, L-BFGS, minibatches, checkpoints, gradient checks."""

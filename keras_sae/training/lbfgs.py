@@ -1,0 +1,197 @@
+"""Full-batch training with L-BFGS on the exact objective."""
+
+import math
+import time
+
+import keras
+import numpy as np
+
+from ..callbacks import ProgressBar
+from ..data.batches import CHUNK_SIZE
+from ..errors import DivergedError, InputError
+from . import checkpoints
+from .full_batch import ObjectiveFunction
+from .quasi_newton import LBFGS
+
+LIMIT = "the limit of iterations"  # why training stopped
+
+
+def fit_lbfgs(
+    model,
+    x,
+    y=None,
+    max_iterations=400,
+    tolerance=1e-9,
+    chunk_size=CHUNK_SIZE,
+    callbacks=None,
+    checkpoint=None,
+    verbose=1,
+):
+    """Minimise `keras_sae.objective` over the model's trainable weights, in place, with L-BFGS.
+
+    Works on autoencoders, stacks and classifiers; layers with `trainable = False` stay as they are. A denoising
+    autoencoder is given one corrupted copy of x, drawn at the start, because L-BFGS needs an objective that does not
+    change between evaluations. When training is interrupted (Ctrl-C, an error in a callback), the model holds the
+    weights of the last completed iteration.
+
+    Args:
+        model, x, y, chunk_size: as for `keras_sae.objective`.
+        max_iterations: steps at most. A step evaluates the objective on all of x once, sometimes more often.
+        tolerance: stop when a step lowers J by less than this fraction of it.
+        callbacks: Keras callbacks; an iteration counts as an epoch. `model.stop_training = True` stops.
+        checkpoint: a file, .npz. Where it exists, training goes on from it, to the same weights, bit for bit on one
+            CPU, as without the interruption. It is written every 20 seconds, when training is interrupted, and at the
+            end; another call then finds the training finished. With the model in another state, remove it.
+        verbose: 1 shows a progress bar with the objective, the mean rho_hat and the time left; 0 is silent.
+
+    Returns:
+        A keras History. Per iteration: "loss" (all of J) and its terms "error" (the mean loss of an example),
+        "weight_decay" and "sparsity"; "rho_hat" (mean over units) where there is a KLSparsity. `history.params` holds
+        "evaluations" (of the objective), "seconds", and "stopped" (why, in words).
+
+    Raises:
+        DivergedError: the objective is NaN or infinite.
+        InputError: the checkpoint is broken or of another model or other data.
+
+    Reference: Liu & Nocedal 1989. UFLDL's exercises call minFunc's L-BFGS in the same way, 400 iterations.
+    """
+    search = _Search(model, x, y, chunk_size, checkpoints.read(checkpoint) if checkpoint else None)
+    shown = [ProgressBar()] if verbose else []
+    callbacks = keras.callbacks.CallbackList(
+        [*(callbacks or []), *shown], add_history=True, model=model, epochs=max_iterations, verbose=verbose
+    )
+    model.stop_training = False
+    callbacks.on_train_begin()
+    model.history.history, model.history.epoch = search.history, list(range(search.iterations))
+    saved = time.monotonic()
+    if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last
+        search.stopped = LIMIT
+    try:
+        while search.stopped is None:
+            callbacks.on_epoch_begin(search.iterations)
+            logs = search.step(tolerance)
+            if logs is not None:
+                callbacks.on_epoch_end(search.iterations - 1, logs)
+            if model.stop_training:
+                search.stopped = "a callback set stop_training"
+            elif search.iterations >= max_iterations:
+                search.stopped = LIMIT
+            if checkpoint and time.monotonic() - saved > checkpoints.SECONDS:
+                search.save(checkpoint)
+                saved = time.monotonic()
+    finally:
+        if checkpoint:
+            search.save(checkpoint)
+        callbacks.on_train_end()
+    model.history.params.update(search.counts())
+    return model.history
+
+
+def corrupted_once(model, x, y):
+    """(inputs, targets) for training a denoising autoencoder on fixed noise; x and y themselves for other models."""
+    corrupt = getattr(model, "corrupt", None)
+    if corrupt is None:
+        return x, y
+    if not hasattr(x, "shape"):
+        raise ValueError("L-BFGS on a denoising autoencoder needs x as an array, which it corrupts once and keeps.")
+    return keras.ops.convert_to_numpy(corrupt(x, training=True)), x if y is None else y
+
+
+class _Search:
+    """The minimisation over one flat float64 vector; the model has the weights of the last completed iteration."""
+
+    def __init__(self, model, x, y, chunk_size, checkpoint):
+        state, record = checkpoint or ({}, {})
+        noise = getattr(getattr(model, "corrupt", None), "variables", [])
+        for variable, value in zip(noise, state.pop("noise", []), strict=False):
+            variable.assign(value)
+        self.noise = [_array(v) for v in noise]  # before the noise is drawn from it
+        x, y = corrupted_once(model, x, y)
+        self.model, self.objective = model, ObjectiveFunction(model, x, y, chunk_size)
+        self.variables = self.objective.variables
+        self.shapes = [tuple(v.shape) for v in self.variables]
+        self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        self.iterations, self.evaluations = record.get("iterations", 0), record.get("evaluations", 0)
+        self.history, self.logs, self.stopped = record.get("history", {}), {}, record.get("stopped")
+        self.seconds, self.began = record.get("seconds", 0.0), time.monotonic()
+        start = np.concatenate([_array(v).astype("float64").ravel() for v in self.variables])
+        if checkpoint:
+            self._check(state, start)
+        self.optimizer = LBFGS(self, start, state=state or None)
+        self.assign()
+        self.completed = self.optimizer.state(), self.iterations, self.logs
+
+    def __call__(self, theta):
+        """(J, gradient), as L-BFGS wants them."""
+        self.result = self.objective(self.split(theta))
+        self.evaluations += 1
+        return self.result.value, np.concatenate([g.ravel() for g in self.result.gradients])
+
+    def step(self, tolerance):
+        """One iteration; returns its logs, or None if it found no lower point. Sets `stopped` where it is the last."""
+        before = self.optimizer.value
+        if not math.isfinite(before):
+            raise DivergedError(
+                f"The objective of {self.model.name} is {before} at iteration {self.iterations + 1} (terms: "
+                f"{self.result.parts}). Expected finite data on the scale of the output units: look for NaN, "
+                "infinities and very large values in x."
+            )
+        if not self.optimizer.step():
+            self.stopped = "no lower point was found: J is at a minimum, up to rounding"
+            return None
+        self.assign()
+        self.iterations += 1
+        if before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1):
+            self.stopped = "the relative reduction of J is below the tolerance"
+        self.logs = {"loss": self.result.value, **self.result.parts}
+        if self.result.rho_hat:
+            self.logs["rho_hat"] = float(np.concatenate(self.result.rho_hat).mean())
+        # One assignment, so that what is saved is of one iteration whenever Ctrl-C comes.
+        self.completed = self.optimizer.state(), self.iterations, self.logs
+        return dict(self.logs)
+
+    def split(self, theta):
+        return [a.reshape(s) for a, s in zip(np.split(theta, self.ends), self.shapes, strict=True)]
+
+    def assign(self):
+        for variable, value in zip(self.variables, self.split(self.optimizer.theta), strict=True):
+            variable.assign(value)
+
+    def counts(self):
+        """What the History and the checkpoint say of the training as a whole."""
+        seconds = self.seconds + time.monotonic() - self.began
+        return {"evaluations": self.evaluations, "seconds": seconds, "stopped": self.stopped}
+
+    def save(self, path):
+        state, iterations, logs = self.completed
+        if not math.isfinite(state["value"][0]):  # nothing to go on from
+            return
+        if self.stopped:  # no more iterations will need the memory
+            state = {name: state[name] for name in ("theta", "value", "gradient")}
+        history = {name: values[:iterations] for name, values in self.history.items()}
+        for name, value in logs.items():
+            if len(history.setdefault(name, [])) < iterations:  # a callback failed before the History heard of it
+                history[name].append(value)
+        record = {"iterations": iterations, "history": history, **self.counts()}
+        checkpoints.write(path, {**state, "noise": self.noise}, **record)
+
+    def _check(self, state, start):
+        """InputError unless the checkpoint fits the model, and the data give the value that it has."""
+        [theta], [value] = state.get("theta", [np.zeros(0)]), state.get("value", [np.nan])
+        if theta.shape != start.shape:
+            raise InputError(
+                f"Expected a checkpoint of a model with {len(start):,} trainable weights. Received: one with "
+                f"{len(theta):,}. Remove it, or name another, to train from the start."
+            )
+        if self.stopped:
+            return
+        now = self.objective(self.split(theta)).value
+        if not math.isclose(now, value, rel_tol=1e-4):
+            raise InputError(
+                f"Expected a checkpoint made on the same data and objective. Received: one with J = {value:.6g} where "
+                f"the data given now have {now:.6g}. Go on with the same data, or remove the checkpoint."
+            )
+
+
+def _array(variable):
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))

@@ -1,0 +1,168 @@
+"""Minibatch training by Keras' `fit`, on arrays of any size, that goes on after a kill where it was."""
+
+import math
+import os
+import time
+
+import keras
+import numpy as np
+
+from ..callbacks import ProgressBar
+from ..data.batches import check_shape, inputs_of
+from ..errors import DivergedError, InputError
+from ..files import forget
+from . import checkpoints
+
+FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array, which takes some microseconds
+
+
+def fit_minibatches(
+    model, x, y=None, epochs=30, batch_size=256, seed=0, callbacks=None, checkpoint=None, verbose=1, **options
+):
+    """Train a compiled model by Keras' `fit`, in an order of examples that depends on the seed and the epoch alone.
+
+    As `fit_lbfgs` it can be interrupted, and memory stays flat where x is memory-mapped.
+
+    Args:
+        model: a compiled keras.Model, or an autoencoder of this library (Adam where it is not compiled).
+        x: (examples, features), an array in memory or memory-mapped.
+        y: targets, (examples, ...); autoencoders take x.
+        epochs: passes over x.
+        batch_size: rows in a batch; the last of an epoch may have fewer.
+        seed: of the order.
+        callbacks: Keras callbacks.
+        checkpoint: a file, .npz. Where it exists, training goes on from it, to the same weights, bit for bit on one
+            CPU, as without the interruption. It is written at the end of an epoch, every 20 seconds at most, and at the
+            end of training; another call then finds the training finished.
+        verbose: 1 shows a progress bar; 0 is silent.
+        **options: of Keras' `fit`, such as validation_data.
+
+    Returns:
+        A keras History; `history.params` holds "seconds", of all calls with this checkpoint together.
+
+    Raises:
+        DivergedError: the loss or the weights are NaN or infinite; a checkpoint is that of the last good epoch.
+        InputError: the checkpoint is broken or of another model.
+    """
+    if not model.built:
+        model.build((None, x.shape[-1]))
+    if not model.compiled:
+        model.compile()
+    keeper = _Keeper(model, checkpoint)
+    batches = Minibatches(x, y, batch_size, seed, **inputs_of(model))
+    order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
+    shown = [ProgressBar()] if verbose else []
+    # The keeper comes after the History, which it completes at the beginning and writes down at the end.
+    watching = [order, *(callbacks or []), *shown, keras.callbacks.History(), keeper]
+    return model.fit(
+        batches,
+        epochs=epochs,
+        initial_epoch=epochs if keeper.stopped else keeper.epoch,
+        shuffle=False,  # by Minibatches
+        callbacks=watching,
+        verbose=0,
+        **options,
+    )
+
+
+class Minibatches(keras.utils.PyDataset):
+    """Rows of arrays in random order, which depends on the seed and on the epoch that was begun last.
+
+    (Keras' `fit` copies an array whole into a tensor, and takes its order from the global random state, which a run
+    that goes on after a kill does not have.)
+    """
+
+    def __init__(self, x, y=None, batch_size=256, seed=0, dtype="float32", shape=None):
+        super().__init__()
+        check_shape(x.shape, shape)
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be 1 row or more. Received: batch_size={batch_size}")
+        self.x, self.y, self.batch_size, self.seed, self.dtype = x, y, batch_size, seed, dtype
+        self.begin(0)
+
+    def begin(self, epoch):
+        """Draw the order of this epoch. (Keras' own signals to a PyDataset also come before the first epoch.)"""
+        self.order = np.random.default_rng((self.seed, epoch)).permutation(np.arange(len(self.x), dtype="uint32"))
+
+    def __len__(self):
+        return -(-len(self.x) // self.batch_size)
+
+    def __getitem__(self, index):
+        rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])  # sorted: read in one sweep
+        x = np.asarray(self.x[rows], self.dtype)
+        if index % FORGET_EVERY == 0:
+            forget(self.x)
+        return (x,) if self.y is None else (x, self.y[rows])
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Writes all that `fit` needs to go on: weights, the optimizer's state, random states, the History."""
+
+    def __init__(self, model, path):
+        super().__init__()
+        self.path, self.epoch, self.history, self.seconds = path, 0, {}, 0.0
+        self.stopped = False  # by a callback, such as EarlyStopping, for good
+        model.optimizer.build(model.trainable_variables)
+        metrics = {id(variable) for variable in model.metrics_variables}  # begin anew with every epoch
+        self.variables = [v for v in [*model.variables, *model.optimizer.variables] if id(v) not in metrics]
+        found = checkpoints.read(path) if path else None
+        if found:
+            self._restore(*found)
+
+    def on_train_begin(self, logs=None):
+        self.began = self.saved = time.monotonic()
+        self.model.history.history.update(self.history)
+        self.model.history.epoch = list(range(self.epoch))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch  # as many have ended
+        if self.path and epoch and time.monotonic() - self.saved > checkpoints.SECONDS:
+            self._save()
+            self.saved = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise self._diverged(
+                f"The loss of {self.model.name} is {float(logs['loss'])} at batch {batch + 1}", self.epoch + 1
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_train_end(self, logs=None):
+        self.model.history.params["seconds"] = self._seconds()
+        self.stopped = self.stopped or self.model.stop_training
+        self._save()
+
+    def _seconds(self):
+        return self.seconds + time.monotonic() - self.began
+
+    def _save(self):
+        arrays = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)) for v in self.variables]
+        if not all(np.isfinite(a.astype("float32")).all() for a in arrays):
+            raise self._diverged(f"Weights of {self.model.name} are not finite at the end", self.epoch)
+        if not self.path:
+            return
+        record = {"epoch": self.epoch, "history": self.model.history.history, "stopped": self.stopped}
+        checkpoints.write(self.path, {"variables": arrays}, **record, seconds=self._seconds())
+
+    def _diverged(self, where, epoch):
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        kept = f"The last good weights are in {self.path}. " if self.path and os.path.exists(self.path) else ""
+        return DivergedError(
+            f"{where} of epoch {epoch}. Expected finite numbers. {kept}Lower the learning rate (now {rate:g}) "
+            "or beta, and look for very large values in the data."
+        )
+
+    def _restore(self, arrays, record):
+        values = arrays.get("variables", [])
+        found, expected = [tuple(a.shape) for a in values], [tuple(v.shape) for v in self.variables]
+        if found != expected:
+            raise InputError(
+                f"Expected a checkpoint of a model and optimizer with weights of shapes {expected}. Received: "
+                f"{self.path} with {found}. Remove it to train from the start."
+            )
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+        self.epoch, self.history, self.seconds = record["epoch"], record["history"], record["seconds"]
+        self.stopped = record["stopped"]

@@ -1,0 +1,219 @@
+"""readers.records: TFRecord files and tensorflow-datasets."""
+
+import numpy as np
+import pytest
+
+from keras_sae.data import datasets, readers
+from keras_sae.errors import InputError
+from tests.keras_sae.conftest import raises
+from tests.keras_sae.data.readers.conftest import ROWS, check_digits, encoded
+
+# --- TFRecord ---
+
+
+def write_records(path, examples):
+    """A TFRecord file of {name: list of floats, ints or bytes}."""
+    import tensorflow as tf
+
+    def feature(values):
+        if isinstance(values[0], bytes):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+        if isinstance(values[0], float):
+            return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in examples:
+            features = tf.train.Features(feature={name: feature(values) for name, values in example.items()})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("name", ["digits.tfrecord", "digits.tfrecords", "digits.tfrecord-00000-of-00001"])
+def test_tfrecord(name, images, classes, tmp_path):
+    path = write_records(
+        tmp_path / name,
+        [{"pixels": image.ravel().tolist(), "label": [int(c)]} for image, c in zip(images, classes, strict=True)],
+    )
+    for feature in (None, "pixels"):
+        found = readers.read_rows(path, labels="label", feature=feature)
+        check_digits(found, images, classes, "float32")
+        assert (found.image_shape, found.source) == (None, f"pixels in {path}")
+
+
+def test_tfrecord_of_images(images, classes, tmp_path):
+    path = write_records(
+        tmp_path / "digits.tfrecord",
+        [
+            {"image": [encoded(image)], "height": [28], "class": [f"class {c}".encode()]}
+            for image, c in zip(images, classes, strict=True)
+        ],
+    )
+    found = readers.read_rows(path, labels="class")
+    np.testing.assert_array_equal(found.x, images.reshape(ROWS, 784))
+    np.testing.assert_array_equal(found.y, classes)
+    assert (found.class_names[:2], found.image_shape) == (("class 0", "class 1"), (28, 28))
+    assert readers.read_rows(path, image_size=7, color=True).image_shape == (7, 7, 3)
+
+
+def test_tfrecord_of_floats(tmp_path):
+    path = write_records(tmp_path / "x.tfrecord", [{"x": [0.5, 1.5]}, {"x": [2.5, 3.5]}])
+    np.testing.assert_array_equal(readers.read_rows(path).x, [[0.5, 1.5], [2.5, 3.5]])
+
+
+# Records that cannot be read: (examples, options, what the message says).
+WRONG_RECORDS = {
+    "none": ([], {}, ["Expected two rows or more. Received: no rows in "]),
+    "one": ([{"x": [1, 2]}], {}, ["Expected two rows or more. Received: 1 row in x in "]),
+    "two features": (
+        [{"b": [1, 2], "a": [1.0, 2.0], "n": [3]}] * 2,
+        {},
+        ["Expected the name of the feature", "whose first record has: a (2 float32), b (2 int64), n (1 int64)."],
+    ),
+    "no feature": ([{"text": [b"hello"]}] * 2, {}, ["Received: feature=None", "has: text (1 bytes)."]),
+    "no such feature": (
+        [{"x": [1, 2]}] * 2,
+        {"feature": "z"},
+        ["Expected a feature named 'z'. Received: record 1 of ", "with: x (2 int64)."],
+    ),
+    "other bytes": (
+        [{"x": [b"hello"]}] * 2,
+        {"feature": "x"},
+        ["Expected numbers or one PNG or JPEG image. Received: 'x' in record 1 of ", "with other bytes."],
+    ),
+    "broken image": ([{"x": [b"\xff\xd8\xff"]}] * 2, {}, ["Expected an image. Received: record 1 of "]),
+    "lengths": (
+        [{"x": [1, 2]}, {"x": [1, 2, 3]}],
+        {},
+        ["Expected examples of one size. Received: record 1 of ", " of 2 and record 2 of ", " of 3."],
+    ),
+    "no such label": ([{"x": [1, 2]}] * 2, {"labels": "y"}, ["Expected a feature named 'y'. Received: record 1 of "]),
+    "floats as labels": (
+        [{"x": [1, 2], "y": [0.5]}] * 2,
+        {"labels": "y"},
+        ["Expected one label, int64 or bytes, in each record. Received: 'y' in record 1 of ", "y (1 float32)."],
+    ),
+    "infinity": (
+        [{"x": [1.0, 2.0]}, {"x": [1.0, float("-inf")]}],
+        {},
+        ["Expected finite numbers", "Received: -inf in column 2, row 2 (counted from 1) of x in "],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG_RECORDS)
+def test_wrong_records(kind, tmp_path):
+    examples, options, parts = WRONG_RECORDS[kind]
+    with raises(InputError, *parts):
+        readers.read_rows(write_records(tmp_path / "x.tfrecord", examples), **options)
+
+
+def test_files_that_are_no_tfrecords(tmp_path):
+    import tensorflow as tf
+
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(b"no records at all, only text")
+    with raises(InputError, "Expected TFRecords of tf.train.Example. Received: ", "x.tfrecord, which is damaged"):
+        readers.read_rows(path)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"no tf.train.Example")
+    with raises(InputError, "Expected TFRecords of tf.train.Example. Received: ", "x.tfrecord, which is damaged"):
+        readers.read_rows(path)
+
+
+# --- tensorflow-datasets ---
+
+
+@pytest.fixture
+def prepared(monkeypatch, tmp_path):
+    """Prepares examples, a list of dicts, as a data set of tensorflow-datasets with these features."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    def prepare(examples, **features):
+        class OwnDigits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+            def _split_generators(self, manager):
+                return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+            def _generate_examples(self):
+                yield from enumerate(examples)
+
+        builder = OwnDigits(data_dir=tmp_path)
+        builder.download_and_prepare()
+        monkeypatch.setattr(datasets, "tensorflow_datasets_builder", {"own_digits": builder}.get)
+        return tfds.features
+
+    return prepare
+
+
+@pytest.mark.parametrize("name", ["tfds:own_digits", "tfds:own_digits/test"])
+def test_tensorflow_dataset(name, prepared, images, classes, tmp_path):
+    features = pytest.importorskip("tensorflow_datasets").features
+    examples = [
+        {"image": i[..., None], "label": c, "number": n} for n, (i, c) in enumerate(zip(images, classes, strict=True))
+    ]
+    prepared(
+        examples, image=features.Image(shape=(28, 28, 1)), label=features.ClassLabel(num_classes=10), number=np.int64
+    )
+    found = readers.read_rows(name, labels="label")
+    order = [int(np.flatnonzero((images.reshape(ROWS, -1) == row).all(axis=1))[0]) for row in found.x]
+    assert sorted(order) == list(range(ROWS))
+    check_digits(found, images[order], classes[order])
+    assert found.image_shape == (28, 28)
+    assert found.source.startswith(f"tensorflow-datasets' own_digits/{'test' if 'test' in name else 'train'} in ")
+    assert readers.read_rows(name, image_size=14, color=True).image_shape == (14, 14, 3)
+    with raises(InputError, "Expected a feature of tensorflow-datasets' own_digits/", "Received: 'class'."):
+        readers.read_rows(name, labels="class")
+    with raises(InputError, "Expected a split of own_digits: train, test. Received: 'validation'."):
+        readers.read_rows("tfds:own_digits/validation")
+    with raises(InputError, "Expected labels of shape (). Received: 'image' of (28, 28, 1) in "):
+        readers.read_rows(name, feature="number", labels="image")
+    numbers = readers.read_rows(name, feature="number")
+    np.testing.assert_array_equal(numbers.x[:, 0], order)
+
+
+def test_tensorflow_dataset_of_numbers(prepared):
+    features = pytest.importorskip("tensorflow_datasets").features
+    examples = [{"x": np.array([n, n + 0.5], "float64"), "kind": ["b", "a"][n % 2]} for n in range(6)]
+    prepared(examples, x=features.Tensor(shape=(2,), dtype=np.float64), kind=features.ClassLabel(names=["b", "a"]))
+    found = readers.read_rows("tfds:own_digits", labels="kind")
+    assert (found.x.dtype, found.image_shape, found.class_names) == ("float32", None, ("a", "b"))
+    np.testing.assert_array_equal(found.y, 1 - found.x[:, 0] % 2)
+    with raises(InputError, "Expected the name of the feature to read", "which has: x, kind."):
+        readers.read_rows("tfds:own_digits")
+
+
+def test_tensorflow_dataset_with_nested_features(prepared):
+    features = pytest.importorskip("tensorflow_datasets").features
+    examples = [{"x": np.arange(2) + n, "text": "hello", "box": {"a": n, "b": n, "c": n}} for n in range(6)]
+    box = {"a": np.int64, "b": np.int64, "c": np.int64}
+    prepared(examples, x=features.Tensor(shape=(2,), dtype=np.int64), text=features.Text(), box=box)
+    found = readers.read_rows("tfds:own_digits")
+    np.testing.assert_array_equal(found.x[:, 1] - found.x[:, 0], np.ones(6))
+    for feature in ("text", "box"):
+        with raises(InputError, "Expected real numbers. Received: "):
+            readers.read_rows("tfds:own_digits", feature=feature)
+
+
+def test_tensorflow_dataset_that_is_not_there(monkeypatch):
+    for name in ("minst", "mnist:9.9.9", "a b", ""):
+        with raises(InputError, f"Expected the name of a data set of tensorflow-datasets. Received: {name!r}: "):
+            readers.read_rows(f"tfds:{name}")
+
+    def no_addresses(name):
+        raise StopIteration
+
+    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", no_addresses)
+    with raises(InputError, "Received: 'mine', which is neither prepared nor reachable."):
+        readers.read_rows("tfds:mine")
+    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", lambda name: None)
+    with raises(
+        InputError,
+        "Expected a data set that tensorflow-datasets has prepared or can download. Received: 'emnist/letters', which "
+        "is neither prepared nor reachable.",
+    ):
+        readers.read_rows("tfds:emnist/letters/test")

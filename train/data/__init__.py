@@ -1,0 +1,1 @@
+"""What single experiments learn from, beside the data sets of `keras_sae.data`."""
