@@ -3,6 +3,7 @@ from . import (
     errors as errors,
     layers as layers,
     losses as losses,
+    metrics as metrics,
     regularizers as regularizers,
     runs as runs,
     visualization as visualization,
@@ -14,6 +15,7 @@ from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentro
 from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay
 from .runs import load as load, load_encoder as load_encoder, save as save
 from .stack import StackedAutoencoder as StackedAutoencoder
+from .training.fit import fit as fit, fit_head as fit_head
 from .training.full_batch import Objective as Objective, objective as objective
 from .training.gradient_check import check_gradients as check_gradients, gradient_report as gradient_report
 from .training.lbfgs import fit_lbfgs as fit_lbfgs

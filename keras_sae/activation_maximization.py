@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from .backend import compile_gradients
+from .backend import at, compile_gradients
 
 
-def maximal_inputs(encoder, iterations=300):
-    """For each unit of an encoder the input of norm 1 that activates it most, (features, units): columns for tiles.
+def maximal_inputs(encoder: keras.Model, iterations: int = 300) -> np.ndarray:
+    """Return for each unit of an encoder the input of norm 1 that activates it most: columns, (features, units).
 
         x_j = argmax a_j(x)  subject to ||x|| <= 1
 
@@ -22,24 +22,29 @@ def maximal_inputs(encoder, iterations=300):
     Reference: UFLDL, "Visualizing a Trained Autoencoder"; Erhan et al. 2009, "Visualizing Higher-Layer Features".
     """
     features, units = encoder.input_shape[-1], encoder.output_shape[-1]
-    inputs = keras.Variable(np.zeros((units, features)), dtype=encoder.inputs[0].dtype)  # row j is the input of unit j
+    dtype = encoder.inputs[0].dtype
 
-    def activation_of_own_unit():
-        activations = ops.diagonal(encoder(ops.convert_to_tensor(inputs), training=False))
+    def activation_of_own_unit(values):
+        with at([], []):  # which keeps the penalties of this pass from staying on the layers
+            activations = ops.diagonal(encoder(values[0], training=False))  # row j is the input of unit j
         return ops.sum(activations), activations
 
-    ascend = compile_gradients(activation_of_own_unit, [inputs])
-    x = best = _unit_rows(ops.convert_to_numpy(ascend([inputs.value])[1][0]))
+    ascend = compile_gradients(activation_of_own_unit)
+
+    def step(x):
+        activations, (gradients,) = ascend([ops.convert_to_tensor(x, dtype)])
+        return ops.convert_to_numpy(activations), _unit_rows(ops.convert_to_numpy(gradients))
+
+    x = best = step(np.zeros((units, features)))[1]
     most = np.full(units, -np.inf)
     for size in np.geomspace(0.3, 0.003, iterations):
-        activations, (gradients,) = ascend([ops.convert_to_tensor(x, inputs.dtype)])
-        activations = ops.convert_to_numpy(activations)
+        activations, uphill = step(x)
         best = np.where((activations > most)[:, None], x, best)
         most = np.maximum(activations, most)
-        x = _unit_rows(x + size * _unit_rows(ops.convert_to_numpy(gradients)))
+        x = _unit_rows(x + size * uphill)
     return best.T
 
 
-def _unit_rows(x):
+def _unit_rows(x: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(x, axis=1, keepdims=True)
     return x / np.where(norms > 0, norms, 1)

@@ -1,21 +1,36 @@
 """The sparse autoencoder as a keras.Model."""
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
-from .layers import MaskingNoise, MovingAverage, TiedDense
+from .constraints import check
+from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
 from .losses import HalfSquaredError
-from .regularizers import KLSparsity, WeightDecay
+from .regularizers import WeightDecay
 
 
 class Autoencoder(keras.Model):
     """Base of models that learn to return their input: `fit(x)` uses x as the target as well.
 
-    Subclasses give `encode` and `decode`; `encoder` is the keras.Model x -> features.
+    The contract, which training, export and pictures build on:
+        encoder     the keras.Model x -> features, which a subclass sets as `_encoder` when it is built
+        encode      x -> features, a tensor
+        decode      features -> reconstruction, a tensor, which a subclass defines
+        targets     x -> what the model learns to return for x
+        corrupt     a layer that adds noise to the inputs while training, or None
+        sparsity    the penalty on the features, or None
     """
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.corrupt: keras.layers.Layer | None = None
+        self.sparsity: Any = None
+
     @property
-    def encoder(self):
+    def encoder(self) -> keras.Model:
         """The encoder alone, a keras.Model: (examples, features) -> (examples, units). It shares its weights."""
         encoder = getattr(self, "_encoder", None)  # no class attribute: in PyTorch it would hide the layer
         if encoder is None:
@@ -25,50 +40,60 @@ class Autoencoder(keras.Model):
             )
         return encoder
 
-    def encode(self, x, training=False):
-        """Features of x, a tensor: (examples, features) -> (examples, units)."""
+    @property
+    def inputs(self) -> list | None:
+        """The symbolic inputs of the encoder, as of a functional model; None before the model is built."""
+        encoder = getattr(self, "_encoder", None)
+        return None if encoder is None else encoder.inputs
+
+    def encode(self, x: Any, training: bool = False) -> Any:
+        """Return the features of x, a tensor: (examples, features) -> (examples, units)."""
         if not self.built:
             self.build(ops.shape(x))
         return self.encoder(x, training=training)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if self.corrupt is not None:
+            inputs = self.corrupt(inputs, training=training)
         return self.decode(self.encode(inputs, training=training))
 
-    def targets(self, x):
-        """What the model learns to return for x: x itself, (examples, features)."""
+    def targets(self, x: Any) -> Any:
+        """Return what the model learns to return for x: x itself, (examples, features)."""
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def compile(self, optimizer="adam", loss=None, **kwargs):
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
         """As keras.Model.compile; the loss defaults to HalfSquaredError, the optimizer to Adam."""
         super().compile(optimizer=optimizer, loss=HalfSquaredError() if loss is None else loss, **kwargs)
 
-    def get_compile_config(self):
-        """The arguments of `compile`, and whether the optimizer has state that belongs to the saved model."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Return the arguments of `compile`, and whether the optimizer has state that belongs to the saved model."""
         config = super().get_compile_config()
         return config and {**config, "optimizer_built": self.optimizer.built}
 
-    def compile_from_config(self, config):
-        """Keras asks models with a `compile` of their own for this, to compile them again after loading."""
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile again after loading: Keras asks models with a `compile` of their own for this."""
         config = keras.saving.deserialize_keras_object(config)
         optimizer_built = config.pop("optimizer_built")
         self.compile(**config)
         if optimizer_built:
             self.optimizer.build(self.trainable_variables)  # so that its state can be loaded
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As keras.Model.fit, with the inputs as targets; compiles with the defaults if need be."""
         if not self.compiled:
             self.compile()
         return super().fit(*args, **kwargs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
         y = self.targets(x) if y is None else y
         return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         return super().compute_metrics(x, self.targets(x) if y is None else y, y_pred, sample_weight)
 
 
@@ -80,8 +105,12 @@ class SparseAutoencoder(Autoencoder):
         xhat = output_activation(a W2 + b2)               W2 (units, features); tied: W2 = W1^T
         J    = loss(x, xhat) + weight_decay/2 (||W1||^2 + ||W2||^2) + sparsity penalty on a
 
-    Weights, as in `get_weights()`: [W1, b1, W2, b2], or [W, b1, b2] when tied. Kernels start uniform in
-    +-sqrt(6 / (inputs + outputs)) (Glorot), biases at 0.
+    It is made of ordinary layers: `hidden` (Dense) and `sparsity` (SparsityRegularization) in the encoder,
+    `output_layer` (Dense, or DenseTranspose when tied), and `corrupt` (MaskingNoise).
+
+    Weights, as in `get_weights()`: [W1, b1, W2, b2], or [W, b1, b2] when tied; with KLSparsity(window=...) the moving
+    average and its sum of weights come after b1. Kernels start uniform in +-sqrt(6 / (inputs + outputs)) (Glorot),
+    biases at 0.
 
     Args:
         units: number of hidden units.
@@ -94,8 +123,7 @@ class SparseAutoencoder(Autoencoder):
         tied: decode with the transposed encoder kernel.
         corruption: denoising: fraction of inputs set to 0 while training, or a Keras layer of another noise, such as
             keras.layers.GaussianNoise(0.3). The target stays clean.
-
-        dtype: as of keras.Model. `fit_lbfgs` and `objective` take "float64"; Keras' `fit` adds losses of two types then
+        dtype: as of keras.Model. L-BFGS and `objective` take "float64"; Keras' `fit` adds losses of two types then
             and fails, unless keras.config.set_floatx("float64") came first.
 
     Raises:
@@ -104,86 +132,69 @@ class SparseAutoencoder(Autoencoder):
     Reference: CS294A lecture notes, sections 2 and 3; UFLDL tutorial, "Autoencoders and Sparsity".
 
     >>> ae = SparseAutoencoder(units=196, sparsity=KLSparsity(rho=0.1, beta=3.0), weight_decay=3e-3)
-    >>> history = fit_lbfgs(ae, x, max_iterations=400)
+    >>> history = keras_sae.fit(ae, x, iterations=400)
     >>> features = ae.encode(x)
     """
 
     def __init__(
         self,
-        units,
-        sparsity="kl",
-        weight_decay=1e-4,
-        activation="sigmoid",
-        output_activation="sigmoid",
-        tied=False,
-        corruption=0.0,
-        **kwargs,
+        units: int,
+        sparsity: Any = "kl",
+        weight_decay: float = 1e-4,
+        activation: Any = "sigmoid",
+        output_activation: Any = "sigmoid",
+        tied: bool = False,
+        corruption: Any = 0.0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not isinstance(units, int) or units < 1:
+        if not isinstance(units, (int, np.integer)) or units < 1:
             raise ValueError(
                 f"`units`, the number of hidden units, must be a positive integer. Received: units={units}"
             )
-        sparsity = KLSparsity() if sparsity == "kl" else keras.regularizers.get(sparsity)
-        if isinstance(sparsity, KLSparsity):
-            sparsity = sparsity.for_activation(activation)
-        self.units = units
-        self.sparsity = sparsity
-        self.weight_decay = WeightDecay(weight_decay).weight_decay
+        self.units = int(units)
+        self.sparsity = penalty_of(sparsity, activation)
+        check("weight_decay", weight_decay)
+        self.weight_decay = float(weight_decay)
         self.activation = keras.activations.get(activation)
         self.output_activation = keras.activations.get(output_activation)
         self.tied = tied
         if isinstance(corruption, dict):  # from a saved configuration
             corruption = keras.saving.deserialize_keras_object(corruption)
         self.corruption = corruption
-        self.corrupt = None
         if isinstance(corruption, keras.layers.Layer):
             self.corrupt = corruption
         elif corruption != 0:
             self.corrupt = MaskingNoise(corruption, name="corrupt", dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         features = input_shape[-1]
         if features is None or len(input_shape) != 2:
             raise ValueError(f"Expected data of shape (examples, features). Received shape: {tuple(input_shape)}")
-        decay = WeightDecay(self.weight_decay)
-        moving = getattr(self.sparsity, "average", None) == "moving"
-        hidden = keras.layers.Dense(
-            self.units,
-            activation=self.activation,
-            kernel_regularizer=decay,
-            activity_regularizer=None if moving else self.sparsity,
-            dtype=self.dtype_policy,
-            name="hidden",
-        )
+        shared = {"kernel_regularizer": WeightDecay(self.weight_decay), "dtype": self.dtype_policy}
+        hidden = keras.layers.Dense(self.units, self.activation, name="hidden", **shared)
         inputs = keras.Input((features,), name="inputs", dtype=self.compute_dtype)
         activations = hidden(inputs)
-        if moving:
-            activations = MovingAverage(self.sparsity, dtype=self.dtype_policy, name="average")(activations)
+        if self.sparsity is not None:
+            penalty = SparsityRegularization(self.sparsity, dtype=self.dtype_policy, name="sparsity")
+            activations = penalty(activations)
         self._encoder = keras.Model(inputs, activations, name=f"{self.name}_encoder")
         if self.tied:
-            self.output_layer = TiedDense(features, self.output_activation, dtype=self.dtype_policy, name="output")
+            self.output_layer = DenseTranspose(hidden, self.output_activation, dtype=self.dtype_policy, name="output")
         else:
-            self.output_layer = keras.layers.Dense(
-                features, self.output_activation, kernel_regularizer=decay, dtype=self.dtype_policy, name="output"
-            )
+            self.output_layer = keras.layers.Dense(features, self.output_activation, name="output", **shared)
         self.output_layer.build((None, self.units))
 
     @property
-    def kernel(self):
+    def kernel(self) -> keras.Variable:
         """The encoder's kernel W1, (features, units)."""
         return self.encoder.get_layer("hidden").kernel
 
-    def decode(self, h):
-        """Reconstruction from features, a tensor: (examples, units) -> (examples, features)."""
-        return self.output_layer(h, kernel=self.kernel) if self.tied else self.output_layer(h)
+    def decode(self, h: Any) -> Any:
+        """Return the reconstruction from features, a tensor: (examples, units) -> (examples, features)."""
+        return self.output_layer(h)
 
-    def call(self, inputs, training=False):
-        if self.corrupt is not None:
-            inputs = self.corrupt(inputs, training=training)
-        return super().call(inputs, training=training)
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

@@ -1,14 +1,17 @@
 """Compiled functions and gradients under each Keras backend: the only file that asks which backend runs.
 
-Both take a Python function of the model's state and make it a function of the weights' values: `variables` hold
-`values` while it runs and keep their own afterwards. Tensors in, tensors out.
+Both compile a function of the values of weights, which it hands to `at`: the variables hold the values while a model
+runs and keep their own afterwards. Tensors in, tensors out.
 """
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 
 
-def widest_float():
-    """The dtype for sums: float64, or float32 where JAX runs without `jax_enable_x64`."""
+def widest_float() -> str:
+    """Return the dtype for sums: float64, or float32 if JAX runs without `jax_enable_x64`."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -16,38 +19,36 @@ def widest_float():
     return "float64"
 
 
-def has_float64():
-    """Whether a float64 model computes in float64: not in JAX without `jax_enable_x64`, nor in PyTorch.
+def has_float64() -> bool:
+    """Return whether a float64 model computes in float64: not in JAX without `jax_enable_x64`, nor in PyTorch.
 
     (Keras 3.15 multiplies float64 matrices in float32 there.)
     """
     return keras.backend.backend() != "torch" and widest_float() == "float64"
 
 
-def compile_function(function, variables):
-    """`run(values, *arguments)`, which returns `function(*arguments)`, traced and compiled where the backend can."""
+def refuse_replicas(what: str) -> None:
+    """Raise ValueError if this runs on one of several replicas of tf.distribute, which see a part of each batch."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
 
-    def run(values, *arguments):
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return function(*arguments)
-
-    return _compile(run)
-
-
-def compile_gradients(function, variables):
-    """`run(values, *arguments)`, which returns (result, gradients) for a `function` that returns (scalar, result).
-
-    The gradients are those of the scalar with respect to the values, a list in their order.
-    """
-
-    def stateless(values, arguments):
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return function(*arguments)
-
-    return _compile(_GRADIENTS[keras.backend.backend()](stateless))
+    if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                f"{what} needs the mean activation over the whole batch, but each replica of a tf.distribute strategy "
+                f"sees its own part. Expected one replica. Received: {replicas}. Train without the strategy."
+            )
 
 
-def _compile(function):
+def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> keras.StatelessScope:
+    """Return a scope in which the variables hold these values, and which collects the losses of layers."""
+    return keras.StatelessScope(list(zip(variables, values, strict=True)), collect_losses=True)
+
+
+def compile_function(function: Callable) -> Callable:
+    """Return the function, traced and compiled if the backend can."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -63,36 +64,44 @@ def _compile(function):
     return function
 
 
-def _tensorflow_gradients(stateless):
+def compile_gradients(function: Callable) -> Callable:
+    """Return `run(values, *arguments)` -> (result, gradients), for `function(values, *arguments)` -> (scalar, result).
+
+    The gradients are those of the scalar with respect to the values, a list in their order.
+    """
+    return compile_function(_GRADIENTS[keras.backend.backend()](function))
+
+
+def _tensorflow_gradients(function: Callable) -> Callable:
     import tensorflow as tf
 
     def run(values, *arguments):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            scalar, result = stateless(values, arguments)
+            scalar, result = function(values, *arguments)
         return result, tape.gradient(scalar, values, unconnected_gradients="zero")
 
     return run
 
 
-def _jax_gradients(stateless):
+def _jax_gradients(function: Callable) -> Callable:
     import jax
 
-    gradient = jax.grad(stateless, has_aux=True)
+    gradient = jax.grad(function, has_aux=True)
 
     def run(values, *arguments):
-        gradients, result = gradient(values, arguments)
+        gradients, result = gradient(values, *arguments)
         return result, gradients
 
     return run
 
 
-def _torch_gradients(stateless):
+def _torch_gradients(function: Callable) -> Callable:
     import torch
 
     def run(values, *arguments):
         values = [value.detach().requires_grad_() for value in values]
-        scalar, result = stateless(values, arguments)
+        scalar, result = function(values, *arguments)
         gradients = torch.autograd.grad(scalar, values, allow_unused=True, materialize_grads=True)
         return keras.tree.map_structure(lambda tensor: tensor.detach(), result), gradients
 

@@ -6,10 +6,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from .data.batches import Chunks, inputs_of
+from .metrics import DEAD, mean_activations
 from .visualization import display_network
-
-DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -56,17 +54,6 @@ class SparsityMonitor(keras.callbacks.Callback):
         rates = mean_activations(self.model, self.x)
         logs["rho_hat"] = float(rates.mean())
         logs["dead_units"] = int(np.sum(rates < DEAD))
-
-
-def mean_activations(autoencoder, x):
-    """rho_hat of each unit over all of x, (units,) float64, on the scale 0 (at rest) to 1 (fully active)."""
-    rate = getattr(getattr(autoencoder, "sparsity", None), "rate", lambda activations: activations)
-    total, rows = 0.0, 0
-    for chunk, _ in Chunks(x, **inputs_of(autoencoder.encoder)).read():
-        activations = keras.ops.convert_to_numpy(rate(autoencoder.encoder(chunk, training=False)))
-        total = total + activations.sum(axis=0, dtype="float64")
-        rows += len(activations)
-    return total / rows
 
 
 class TensorBoard(keras.callbacks.Callback):

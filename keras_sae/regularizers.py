@@ -1,13 +1,37 @@
 """The penalties of the objective: sparsity of hidden activations, decay of kernels."""
 
+import contextlib
+import contextvars
 import copy
 import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import ops
 
+from . import backend
+from .constraints import check
+
 # The value of a resting unit, for activations that are bounded and reach 1 when fully active.
 INACTIVE = {"sigmoid": 0.0, "hard_sigmoid": 0.0, "tanh": -1.0, "hard_tanh": -1.0, "softsign": -1.0}
+
+_recorded: contextvars.ContextVar[list | None] = contextvars.ContextVar("recorded", default=None)
+
+
+@contextlib.contextmanager
+def recorded_activations() -> Iterator[list[tuple["KLSparsity", Any]]]:
+    """Collect (penalty, activations) of each KLSparsity that a forward pass meets; meanwhile these penalties are 0.
+
+    So the objective learns the activations of any model, however its layers are nested: Keras calls the penalty.
+    """
+    activations: list = []
+    token = _recorded.set(activations)
+    try:
+        yield activations
+    finally:
+        _recorded.reset(token)
 
 
 @keras.saving.register_keras_serializable("keras_sae")
@@ -17,62 +41,68 @@ class KLSparsity(keras.regularizers.Regularizer):
         KL(rho || r) = rho log(rho / r) + (1 - rho) log((1 - rho) / (1 - r))
         rho_hat_j    = mean over examples of (a_j - inactive) / (1 - inactive)
 
-    Summed over units; not divided by their number, nor by the number of examples. `keras_sae.objective` and
-    `keras_sae.fit_lbfgs` take the mean over the WHOLE data set, as the notes do. Training on minibatches (`fit`) has to
-    estimate it, see `average`. As `activity_regularizer` of any Keras layer,
-    `Dense(196, activation="sigmoid", activity_regularizer=KLSparsity(0.1, 3.0))`, it is the mean over the batch.
-    The strength is the same whatever the batch size.
+    Summed over units; not divided by their number, nor by the number of examples. `keras_sae.fit` with L-BFGS and
+    `keras_sae.objective` take the mean over the WHOLE data set, as the notes do; training on minibatches has to
+    estimate it, see `window`. `keras_sae.layers.SparseDense` is a Dense layer with this penalty; as the
+    `activity_regularizer` of any other Keras layer it takes the mean over the batch. The strength does not depend on
+    the batch size.
 
     Args:
         rho: target mean activation, between 0 and 1 (exclusive). Small: each unit is active for few examples.
         beta: weight of the penalty in the objective, 0 or more.
-        inactive: activation of a unit at rest: 0 for sigmoid, -1 for tanh. `SparseAutoencoder` sets it itself.
-        average: rho_hat in `fit`: "batch", the mean over the batch, or "moving", a moving average over batches, which
-            `SparseAutoencoder` keeps in a `keras_sae.layers.MovingAverage`. That is for batches of 32 or fewer: the
-            mean over so few scatters, and KL of it is too large. From 256 on they are alike (benchmarks/rho_hat.py).
+        inactive: activation of a unit at rest: 0 for sigmoid, -1 for tanh. `SparseDense` and `SparseAutoencoder` set
+            it themselves.
+        window: examples after which a moving average of rho_hat has forgotten all but 1/e of what it knew, in training
+            on minibatches: the momentum of a batch of n is exp(-n / window). None takes each batch's own mean. A window
+            is for batches of 32 or fewer: the mean over so few scatters, and its KL is too large. About 128 is
+            right; a longer one is too stale, and units overshoot. From batches of 256 on there is no difference.
+        average: the former spelling, for one release: "moving" is window=128, "batch" is window=None.
+
+    Raises:
+        ValueError: an argument out of range, or activations of several replicas of tf.distribute, which do not know
+            each other's mean.
 
     Reference: CS294A lecture notes, section 3; UFLDL, "Autoencoders and Sparsity".
     """
 
-    def __init__(self, rho=0.05, beta=3.0, inactive=0.0, average="batch"):
-        if not 0 < rho < 1:
-            raise ValueError(
-                f"`rho`, the target mean activation, must lie between 0 and 1 (exclusive). Received: rho={rho}"
-            )
-        if not (beta >= 0 and math.isfinite(beta)):
-            raise ValueError(f"`beta`, the weight of the penalty, must be finite and 0 or more. Received: beta={beta}")
-        if not (inactive < 1 and math.isfinite(inactive)):
-            raise ValueError(
-                "`inactive`, the activation of a resting unit, must be below 1 (0 for sigmoid, -1 for tanh). "
-                f"Received: inactive={inactive}"
-            )
-        if average not in ("batch", "moving"):
-            raise ValueError(f'`average` must be "batch" or "moving". Received: average={average!r}')
-        self.rho, self.beta, self.inactive, self.average = float(rho), float(beta), float(inactive), average
-        self.estimate = None
+    def __init__(
+        self,
+        rho: float = 0.05,
+        beta: float = 3.0,
+        inactive: float = 0.0,
+        window: float | None = None,
+        average: str | None = None,
+    ):
+        if average is not None:
+            if average not in ("batch", "moving"):
+                raise ValueError(f'`average` must be "batch" or "moving". Received: average={average!r}')
+            warnings.warn("KLSparsity(average=...) is now window=128 or None", DeprecationWarning, stacklevel=2)
+            window = 128 if average == "moving" else None
+        for name, value in {"rho": rho, "beta": beta, "inactive": inactive, "window": window}.items():
+            check(name, value)
+        self.rho, self.beta, self.inactive, self.window = float(rho), float(beta), float(inactive), window
 
-    def for_activation(self, activation):
-        """The same penalty for units with this Keras activation, whose value at rest it looks up."""
-        name = keras.activations.serialize(keras.activations.get(activation))
-        if name not in INACTIVE:
+    def for_activation(self, activation: Any) -> "KLSparsity":
+        """Return the same penalty for units with this Keras activation, whose value at rest is looked up."""
+        activation = keras.activations.get(activation)
+        name = keras.activations.serialize(activation)
+        if not isinstance(name, str) or name not in INACTIVE:
             raise ValueError(
                 "KLSparsity compares mean activations with a probability, so it needs units bounded by 1: "
                 f"{', '.join(INACTIVE)}. For other units use an L1 penalty, sparsity=keras.regularizers.L1(1e-3), or "
                 f"none. Received: activation={name!r}"
             )
-        return KLSparsity(self.rho, self.beta, INACTIVE[name], self.average)
-
-    def estimated_by(self, estimate):
-        """The same penalty at rho_hat = estimate(batch mean), a function (units,) -> (units,)."""
         penalty = copy.copy(self)
-        penalty.estimate = estimate
+        penalty.inactive = INACTIVE[name]
         return penalty
 
-    def penalty(self, rho_hat, dtype=None):
-        """beta * sum_j KL(rho || rho_hat_j), a scalar, for rho_hat of shape (units,), each between 0 and 1.
+    def penalty(self, rho_hat: Any, dtype: str | None = None) -> Any:
+        """Return beta * sum_j KL(rho || rho_hat_j), a scalar, for rho_hat of shape (units,), each between 0 and 1.
 
-        Computed in float32 at least. A rounding unit is added inside the logarithms (its square at 0, where floats are
-        denser), so that units which are never or always active keep value and gradient finite.
+        It is computed in float32 at least. A rounding unit is added inside the logarithms (its square at 0, where
+        floats are denser), so that units which are never or always active keep value and gradient finite.
+
+        dtype: of the activations, whose gradient must not overflow.
         """
         rho_hat = ops.convert_to_tensor(rho_hat)
         wide = keras.backend.standardize_dtype(rho_hat.dtype) == "float64"
@@ -85,52 +115,83 @@ class KLSparsity(keras.regularizers.Regularizer):
         inactive = (1 - self.rho) * (math.log1p(-self.rho) - ops.log(1 - rho_hat + epsilon))
         return self.beta * ops.sum(active + inactive)
 
-    def rate(self, activations):
-        """Activations on the scale from 0 (at rest) to 1 (fully active), whose mean is rho_hat."""
+    def normalize(self, activations: Any) -> Any:
+        """Return activations on the scale from 0 (at rest) to 1 (fully active), whose mean is rho_hat."""
         if self.inactive == 0:
             return activations
         return (activations - self.inactive) / (1 - self.inactive)
 
-    def batch_mean(self, activations):
-        """rho_hat of a batch, (units,), of activations (examples, ..., units), in float32 at least."""
-        if keras.backend.standardize_dtype(activations.dtype) in ("float16", "bfloat16"):
-            activations = ops.cast(activations, "float32")
-        return ops.mean(self.rate(activations), axis=tuple(range(len(activations.shape) - 1)))
+    def rho_hat(self, activations: Any) -> Any:
+        """Return the mean normalised activation of each unit, (units,), of activations (examples, ..., units)."""
+        normalized = self.normalize(wide(activations))
+        shape = ops.shape(normalized)
+        # Not ops.mean, which rounds float64 to float32 under JAX.
+        number = ops.cast(math.prod(shape[1:-1]) * shape[0], normalized.dtype)
+        return ops.sum(normalized, axis=tuple(range(len(shape) - 1))) / number
 
-    def __call__(self, activations):
-        """Batch size times the penalty of rho_hat: Keras (3.14 and later) divides activity losses by it."""
-        rho_hat = self.batch_mean(activations)
-        if self.average == "moving":
-            if self.estimate is None:
-                raise ValueError(
-                    "A moving average needs a layer that keeps it: put keras_sae.layers.MovingAverage(penalty) after "
-                    "this layer instead, use a SparseAutoencoder, which has one, or take average='batch'. "
-                    "Received: average='moving' as the activity_regularizer of another layer"
-                )
-            rho_hat = self.estimate(rho_hat)
-        penalty = self.penalty(rho_hat, activations.dtype)  # in float32 at least: times the batch, it would pass 65,504
+    def sum_over_rows(self, activations: Any) -> Any:
+        """Return the number of examples times their rho_hat, (units,), in the widest float: what passes add up."""
+        widest = ops.cast(activations, backend.widest_float())
+        return self.rho_hat(widest) * ops.cast(ops.shape(widest)[0], widest.dtype)
+
+    def record(self, activations: Any) -> bool:
+        """Hand the activations to `recorded_activations`, if a pass is being recorded. Return whether it is."""
+        recorded = _recorded.get()
+        if recorded is not None:
+            recorded.append((self, activations))
+        return recorded is not None
+
+    def of_batch(self, activations: Any) -> Any:
+        """Return the penalty of the mean activations of one batch, a scalar; 0 while a pass is recorded."""
+        if self.record(activations):
+            return ops.zeros((), dtype=activations.dtype)
+        backend.refuse_replicas("KLSparsity")
+        return self.penalty(self.rho_hat(activations), activations.dtype)
+
+    def __call__(self, activations: Any) -> Any:
+        """Return batch size times the penalty: Keras (3.14 and later) divides activity losses by the batch size."""
+        if self.window is not None:
+            raise ValueError(
+                "A moving average needs a layer that keeps it. Expected KLSparsity(window=...) as the `sparsity` of "
+                "keras_sae.layers.SparseDense, SparsityRegularization or a SparseAutoencoder. Received: an "
+                "activity_regularizer. Use one of these layers, or window=None."
+            )
+        penalty = self.of_batch(activations)  # float32 at least: times the batch, it would pass 65,504
         return ops.cast(ops.shape(activations)[0], penalty.dtype) * penalty
 
-    def get_config(self):
-        return {"rho": self.rho, "beta": self.beta, "inactive": self.inactive, "average": self.average}
+    def get_config(self) -> dict[str, Any]:
+        return {"rho": self.rho, "beta": self.beta, "inactive": self.inactive, "window": self.window}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "KLSparsity":
+        if "average" in config:  # of a model saved by an earlier version
+            config = {**config, "window": 128 if config["average"] == "moving" else None}
+            del config["average"]
+        return cls(**config)
+
+
+def wide(activations: Any) -> Any:
+    """Return half precision as float32, because a sum over many rows would pass its range; others as they are."""
+    half = keras.backend.standardize_dtype(activations.dtype) in ("float16", "bfloat16")
+    return ops.cast(activations, "float32") if half else activations
 
 
 @keras.saving.register_keras_serializable("keras_sae")
 class WeightDecay(keras.regularizers.Regularizer):
-    """lambda/2 times the sum of squares of a kernel; not divided by anything.
+    """The L2 penalty of the notes, lambda/2 times the sum of squares of a kernel; not divided by anything.
 
-    Keras' L2(lambda / 2) is the same to seven digits: it rounds the factor to float32 even in a float64 model.
+    It is a term of the loss, unlike the decoupled decay of AdamW. Keras' L2(lambda / 2) is the same to seven digits:
+    it rounds the factor to float32 even in a float64 model.
 
     Reference: CS294A lecture notes, section 2, the second term of J(W, b).
     """
 
-    def __init__(self, weight_decay):
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"`weight_decay` must be finite and 0 or more. Received: weight_decay={weight_decay}")
+    def __init__(self, weight_decay: float):
+        check("weight_decay", weight_decay)
         self.weight_decay = float(weight_decay)
 
-    def __call__(self, kernel):
+    def __call__(self, kernel: Any) -> Any:
         return self.weight_decay / 2 * ops.sum(ops.square(kernel))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"weight_decay": self.weight_decay}

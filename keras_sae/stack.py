@@ -3,15 +3,27 @@
 import contextlib
 import itertools
 import os
+import pathlib
 import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 
-from .autoencoder import Autoencoder
-from .data.batches import Chunks, RowSubset, TransformedDataset, in_memory, predict_in_chunks, predict_to_file
+from .autoencoder import Autoencoder, SparseAutoencoder
+from .data.batches import (
+    Chunks,
+    RowSubset,
+    TransformedDataset,
+    in_memory,
+    is_array,
+    predict_in_chunks,
+    predict_to_file,
+)
 from .files import check_space
 from .regularizers import WeightDecay
-from .training.lbfgs import fit_lbfgs
+from .training.fit import fit as fit_one
 
 
 @keras.saving.register_keras_serializable("keras_sae")
@@ -20,9 +32,9 @@ class StackedAutoencoder(Autoencoder):
 
         encode(x) = encode_n(... encode_1(x))          decode(h) = decode_1(... decode_n(h))
 
-    It is itself the unrolled autoencoder, a keras.Model: `stack(x)` is `stack.decode(stack.encode(x))`, and `fit` or
-    `fit_lbfgs` on it trains all layers at once, on the error of the whole with the penalties of every layer. The stack
-    shares its weights with `stack.autoencoders`.
+    It is itself the unrolled autoencoder, a keras.Model: `stack(x)` is `stack.decode(stack.encode(x))`, and training it
+    as a whole trains all layers at once, on the error of the whole with the penalties of every layer. The stack shares
+    its weights with `stack.autoencoders`.
 
     Args:
         autoencoders: list of `SparseAutoencoder`, from the input upwards.
@@ -33,19 +45,20 @@ class StackedAutoencoder(Autoencoder):
     Reference: UFLDL, "Stacked Autoencoders"; Bengio et al. 2007, "Greedy Layer-Wise Training of Deep Networks".
 
     >>> stack = StackedAutoencoder([SparseAutoencoder(200), SparseAutoencoder(200)])
-    >>> histories = stack.pretrain(x, max_iterations=400)
+    >>> histories = stack.pretrain(x, iterations=400)
     >>> classifier = stack.classifier(num_classes=10, weight_decay=3e-3)
-    >>> history = fit_lbfgs(classifier, x, labels)
+    >>> history = keras_sae.fit_head(classifier, x, labels)
+    >>> history = keras_sae.fit(classifier, x, labels)
     """
 
-    def __init__(self, autoencoders, preprocessing=None, **kwargs):
+    def __init__(self, autoencoders: Sequence[SparseAutoencoder], preprocessing: Any = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if not autoencoders or not all(isinstance(ae, Autoencoder) for ae in autoencoders):
+        if not autoencoders or not all(isinstance(ae, SparseAutoencoder) for ae in autoencoders):
             raise ValueError(f"Expected a list of one or more SparseAutoencoder. Received: {autoencoders}")
         self.autoencoders = list(autoencoders)
         self.preprocessing = preprocessing
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         inputs = keras.Input((input_shape[-1],), name="inputs", dtype=self.compute_dtype)
         outputs = self.targets(inputs)
         for autoencoder in self.autoencoders:
@@ -54,84 +67,103 @@ class StackedAutoencoder(Autoencoder):
             outputs = autoencoder.encoder(outputs)
         self._encoder = keras.Model(inputs, outputs, name=f"{self.name}_encoder")
 
-    @property
-    def autoencoder(self):
-        """The stack unrolled, encoding through all layers and decoding through all: the stack itself."""
-        return self
-
-    def __dir__(self):
-        """Without `autoencoder`: Keras walks all attributes to save weights, and would find the stack in itself."""
-        return [name for name in super().__dir__() if name != "autoencoder"]
-
-    def targets(self, x):
-        """What the stack learns to return for x: x as preprocessed."""
+    def targets(self, x: Any) -> Any:
+        """Return what the stack learns to return for x: x as preprocessed."""
         return x if self.preprocessing is None else self.preprocessing(x)
 
-    def decode(self, h):
-        """Reconstruction from top features, a tensor: (examples, top units) -> (examples, features)."""
+    def decode(self, h: Any) -> Any:
+        """Return the reconstruction from top features, a tensor: (examples, top units) -> (examples, features)."""
         for autoencoder in reversed(self.autoencoders):
             h = autoencoder.decode(h)
         return h
 
-    def pretrain(self, x, fit=fit_lbfgs, directory=None, **options):
-        """Train each autoencoder in turn on the features of those below it (greedy, layer-wise).
+    def stages(self, x: Any, directory: str | pathlib.Path | None = None) -> Iterator[tuple[SparseAutoencoder, Any]]:
+        """Yield each autoencoder with its inputs, the features of those below it: train it before asking for the next.
 
-        Features of data in memory are kept in memory. Those of memory-mapped data and of datasets are written to disk,
-        layer by layer, and removed when the layer above is trained: read at every pass, they cost less than the
-        layers below them would (see benchmarks/streaming.py).
+        Features of data in memory are kept in memory. Those of memory-mapped data and of data sets are written to disk,
+        layer by layer, and removed once the layer above is trained: read at every pass, they cost less than the layers
+        below them would (see benchmarks/streaming.py).
 
         Args:
             x: (examples, features): an array, in memory or memory-mapped, a batched tf.data.Dataset or a PyDataset.
-            fit: trains one autoencoder on its inputs and returns a History: `fit(autoencoder, inputs, **options)`.
-                By default `fit_lbfgs`, on the exact objective. For minibatches: `fit=keras_sae.fit_minibatches`.
-            directory: folder for features on disk, by default a temporary one. What an earlier call left there, which
-                was stopped, is used again.
-            **options: for `fit`: max_iterations, tolerance, ... of `fit_lbfgs`; epochs, batch_size, ... of Keras' fit.
+            directory: directory for features on disk, by default a temporary one. What an earlier call left there,
+                which was interrupted, is used again.
 
-        Returns:
-            A list of one keras History for each layer.
+        >>> for autoencoder, inputs in stack.stages(x):
+        ...     keras_sae.fit(autoencoder, inputs, optimizer="adam", iterations=30)
         """
         if not self.built:
             self.build((None, Chunks(x).num_features()))
         if self.preprocessing is not None:
             x = self._preprocessed(x)
-        histories, written = [], None
-        with tempfile.TemporaryDirectory() if directory is None else contextlib.nullcontext(directory) as folder:
-            if hasattr(x, "shape") and not in_memory(x):
+        with contextlib.nullcontext(directory) if directory else tempfile.TemporaryDirectory() as folder:
+            if is_array(x) and not in_memory(x):
                 check_space(folder, 4 * len(x) * self._widest_pair())
+            below = None
             for number, autoencoder in enumerate(self.autoencoders, 1):
-                histories.append(fit(autoencoder, x, **options))
-                below, written = written, os.path.join(folder, f"features_{number}.npy")
+                yield autoencoder, x
+                above = os.path.join(folder, f"features_{number}.npy")
                 if number < len(self.autoencoders):
-                    inner = in_memory(x)
-                    x = (
-                        predict_in_chunks(autoencoder.encoder, x)
-                        if inner
-                        else predict_to_file(autoencoder.encoder, x, written)
-                    )
+                    if in_memory(x):
+                        x = predict_in_chunks(autoencoder.encoder, x)
+                    else:
+                        x = predict_to_file(autoencoder.encoder, x, above)
                 if below and os.path.exists(below):
                     os.remove(below)
-        return histories
+                below = above
 
-    def _widest_pair(self):
-        """Units of two adjacent layers at most, the last aside: their features are on disk at the same time."""
+    def pretrain(
+        self,
+        x: Any,
+        optimizer: Any = "lbfgs",
+        iterations: int | None = None,
+        *,
+        directory: str | pathlib.Path | None = None,
+        fit: Callable | None = None,
+        **options: Any,
+    ) -> list[keras.callbacks.History]:
+        """Train each autoencoder in turn on the features of those below it (greedy, layer-wise).
+
+        Args:
+            x, directory: as of `stages`.
+            optimizer, iterations, **options: of `keras_sae.fit`, which trains each. A checkpoint is for one model: to
+                resume, loop over `stages`.
+            fit: the former way, for one release: a function that trains one, `fit(autoencoder, inputs, **options)`.
+
+        Returns:
+            A list of one keras History for each layer.
+        """
+        if fit is not None or "max_iterations" in options:
+            message = "pretrain(fit=..., max_iterations=...) is now pretrain(optimizer=..., iterations=...)"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+        if fit is not None:
+            return [fit(autoencoder, inputs, **options) for autoencoder, inputs in self.stages(x, directory)]
+        iterations = options.pop("max_iterations", iterations)
+        return [
+            fit_one(autoencoder, inputs, None, optimizer, iterations, **options)
+            for autoencoder, inputs in self.stages(x, directory)
+        ]
+
+    def _widest_pair(self) -> int:
+        """Return the units of two adjacent layers at most, the last aside: their features are on disk together."""
         units = [0, *(autoencoder.units for autoencoder in self.autoencoders[:-1])]
         return max(map(sum, itertools.pairwise(units)), default=0)
 
-    def _preprocessed(self, x):
-        """x as the first autoencoder sees it: data that are not in memory are preprocessed anew at every pass."""
-        if not hasattr(x, "shape"):
+    def _preprocessed(self, x: Any) -> Any:
+        """Return x as the first autoencoder sees it: data that are not in memory are preprocessed at every pass."""
+        if not is_array(x):
             return TransformedDataset(x, self.preprocessing)
         return predict_in_chunks(self.preprocessing, x) if in_memory(x) else RowSubset(x, transform=self.preprocessing)
 
-    def classifier(self, num_classes, weight_decay=1e-4):
-        """A softmax head on a copy of the stack's encoders, a keras.Model: (examples, features) -> probabilities.
+    def classifier(self, num_classes: int, weight_decay: float = 1e-4) -> keras.Model:
+        """Return a softmax head on a copy of the stack's encoders: (examples, features) -> probabilities.
 
             J = mean cross-entropy + weight_decay/2 ||theta||^2          theta: the kernel of the head
 
-        Training it leaves the stack as it is. Fine-tuning penalises neither the encoders' weights nor their
-        activations, as the classic exercise. `get_layer("encoder").trainable = False` trains the head alone. It is
+        Training it leaves the stack as it is. `keras_sae.fit_head` trains the head alone, `keras_sae.fit` all of it.
+        Fine-tuning penalises neither the encoders' weights nor their activations, as the classic exercise. It is
         compiled with Adam and "sparse_categorical_crossentropy" (integer labels); compile it again for others.
+        Its layers "encoder", a keras.Model, and "head" are named so.
 
         Reference: UFLDL, "Fine-tuning Stacked AEs" and "Softmax Regression", where the decay covers theta alone.
         """
@@ -146,8 +178,8 @@ class StackedAutoencoder(Autoencoder):
         classifier.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         return classifier
 
-    def _plain_encoder(self):
-        """A copy of the encoder: Dense layers with the same weights and no penalties, on the same preprocessing."""
+    def _plain_encoder(self) -> keras.Model:
+        """Return a copy of the encoder: Dense layers with the same weights, no penalties, the same preprocessing."""
         inputs = keras.Input(self.encoder.input_shape[1:], name="inputs", dtype=self.compute_dtype)
         outputs = self.targets(inputs)
         for number, autoencoder in enumerate(self.autoencoders, 1):
@@ -155,16 +187,17 @@ class StackedAutoencoder(Autoencoder):
                 autoencoder.units, autoencoder.activation, dtype=self.dtype_policy, name=f"hidden_{number}"
             )
             outputs = layer(outputs)
-            layer.set_weights(autoencoder.encoder.get_weights())
+            layer.set_weights(autoencoder.encoder.get_layer("hidden").get_weights())
         return keras.Model(inputs, outputs, name="encoder")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         autoencoders = [keras.saving.serialize_keras_object(ae) for ae in self.autoencoders]
         preprocessing = self.preprocessing and keras.saving.serialize_keras_object(self.preprocessing)
         return {**super().get_config(), "autoencoders": autoencoders, "preprocessing": preprocessing}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "StackedAutoencoder":
+        config = dict(config)
         autoencoders = [keras.saving.deserialize_keras_object(ae) for ae in config.pop("autoencoders")]
         preprocessing = config.pop("preprocessing", None)
         if preprocessing is not None:

@@ -154,7 +154,10 @@ def save_curves(path, histories, xlabel):
     histories: name -> the `history` dict of a keras History; "loss" is drawn, with its terms where it has them.
     """
     figure, axes = _figure(figsize=(3.4 * len(histories), 3.2), ncols=len(histories), squeeze=False)
-    terms = {"loss": "objective", "error": "error", "weight_decay": "weight decay", "sparsity": "sparsity"}
+    terms = {
+        "loss": "objective", "reconstruction": "reconstruction", "data_loss": "cross-entropy",
+        "weight_decay": "weight decay", "sparsity": "sparsity",
+    }  # fmt: skip
     for panel, (name, history) in zip(axes[0], histories.items(), strict=True):
         for key, label in terms.items():
             if any(history.get(key, [])):

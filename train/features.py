@@ -185,7 +185,7 @@ def measure(experiment, stack, x, held_out):
     import keras_sae
 
     for name, rows in {"train": x, "held_out": held_out}.items():
-        experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["error"]
+        experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["reconstruction"]
 
 
 def draw(directory, stack, rows, held_out):

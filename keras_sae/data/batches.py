@@ -1,18 +1,22 @@
-"""Data sets of any size, some rows at a time, with flat memory where they are memory-mapped."""
+"""Data sets of any size, some rows at a time, with flat memory if they are memory-mapped."""
 
 import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
 from keras import ops
 
+from ..constraints import check
 from ..files import forget, write_aside
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
 
-def predict_in_chunks(model, x, chunk_size=CHUNK_SIZE):
-    """The model's outputs for all rows of x, in inference mode, an array (examples, ...).
+def predict_in_chunks(model: Any, x: Any, chunk_size: int = CHUNK_SIZE) -> np.ndarray:
+    """Return the outputs of a model or layer for all rows of x, in inference mode, an array (examples, ...).
 
     As `model.predict`, which compiles a function for every model and for every size of the last batch; for the few
     layers of an autoencoder that takes longer than running them.
@@ -21,15 +25,15 @@ def predict_in_chunks(model, x, chunk_size=CHUNK_SIZE):
     return np.concatenate([ops.convert_to_numpy(model(chunk, training=False)) for chunk, _ in chunks.read()])
 
 
-def predict_to_file(model, x, path, chunk_size=CHUNK_SIZE):
-    """The model's outputs for all rows of x as a memory-mapped array, written to an .npy file in chunks.
+def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: int = CHUNK_SIZE) -> np.ndarray:
+    """Return the outputs for all rows of x as a memory-mapped array, written to an .npy file in chunks.
 
-    A file that is there already is taken for the result of an earlier call; it is whole or absent.
+    A file that is there already is taken for the result of an earlier call; it is complete or absent.
     """
     if not os.path.exists(path):
         chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
         with write_aside(path) as aside, open(aside, "wb") as file:
-            shape, dtype = (0,), "float32"
+            shape, dtype = (0,), np.dtype("float32")
             for chunk, _ in chunks.read():
                 rows = ops.convert_to_numpy(model(chunk, training=False))
                 if shape == (0,):
@@ -41,9 +45,23 @@ def predict_to_file(model, x, path, chunk_size=CHUNK_SIZE):
     return np.load(path, mmap_mode="r")
 
 
-def _write_header(file, shape, dtype):
+def _write_header(file: BinaryIO, shape: tuple, dtype: np.dtype) -> None:
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)  # padded by NumPy, so that a longer shape fits
+
+
+def mean_over_rows(batches: Iterable[tuple], sums: Callable[[Any], list]) -> list[np.ndarray]:
+    """Return the means over all rows of what `sums(x)` adds up over the rows of a batch: a list of float64 arrays.
+
+    batches: of (x, anything). The sums of the batches are added up in float64.
+    """
+    totals: list[np.ndarray] = []
+    rows = 0
+    for x, _ in batches:
+        parts = [ops.convert_to_numpy(part).astype("float64") for part in sums(x)]
+        totals = [a + b for a, b in zip(totals, parts, strict=True)] if totals else parts
+        rows += len(x)
+    return [total / rows for total in totals]
 
 
 class RowSubset:
@@ -57,16 +75,16 @@ class RowSubset:
 
     ndim = 2
 
-    def __init__(self, x, rows=None, transform=None):
+    def __init__(self, x: Any, rows: np.ndarray | None = None, transform: Any = None):
         self.x, self.rows, self.transform = x, rows, transform
         features = x.shape[1] if transform is None else transform.compute_output_shape((None, x.shape[1]))[-1]
         self.shape = (len(x) if rows is None else len(rows), features)
         self.dtype = x.dtype if transform is None else np.dtype("float32")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> np.ndarray:
         rows = np.array(self.x[key if self.rows is None else self.rows[key]])  # a copy: the map's pages are forgotten
         forget(self.x)
         if self.transform is None:
@@ -77,54 +95,64 @@ class RowSubset:
 class TransformedDataset:
     """A data set of batches, x or (x, y), whose x is transformed as it is read; a tf.data.Dataset, say."""
 
-    def __init__(self, batches, transform):
+    def __init__(self, batches: Any, transform: Any):
         self.batches, self.transform = batches, transform
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple]:
         for x, y in Chunks(self.batches).read():
             x = self.transform(x, training=False)
             yield (x,) if y is None else (x, y)
 
 
-def in_memory(x):
-    """Whether all rows are there at once, rather than read when they are needed."""
+def is_array(x: Any) -> bool:
+    """Return whether x holds rows that can be counted and indexed, unlike a data set of batches."""
+    return hasattr(x, "shape") or isinstance(x, list)
+
+
+def in_memory(x: Any) -> bool:
+    """Return whether all rows are there at once, rather than read when they are needed."""
     if isinstance(x, RowSubset):
         return in_memory(x.x)
-    return hasattr(x, "shape") and not isinstance(x, np.memmap)
+    return is_array(x) and not isinstance(x, np.memmap)
 
 
-def inputs_of(model):
-    """What `Chunks` wants to know of a model's inputs: their dtype, and their shape once the model is built."""
+def inputs_of(model: Any) -> dict[str, Any]:
+    """Return what `Chunks` wants to know of a model's inputs: their dtype, and their shape once the model is built."""
     inputs = getattr(model, "inputs", None)  # a functional model's policy is the default, whatever its layers are in
-    if not inputs and model.built and hasattr(model, "encoder"):
-        inputs = model.encoder.inputs
     return {"dtype": inputs[0].dtype, "shape": inputs[0].shape} if inputs else {"dtype": model.compute_dtype}
 
 
-def check_shape(shape, wanted):
-    """Raise ValueError where rows of this shape do not fit the inputs of a model, whose message is a page of its stack.
+def check_shape(shape: tuple, wanted: tuple | None) -> None:
+    """Raise ValueError if rows of this shape do not match the inputs of a model (Keras' own message is a page long).
 
     wanted: their shape, in which None is any size; or None for any shape.
     """
     if wanted is not None:
-        fits = len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(wanted[1:], shape[1:], strict=True))
-        if not fits:
+        matches = len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(wanted[1:], shape[1:], strict=True))
+        if not matches:
             expected = ", ".join(["examples", *map(str, wanted[1:])])
             raise ValueError(f"Expected data of shape ({expected}), as the model takes. Received shape: {tuple(shape)}")
 
 
 class Chunks:
-    """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is None where there is none.
+    """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is None if there is none.
 
     Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
     dtype, shape: of the inputs of the model that they are for, see `inputs_of`; None is any size.
     """
 
-    def __init__(self, x, y=None, chunk_size=CHUNK_SIZE, dtype="float32", shape=None):
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        chunk_size: int = CHUNK_SIZE,
+        dtype: str = "float32",
+        shape: tuple | None = None,
+    ):
         self.x, self.y, self.dtype, self.shape = x, y, dtype, shape
         self.chunk_size = chunk_size
-        self.is_array = hasattr(x, "shape") or isinstance(x, list)
-        self._converted = None
+        self.is_array = is_array(x)
+        self._converted: list | None = None
         if self.is_array:
             self.x = x if isinstance(x, (np.ndarray, RowSubset)) else ops.convert_to_numpy(x)
             self.y = y if y is None or isinstance(y, np.ndarray) else ops.convert_to_numpy(y)
@@ -132,41 +160,40 @@ class Chunks:
         elif y is not None:
             raise ValueError("Give `y` with arrays only; a dataset yields (x, y) itself.")
 
-    def _check_arrays(self):
+    def _check_arrays(self) -> None:
         if self.x.ndim < 2 or len(self.x) == 0:
             raise ValueError(
                 f"Expected data of shape (examples, features) with at least one row. Received shape: {self.x.shape}"
             )
         check_shape(self.x.shape, self.shape)
-        if getattr(self.x, "dtype", np.dtype("float32")).kind in "OSUMmc":
+        if self.x.dtype.kind in "OSUMmc":
             raise ValueError(f"Expected real numbers. Received: {self.x.dtype}. Convert them: x.astype('float32').")
         if self.y is not None and len(self.y) != len(self.x):
             raise ValueError(f"Expected one target for each of the {len(self.x)} inputs. Received: {len(self.y)}")
-        if self.chunk_size < 1:
-            raise ValueError(f"`chunk_size` must be 1 row or more. Received: chunk_size={self.chunk_size}")
+        check("chunk_size", self.chunk_size)
 
-    def __iter__(self):
-        if not self.is_array or not in_memory(self.x):
+    def __iter__(self) -> Iterator[tuple]:
+        if not in_memory(self.x):
             return self.read()
         if self._converted is None:
             self._converted = list(self.read())
         return iter(self._converted)
 
-    def read(self):
-        """The chunks, converted as they are read and not kept."""
+    def read(self) -> Iterator[tuple]:
+        """Return the chunks, converted as they are read and not kept."""
         return self._from_arrays() if self.is_array else self._from_dataset()
 
-    def num_features(self):
+    def num_features(self) -> int:
         return self.x.shape[-1] if self.is_array else next(iter(self))[0].shape[-1]
 
-    def _from_arrays(self):
+    def _from_arrays(self) -> Iterator[tuple]:
         for start in range(0, len(self.x), self.chunk_size):
             rows = slice(start, start + self.chunk_size)
             tensors = self._tensors(self.x[rows], None if self.y is None else self.y[rows])
             forget(self.x)
             yield tensors
 
-    def _from_dataset(self):
+    def _from_dataset(self) -> Iterator[tuple]:
         batches = (self.x[i] for i in range(len(self.x))) if isinstance(self.x, keras.utils.PyDataset) else self.x
         rows = 0
         for batch in batches:
@@ -177,6 +204,6 @@ class Chunks:
         if rows == 0:
             raise ValueError("Expected a data set with at least one row, which can be read again. Received no rows.")
 
-    def _tensors(self, x, y=None):
+    def _tensors(self, x: Any, y: Any = None) -> tuple:
         x = ops.convert_to_tensor(x, dtype=self.dtype)
         return x, None if y is None else ops.convert_to_tensor(y)

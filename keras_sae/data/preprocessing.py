@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from ..errors import InputError
-from .batches import CHUNK_SIZE, Chunks
+from .batches import CHUNK_SIZE, Chunks, mean_over_rows
 
 LARGEST_WHITENED = 4096  # features: their covariance is 134 MB, its eigenvectors take a minute
 
@@ -95,20 +95,19 @@ def _add_linear(steps, shift, width, name):
 
 
 def _rows(x, chunk_size, steps=None):
-    """The chunks of x, through the steps so far, as float64 arrays."""
+    """Yield the chunks of x, through the steps so far, as float64 arrays."""
     for chunk, _ in Chunks(x, chunk_size=chunk_size).read():
         rows = chunk if steps is None or not steps.layers else steps(chunk, training=False)
         yield ops.convert_to_numpy(rows).astype("float64")
 
 
 def _mean_of(x, chunk_size, function, steps=None, summed=False):
-    """The mean over examples of function(rows); `summed` says that it has summed over the chunk's rows itself."""
-    total, number = 0.0, 0
-    for rows in _rows(x, chunk_size, steps):
-        part = function(rows)
-        total = total + (part if summed else part.sum(axis=0))
-        number += len(rows)
-    return total / number
+    """Return the mean over examples of function(rows); `summed` says that it has summed over rows itself."""
+
+    def sums(rows):
+        return [function(rows) if summed else function(rows).sum(axis=0)]
+
+    return mean_over_rows(((rows, None) for rows in _rows(x, chunk_size, steps)), sums)[0]
 
 
 def _extremes(x, chunk_size):

@@ -1,44 +1,47 @@
 """The exact objective and its gradient over a whole data set, of any size, in two passes."""
 
-import contextlib
 import dataclasses
-import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from ..backend import compile_function, compile_gradients, widest_float
-from ..data.batches import CHUNK_SIZE, Chunks, inputs_of
+from ..autoencoder import Autoencoder
+from ..backend import at, compile_function, compile_gradients, widest_float
+from ..data.batches import CHUNK_SIZE, Chunks, inputs_of, mean_over_rows
 from ..losses import HalfSquaredError
-from ..regularizers import KLSparsity
+from ..regularizers import recorded_activations
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The objective at the model's present weights.
 
-    value: J, a float.  gradients: float64 arrays, one for each of `model.trainable_variables`.
-    parts: the terms that add up to J: "error" (the mean loss of an example), "weight_decay", "sparsity".
+    value: J, a float.  gradients: float64 arrays, one for each of `model.trainable_variables`; empty if not asked for.
+    parts: the terms that add up to J: "reconstruction" (of other models than autoencoders "data_loss"; the mean loss of
+    an example), "weight_decay", "sparsity".
     rho_hat: the mean activation of each unit on the scale 0 (at rest) to 1, one (units,) array for each layer with
     a KLSparsity, in the order of the forward pass.
     """
 
     value: float
-    gradients: list
-    parts: dict
-    rho_hat: list
+    gradients: list[np.ndarray]
+    parts: dict[str, float]
+    rho_hat: list[np.ndarray]
 
 
-def objective(model, x, y=None, chunk_size=CHUNK_SIZE):
-    """J and its gradient over all of x, exactly as the notes write it: rho_hat is the mean over the whole set.
+def objective(model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE) -> Objective:
+    """Return J and its gradient over all of x, exactly as the notes write it: rho_hat is the mean over the whole set.
 
         J = 1/m sum_i loss(y_i, model(x_i)) + sum of weight penalties + sum_layers beta sum_j KL(rho || rho_hat_j)
 
     Pass 1 streams the activations and sums them; pass 2 streams again and adds up the gradient with rho_hat known.
     Sums over examples are kept in float64. The result does not depend on `chunk_size` beyond rounding.
     The model runs in inference mode, so a denoising autoencoder sees x as it is; pass the corrupted copy as x and
-    the clean one as y to have its training objective.
+    the clean one as y to have its training objective. Losses that layers add themselves (L1 activity regularizers,
+    `add_loss`) are averaged over examples, so they should be means over examples, as Keras' are.
 
     Args:
         model: a compiled keras.Model, or an autoencoder of this library (compiled or not). Its loss is averaged over
@@ -62,142 +65,110 @@ def objective(model, x, y=None, chunk_size=CHUNK_SIZE):
 class ObjectiveFunction:
     """The objective of one model on one data set, compiled once, for repeated evaluation at many weights."""
 
-    def __init__(self, model, x, y=None, chunk_size=CHUNK_SIZE):
+    def __init__(self, model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE):
         self.model = model
         self.chunks = Chunks(x, y, chunk_size, **inputs_of(model))
         if not model.built:
             model.build((None, self.chunks.num_features()))
         self.loss = per_example_loss(model)
-        self.targets = getattr(model, "targets", lambda x: x)  # what the model is to return, where no y is given
+        self.data_term = "reconstruction" if isinstance(model, Autoencoder) else "data_loss"
         self.variables = model.trainable_variables
         if not self.variables:
             raise ValueError("The model has no trainable weights. Set `trainable = True` on a layer to train it.")
         self.penalised = [v for v in self.variables if v.regularizer is not None]
-        self._sum_activations = compile_function(self._chunk_activations, self.variables)
-        self._sum_gradients = compile_gradients(self._chunk_total, self.variables)
-        self._weight_gradients = compile_gradients(self._weight_total, self.variables)
-        self.sparsities = None  # of the layers, in the order of the forward pass; the first pass finds them
+        self._batch_rho_hat = compile_function(self._chunk_rho_hat)
+        self._batch_losses = compile_function(self._chunk_total)
+        self._batch_gradients = compile_gradients(self._chunk_total)
+        self._weight_gradients = compile_gradients(self._weight_total)
+        self.sparsities: list | None = None  # of the layers in the order of the forward pass; the first pass finds them
 
-    def __call__(self, values=None):
-        """The Objective at these weight values (arrays, one for each trainable variable), or at the model's own."""
+    def __call__(self, values: list | None = None, gradients: bool = True) -> Objective:
+        """Return the Objective at these weight values (arrays, one a trainable variable), or at the model's own.
+
+        gradients: whether to compute them; without, it takes about half the time.
+        """
         if values is None:
-            values = [v.value for v in self.variables]
+            tensors = [v.value for v in self.variables]
         else:
-            values = [ops.convert_to_tensor(a, v.dtype) for a, v in zip(values, self.variables, strict=True)]
-        rho_hat = self._rho_hat(values)
+            tensors = [ops.convert_to_tensor(a, v.dtype) for a, v in zip(values, self.variables, strict=True)]
+        rho_hat = self._rho_hat(tensors)
         means = [ops.convert_to_tensor(r, dtype=widest_float()) for r in rho_hat]
-
+        totals = [np.zeros(tuple(v.shape)) for v in self.variables] if gradients else []
         loss, additive, rows = 0.0, 0.0, 0
-        gradients = [np.zeros(tuple(v.shape)) for v in self.variables]
         for x, y in self.chunks:
-            y = self.targets(x) if y is None else y
-            (chunk_loss, chunk_additive), chunk_gradients = self._sum_gradients(values, x, y, means)
-            loss += float(ops.convert_to_numpy(chunk_loss).sum(dtype="float64"))
-            additive += float(chunk_additive)
+            y = self._targets(x) if y is None else y
+            if gradients:
+                found, parts = self._batch_gradients(tensors, x, y, means)
+                _accumulate(totals, parts)
+            else:
+                _, found = self._batch_losses(tensors, x, y, means)
+            loss += float(ops.convert_to_numpy(found[0]).sum(dtype="float64"))
+            additive += float(found[1])
             rows += len(x)
-            for total, part in zip(gradients, chunk_gradients, strict=True):
-                total += ops.convert_to_numpy(part)
-
-        for total in gradients:
+        for total in totals:
             total /= rows
         decay = 0.0
         if self.penalised:
-            decay, decay_gradients = self._weight_gradients(values)
-            for total, part in zip(gradients, decay_gradients, strict=True):
-                total += ops.convert_to_numpy(part)
-        kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities, means, strict=True))
-        parts = {"error": loss / rows, "weight_decay": float(decay), "sparsity": kl + additive / rows}
-        return Objective(sum(parts.values()), gradients, parts, rho_hat)
+            decay, parts = self._weight_gradients(tensors)
+            _accumulate(totals, parts)
+        kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities or [], means, strict=True))
+        terms = {self.data_term: loss / rows, "weight_decay": float(decay), "sparsity": kl + additive / rows}
+        return Objective(sum(terms.values()), totals, terms, rho_hat)
 
-    def _rho_hat(self, values):
-        """Pass 1: the rho_hat of every layer with a KLSparsity, float64, a list."""
+    def _targets(self, x: Any) -> Any:
+        """Return what the model is to give for x, if no y is given."""
+        return self.model.targets(x) if isinstance(self.model, Autoencoder) else x
+
+    def _rho_hat(self, values: list) -> list[np.ndarray]:
+        """Pass 1: return the rho_hat of every layer with a KLSparsity, float64."""
         if self.sparsities == []:
             return []
-        sums, rows = None, 0
-        for x, _ in self.chunks:
-            chunk_sums = [ops.convert_to_numpy(s).astype("float64") for s in self._sum_activations(values, x)]
-            sums = chunk_sums if sums is None else [a + b for a, b in zip(sums, chunk_sums, strict=True)]
-            rows += len(x)
-        return [s / rows for s in sums]
+        return mean_over_rows(self.chunks, lambda x: self._batch_rho_hat(values, x))
 
-    def _chunk_activations(self, x):
-        _, activities = outputs_and_activities(self.model, x)
-        whole_set = [(r, a) for r, a in activities if isinstance(r, KLSparsity)]
-        self.sparsities = [r for r, _ in whole_set]
-        return [_sum_rows(r.rate(a)) for r, a in whole_set]
+    def _chunk_rho_hat(self, values: list, x: Any) -> list:
+        _, recorded, _ = self._forward(values, x)
+        self.sparsities = [sparsity for sparsity, _ in recorded]
+        return [sparsity.sum_over_rows(activations) for sparsity, activations in recorded]
 
-    def _chunk_total(self, x, y, rho_hat):
-        """A scalar whose gradient is this chunk's share of the gradient of m J, weight penalties aside."""
-        outputs, activities = outputs_and_activities(self.model, x)
+    def _chunk_total(self, values: list, x: Any, y: Any, rho_hat: list) -> tuple:
+        """Return (a scalar whose gradient is this chunk's share of that of m J, weight penalties aside; its terms)."""
+        outputs, recorded, added = self._forward(values, x)
         losses = ops.cast(self.loss(y, outputs), widest_float())
         total = ops.sum(losses)
-        additive = ops.zeros((), dtype=losses.dtype)
-        whole_set = iter(rho_hat)
-        for regularizer, activations in activities:
-            if isinstance(regularizer, KLSparsity):
-                # The value of rho_hat is that of the whole set; m times its gradient, that of this chunk's sum.
-                own = _sum_rows(regularizer.rate(activations))
-                rho_hat_j = next(whole_set) + (own - ops.stop_gradient(own))
-                total += ops.cast(regularizer.penalty(rho_hat_j, activations.dtype), total.dtype)
-            else:
-                additive += ops.cast(regularizer(_wide(activations)), additive.dtype)
+        for (sparsity, activations), whole_set in zip(recorded, rho_hat, strict=True):
+            # The value of rho_hat is that of the whole set; m times its gradient, that of this chunk's sum.
+            own = sparsity.sum_over_rows(activations)
+            rho_hat_j = whole_set + (own - ops.stop_gradient(own))
+            total += ops.cast(sparsity.penalty(rho_hat_j, activations.dtype), total.dtype)
+        additive = ops.zeros((), dtype=total.dtype)
+        for mean in added:
+            additive += ops.cast(ops.shape(x)[0], total.dtype) * ops.cast(mean, total.dtype)
         return total + additive, (losses, additive)
 
-    def _weight_total(self):
+    def _forward(self, values: list, x: Any) -> tuple[Any, list, list]:
+        """Return the outputs in inference mode, (KLSparsity, activations) of each, and the losses that layers add."""
+        with at(self.variables, values) as scope, recorded_activations() as recorded:
+            return self.model(x, training=False), recorded, scope.losses
+
+    def _weight_total(self, values: list) -> tuple:
         total = ops.zeros((), dtype=widest_float())
-        for variable in self.penalised:
-            total += variable.regularizer(ops.cast(variable, widest_float()))
+        for variable, value in zip(self.variables, values, strict=True):
+            if variable.regularizer is not None:
+                total += variable.regularizer(ops.cast(value, widest_float()))
         return total, total
 
 
-def _wide(activations):
-    """Half precision in float32: a sum over many rows would pass its range."""
-    half = keras.backend.standardize_dtype(activations.dtype) in ("float16", "bfloat16")
-    return ops.cast(activations, "float32") if half else activations
+def _accumulate(totals: list[np.ndarray], parts: list) -> None:
+    for total, part in zip(totals, parts, strict=True) if totals else ():
+        total += ops.convert_to_numpy(part)
 
 
-def _sum_rows(activations):
-    """Sum over examples, (units,), of activations (examples, ..., units) averaged over the axes between."""
-    shape = ops.shape(activations)
-    positions = math.prod(shape[1:-1])  # not ops.mean, which under JAX rounds float64 to float32
-    return ops.sum(ops.cast(activations, widest_float()), axis=tuple(range(len(shape) - 1))) / positions
-
-
-def per_example_loss(model):
-    """The model's loss as a function (y_true, y_pred) -> (examples,), before Keras averages it over examples."""
-    loss = getattr(model, "loss", None)
-    if loss is None and hasattr(model, "decode"):
+def per_example_loss(model: keras.Model) -> Callable:
+    """Return the model's loss as a function (y_true, y_pred) -> (examples,), before Keras averages over examples."""
+    loss = getattr(model, "loss", None)  # Keras models have none before they are compiled
+    if loss is None and isinstance(model, Autoencoder):
         loss = HalfSquaredError()
     if loss is None:
         raise ValueError(f"The objective needs the model's loss: call {model.name}.compile(loss=...) first.")
     loss = keras.losses.get(loss)
     return loss.call if isinstance(loss, keras.losses.Loss) else loss
-
-
-def outputs_and_activities(model, x):
-    """The model's output in inference mode, and (activity regularizer, activations) of each layer that has one.
-
-    Keras calls a layer's activity regularizer with its activations; for one forward pass a recorder stands in its
-    place, which works in any model, however its layers are nested.
-    """
-    activities = []
-    with contextlib.ExitStack() as stack:
-        for layer in model._flatten_layers():  # private, but the walk that Keras' own `losses` takes
-            if layer.activity_regularizer is not None:
-                stack.enter_context(_recorded(layer, activities))
-        return model(x, training=False), activities
-
-
-@contextlib.contextmanager
-def _recorded(layer, activities):
-    regularizer = layer.activity_regularizer
-
-    def record(activations):
-        activities.append((regularizer, activations))
-        return ops.zeros((), dtype=activations.dtype)
-
-    layer.activity_regularizer = record
-    try:
-        yield
-    finally:
-        layer.activity_regularizer = regularizer

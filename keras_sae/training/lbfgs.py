@@ -1,32 +1,37 @@
 """Full-batch training with L-BFGS on the exact objective."""
 
 import math
+import pathlib
 import time
+from typing import Any
 
 import keras
 import numpy as np
 
+from ..autoencoder import Autoencoder
 from ..callbacks import ProgressBar
-from ..data.batches import CHUNK_SIZE
+from ..data.batches import CHUNK_SIZE, is_array
 from ..errors import DivergedError, InputError
 from . import checkpoints
 from .full_batch import ObjectiveFunction
 from .quasi_newton import LBFGS
 
 LIMIT = "the limit of iterations"  # why training stopped
+SETS_LEARNING_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
 def fit_lbfgs(
-    model,
-    x,
-    y=None,
-    max_iterations=400,
-    tolerance=1e-9,
-    chunk_size=CHUNK_SIZE,
-    callbacks=None,
-    checkpoint=None,
-    verbose=1,
-):
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    max_iterations: int = 400,
+    tolerance: float = 1e-9,
+    chunk_size: int = CHUNK_SIZE,
+    callbacks: list | None = None,
+    checkpoint: str | pathlib.Path | None = None,
+    validation_data: Any = None,
+    verbose: int = 1,
+) -> keras.callbacks.History:
     """Minimise `keras_sae.objective` over the model's trainable weights, in place, with L-BFGS.
 
     Works on autoencoders, stacks and classifiers; layers with `trainable = False` stay as they are. A denoising
@@ -38,40 +43,53 @@ def fit_lbfgs(
         model, x, y, chunk_size: as for `keras_sae.objective`.
         max_iterations: steps at most. A step evaluates the objective on all of x once, sometimes more often.
         tolerance: stop when a step lowers J by less than this fraction of it.
-        callbacks: Keras callbacks; an iteration counts as an epoch. `model.stop_training = True` stops.
-        checkpoint: a file, .npz. Where it exists, training goes on from it, to the same weights, bit for bit on one
+        callbacks: Keras callbacks; an iteration counts as an epoch. `model.stop_training = True` stops. Callbacks that
+            set a learning rate are refused: L-BFGS has none, its line search finds the length of a step.
+        checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one
             CPU, as without the interruption. It is written every 20 seconds, when training is interrupted, and at the
             end; another call then finds the training finished. With the model in another state, remove it.
+        validation_data: held-out x or (x, y), an array or a data set. The objective on it, with the rho_hat of these
+            rows, is "val_loss" of every iteration; nothing is learned from it.
         verbose: 1 shows a progress bar with the objective, the mean rho_hat and the time left; 0 is silent.
 
     Returns:
-        A keras History. Per iteration: "loss" (all of J) and its terms "error" (the mean loss of an example),
-        "weight_decay" and "sparsity"; "rho_hat" (mean over units) where there is a KLSparsity. `history.params` holds
-        "evaluations" (of the objective), "seconds", and "stopped" (why, in words).
+        A keras History. Per iteration: "loss" (all of J) and its terms "reconstruction" (of other models than
+        autoencoders "data_loss"), "weight_decay" and "sparsity"; "rho_hat" (mean over units) if there is a KLSparsity;
+        "val_loss" if there are validation data. `history.result` holds "evaluations" (of the objective), "seconds", and
+        "stopped" (why, in words).
 
     Raises:
+        ValueError: a callback that sets a learning rate.
         DivergedError: the objective is NaN or infinite.
         InputError: the checkpoint is broken or of another model or other data.
 
     Reference: Liu & Nocedal 1989. UFLDL's exercises call minFunc's L-BFGS in the same way, 400 iterations.
     """
+    for callback in callbacks or []:
+        if isinstance(callback, SETS_LEARNING_RATE):
+            raise ValueError(
+                "L-BFGS has no learning rate: its line search finds the length of a step. Received: the callback "
+                f"{type(callback).__name__}. Leave it out, or train with a Keras optimizer."
+            )
     search = _Search(model, x, y, chunk_size, checkpoints.read(checkpoint) if checkpoint else None)
-    shown = [ProgressBar()] if verbose else []
-    callbacks = keras.callbacks.CallbackList(
-        [*(callbacks or []), *shown], add_history=True, model=model, epochs=max_iterations, verbose=verbose
-    )
+    search.validation = _validation(model, validation_data, chunk_size)
+    keras_callbacks = keras.callbacks.CallbackList(
+        [*(callbacks or []), *([ProgressBar()] if verbose else [])],
+        add_history=True, model=model, epochs=max_iterations, verbose=verbose,
+    )  # fmt: skip
     model.stop_training = False
-    callbacks.on_train_begin()
-    model.history.history, model.history.epoch = search.history, list(range(search.iterations))
+    keras_callbacks.on_train_begin()
+    history = model.history
+    history.history, history.epoch = search.history, list(range(search.iterations))
     saved = time.monotonic()
     if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last
         search.stopped = LIMIT
     try:
         while search.stopped is None:
-            callbacks.on_epoch_begin(search.iterations)
+            keras_callbacks.on_epoch_begin(search.iterations)
             logs = search.step(tolerance)
             if logs is not None:
-                callbacks.on_epoch_end(search.iterations - 1, logs)
+                keras_callbacks.on_epoch_end(search.iterations - 1, logs)
             if model.stop_training:
                 search.stopped = "a callback set stop_training"
             elif search.iterations >= max_iterations:
@@ -82,19 +100,26 @@ def fit_lbfgs(
     finally:
         if checkpoint:
             search.save(checkpoint)
-        callbacks.on_train_end()
-    model.history.params.update(search.counts())
-    return model.history
+        keras_callbacks.on_train_end()
+    history.result = search.counts()
+    return history
 
 
-def corrupted_once(model, x, y):
-    """(inputs, targets) for training a denoising autoencoder on fixed noise; x and y themselves for other models."""
-    corrupt = getattr(model, "corrupt", None)
-    if corrupt is None:
+def _validation(model: keras.Model, data: Any, chunk_size: int) -> ObjectiveFunction | None:
+    """Return the objective on held-out data, or None if there are none."""
+    if data is None:
+        return None
+    x, y = data if isinstance(data, tuple) else (data, None)
+    return ObjectiveFunction(model, x, y, chunk_size)
+
+
+def corrupted_once(model: keras.Model, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return (inputs, targets) for training a denoising autoencoder on fixed noise; x and y for other models."""
+    if not isinstance(model, Autoencoder) or model.corrupt is None:
         return x, y
-    if not hasattr(x, "shape"):
+    if not is_array(x):
         raise ValueError("L-BFGS on a denoising autoencoder needs x as an array, which it corrupts once and keeps.")
-    return keras.ops.convert_to_numpy(corrupt(x, training=True)), x if y is None else y
+    return keras.ops.convert_to_numpy(model.corrupt(x, training=True)), x if y is None else y
 
 
 class _Search:
@@ -102,7 +127,8 @@ class _Search:
 
     def __init__(self, model, x, y, chunk_size, checkpoint):
         state, record = checkpoint or ({}, {})
-        noise = getattr(getattr(model, "corrupt", None), "variables", [])
+        denoising = isinstance(model, Autoencoder) and model.corrupt is not None
+        noise = model.corrupt.variables if denoising else []
         for variable, value in zip(noise, state.pop("noise", []), strict=False):
             variable.assign(value)
         self.noise = [_array(v) for v in noise]  # before the noise is drawn from it
@@ -112,14 +138,15 @@ class _Search:
         self.shapes = [tuple(v.shape) for v in self.variables]
         self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
         self.iterations, self.evaluations = record.get("iterations", 0), record.get("evaluations", 0)
-        self.history, self.logs, self.stopped = record.get("history", {}), {}, record.get("stopped")
+        self.history, self.stopped = record.get("history", {}), record.get("stopped")
         self.seconds, self.began = record.get("seconds", 0.0), time.monotonic()
         start = np.concatenate([_array(v).astype("float64").ravel() for v in self.variables])
         if checkpoint:
             self._check(state, start)
         self.optimizer = LBFGS(self, start, state=state or None)
         self.assign()
-        self.completed = self.optimizer.state(), self.iterations, self.logs
+        self.validation: ObjectiveFunction | None = None  # the objective on held-out data
+        self.completed = self.optimizer.state(), self.iterations, {}
 
     def __call__(self, theta):
         """(J, gradient), as L-BFGS wants them."""
@@ -141,14 +168,16 @@ class _Search:
             return None
         self.assign()
         self.iterations += 1
+        logs = {"loss": self.result.value, **self.result.parts}
+        if self.result.rho_hat:
+            logs["rho_hat"] = float(np.concatenate(self.result.rho_hat).mean())
+        if self.validation is not None:
+            logs["val_loss"] = self.validation(gradients=False).value
+        # One assignment, so that what is saved is of one iteration whenever Ctrl-C comes.
+        self.completed = self.optimizer.state(), self.iterations, logs
         if before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1):
             self.stopped = "the relative reduction of J is below the tolerance"
-        self.logs = {"loss": self.result.value, **self.result.parts}
-        if self.result.rho_hat:
-            self.logs["rho_hat"] = float(np.concatenate(self.result.rho_hat).mean())
-        # One assignment, so that what is saved is of one iteration whenever Ctrl-C comes.
-        self.completed = self.optimizer.state(), self.iterations, self.logs
-        return dict(self.logs)
+        return dict(logs)
 
     def split(self, theta):
         return [a.reshape(s) for a, s in zip(np.split(theta, self.ends), self.shapes, strict=True)]

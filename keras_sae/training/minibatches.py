@@ -1,14 +1,17 @@
-"""Minibatch training by Keras' `fit`, on arrays of any size, that goes on after a kill where it was."""
+"""Minibatch training by Keras' `fit`, on arrays of any size, that resumes after a kill."""
 
 import math
 import os
+import pathlib
 import time
+from typing import Any
 
 import keras
 import numpy as np
 
 from ..callbacks import ProgressBar
-from ..data.batches import check_shape, inputs_of
+from ..constraints import check
+from ..data.batches import Chunks, TransformedDataset, check_shape, inputs_of, is_array
 from ..errors import DivergedError, InputError
 from ..files import forget
 from . import checkpoints
@@ -17,52 +20,64 @@ FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array
 
 
 def fit_minibatches(
-    model, x, y=None, epochs=30, batch_size=256, seed=0, callbacks=None, checkpoint=None, verbose=1, **options
-):
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    epochs: int = 30,
+    batch_size: int = 256,
+    seed: int = 0,
+    callbacks: list | None = None,
+    checkpoint: str | pathlib.Path | None = None,
+    verbose: int = 1,
+    **options: Any,
+) -> keras.callbacks.History:
     """Train a compiled model by Keras' `fit`, in an order of examples that depends on the seed and the epoch alone.
 
-    As `fit_lbfgs` it can be interrupted, and memory stays flat where x is memory-mapped.
+    As `fit_lbfgs` it can be interrupted, and memory stays flat if x is memory-mapped.
 
     Args:
-        model: a compiled keras.Model, or an autoencoder of this library (Adam where it is not compiled).
-        x: (examples, features), an array in memory or memory-mapped.
+        model: a compiled keras.Model, or an autoencoder of this library (Adam if it is not compiled).
+        x: (examples, features), an array in memory or memory-mapped; or a data set of batches, whose order and batch
+            size are its own.
         y: targets, (examples, ...); autoencoders take x.
         epochs: passes over x.
         batch_size: rows in a batch; the last of an epoch may have fewer.
         seed: of the order.
         callbacks: Keras callbacks.
-        checkpoint: a file, .npz. Where it exists, training goes on from it, to the same weights, bit for bit on one
-            CPU, as without the interruption. It is written at the end of an epoch, every 20 seconds at most, and at the
-            end of training; another call then finds the training finished.
+        checkpoint: a file, .npz. If it exists, training resumes from it, with an array to the same weights, bit for bit
+            on one CPU, as without the interruption. It is written at the end of an epoch, every 20 seconds at most, and
+            at the end of training; another call then finds the training finished.
         verbose: 1 shows a progress bar; 0 is silent.
         **options: of Keras' `fit`, such as validation_data.
 
     Returns:
-        A keras History; `history.params` holds "seconds", of all calls with this checkpoint together.
+        A keras History; `history.result` holds "seconds", of all calls with this checkpoint together.
 
     Raises:
         DivergedError: the loss or the weights are NaN or infinite; a checkpoint is that of the last good epoch.
         InputError: the checkpoint is broken or of another model.
     """
+    if isinstance(x, TransformedDataset):
+        raise ValueError(
+            "Minibatches of a data set are trained on as they are. Expected an array, or a data set that gives scaled "
+            "batches. Received: a data set with the preprocessing in the model. Map it over the data set, or use "
+            'optimizer="lbfgs".'
+        )
     if not model.built:
-        model.build((None, x.shape[-1]))
+        model.build((None, Chunks(x).num_features()))
     if not model.compiled:
         model.compile()
-    keeper = _Keeper(model, checkpoint)
-    batches = Minibatches(x, y, batch_size, seed, **inputs_of(model))
-    order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
-    shown = [ProgressBar()] if verbose else []
+    keeper = _Backup(model, checkpoint)
+    watching = [*(callbacks or []), *([ProgressBar()] if verbose else []), keras.callbacks.History(), keeper]
+    if is_array(x):
+        x = Minibatches(x, y, batch_size, seed, **inputs_of(model))
+        options["shuffle"] = False  # Minibatches shuffles
+        watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
+    elif y is not None:
+        raise ValueError("Give `y` with arrays only; a dataset yields (x, y) itself.")
     # The keeper comes after the History, which it completes at the beginning and writes down at the end.
-    watching = [order, *(callbacks or []), *shown, keras.callbacks.History(), keeper]
-    return model.fit(
-        batches,
-        epochs=epochs,
-        initial_epoch=epochs if keeper.stopped else keeper.epoch,
-        shuffle=False,  # by Minibatches
-        callbacks=watching,
-        verbose=0,
-        **options,
-    )
+    initial_epoch = epochs if keeper.stopped else keeper.epoch
+    return model.fit(x, epochs=epochs, initial_epoch=initial_epoch, callbacks=watching, verbose=0, **options)
 
 
 class Minibatches(keras.utils.PyDataset):
@@ -75,8 +90,7 @@ class Minibatches(keras.utils.PyDataset):
     def __init__(self, x, y=None, batch_size=256, seed=0, dtype="float32", shape=None):
         super().__init__()
         check_shape(x.shape, shape)
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be 1 row or more. Received: batch_size={batch_size}")
+        check("batch_size", batch_size)
         self.x, self.y, self.batch_size, self.seed, self.dtype = x, y, batch_size, seed, dtype
         self.begin(0)
 
@@ -95,7 +109,7 @@ class Minibatches(keras.utils.PyDataset):
         return (x,) if self.y is None else (x, self.y[rows])
 
 
-class _Keeper(keras.callbacks.Callback):
+class _Backup(keras.callbacks.Callback):
     """Writes all that `fit` needs to go on: weights, the optimizer's state, random states, the History."""
 
     def __init__(self, model, path):
@@ -130,7 +144,7 @@ class _Keeper(keras.callbacks.Callback):
         self.epoch = epoch + 1
 
     def on_train_end(self, logs=None):
-        self.model.history.params["seconds"] = self._seconds()
+        self.model.history.result = {"seconds": self._seconds()}
         self.stopped = self.stopped or self.model.stop_training
         self._save()
 

@@ -30,7 +30,8 @@ def labels():
 def randomise(model, seed=2, scale=0.5):
     """Give the model random weights, biases too, so that nothing vanishes by symmetry. Returns the model."""
     rng = np.random.default_rng(seed)
-    model.set_weights([scale * rng.standard_normal(w.shape).astype(w.dtype) for w in model.get_weights()])
+    for weight in model.trainable_variables:
+        weight.assign(scale * rng.standard_normal(weight.shape).astype(weight.dtype))
     return model
 
 

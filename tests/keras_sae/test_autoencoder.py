@@ -5,16 +5,15 @@ from keras import ops
 
 import keras_sae
 from keras_sae import HalfSquaredError, KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy
-from keras_sae.callbacks import mean_activations
-from keras_sae.layers import WINDOW
+from keras_sae.metrics import mean_activations
 from tests.keras_sae.conftest import autoencoder, raises, same_weights
 
-MOVING = KLSparsity(0.1, 3.0, average="moving")
+MOVING = KLSparsity(0.1, 3.0, window=128)
 
 # A value other than the default for every argument.
 ARGUMENTS = {
     "units": 5,
-    "sparsity": KLSparsity(0.2, 5.0, average="moving"),
+    "sparsity": KLSparsity(0.2, 5.0, window=128),
     "weight_decay": 0.01,
     "activation": "tanh",
     "output_activation": "linear",
@@ -55,13 +54,42 @@ def test_tied_weights_in_the_order_of_the_contract():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_moving_average_is_no_weight(tied):
+def test_a_moving_average_is_an_ordinary_weight_that_does_not_train(tied):
     plain, moving = autoencoder(tied=tied), autoencoder(tied=tied, sparsity=MOVING)
-    assert same_weights(plain, moving)
-    assert [w.path.split("/")[-2:] for w in moving.weights] == [w.path.split("/")[-2:] for w in plain.weights]
-    assert [v.name for v in moving.non_trainable_variables] == ["mean", "weight"]
-    assert moving.encoder.get_weights()[0].shape == moving.kernel.shape == (6, 4)
-    assert len(moving.encoder.get_weights()) == 2
+    shapes = [w.shape for w in plain.get_weights()]
+    assert [w.shape for w in moving.get_weights()] == [*shapes[:2], (4,), (), *shapes[2:]]
+    assert [w.name for w in moving.non_trainable_weights] == ["rho_hat", "weight_sum"]
+    assert moving.count_params() == plain.count_params() + 5
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_summary_shows_the_layers_and_counts_a_tied_kernel_once(tied):
+    lines = []
+    ae = autoencoder(tied=tied, sparsity=MOVING)
+    ae.summary(print_fn=lines.append, expand_nested=True)
+    text = "\n".join(lines)
+    for name in ("hidden (Dense)", "sparsity", "output"):
+        assert name in text
+    parameters = 6 * 4 + 4 + 6 + (0 if tied else 4 * 6)
+    assert f"Trainable params: {parameters} " in text
+    assert "Non-trainable params: 5 " in text
+
+
+def test_early_stopping_restores_the_moving_average_too(x):
+    """The best weights come back with the rho_hat that belonged to them: the loss is again the best one."""
+    ae = autoencoder(dtype="float32", sparsity=KLSparsity(0.1, 3.0, window=16))
+    ae.compile(keras.optimizers.SGD(1.0))
+    worsen = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch and spoil(ae))
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
+    history = ae.fit(x, validation_data=(x,), batch_size=8, epochs=3, verbose=0, callbacks=[worsen, stop]).history
+    assert history["val_loss"][-1] > min(history["val_loss"]) + 1
+    assert ae.evaluate(x, verbose=0) == pytest.approx(min(history["val_loss"]), rel=1e-5)
+
+
+def spoil(ae):
+    """Set all weights to 3, so that every unit is always active."""
+    for weight in ae.trainable_variables:
+        weight.assign(np.full(weight.shape, 3.0))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -125,7 +153,7 @@ def test_corruption_masks_the_encoder_input_while_training_only(x):
 
 SPARSITIES = {
     "kl": KLSparsity(0.2, 3.0),
-    "moving": KLSparsity(0.2, 3.0, average="moving"),
+    "moving": KLSparsity(0.2, 3.0, window=128),
     "l1": keras.regularizers.L1(0.01),
     "none": None,
 }
@@ -151,27 +179,27 @@ def test_keras_loss_in_fit_on_one_full_batch_is_the_objective(sparsity, x):
     assert loss[1] != loss[0]
 
 
-@pytest.mark.parametrize("average", ["batch", "moving"])
-def test_keras_gradient_on_one_full_batch_is_that_of_the_objective(average, x):
-    ae = autoencoder(dtype="float32", sparsity=KLSparsity(average=average))
+@pytest.mark.parametrize("window", [None, 128])
+def test_keras_gradient_on_one_full_batch_is_that_of_the_objective(window, x):
+    ae = autoencoder(dtype="float32", sparsity=KLSparsity(window=window))
     ae.compile(keras.optimizers.SGD(0.1))
-    before, gradients = ae.get_weights(), keras_sae.objective(ae, x).gradients
+    before, gradients = [v.numpy() for v in ae.trainable_variables], keras_sae.objective(ae, x).gradients
     ae.fit(x, batch_size=23, epochs=1, verbose=0)
-    for old, new, gradient in zip(before, ae.get_weights(), gradients, strict=True):
-        np.testing.assert_allclose(old - new, 0.1 * gradient, atol=1e-6)
+    for old, new, gradient in zip(before, ae.trainable_variables, gradients, strict=True):
+        np.testing.assert_allclose(old - new.numpy(), 0.1 * gradient, atol=1e-6)
 
 
 def state_of(ae):
-    """(mean, weight) of the moving average."""
-    average = ae.encoder.get_layer("average")
-    return ops.convert_to_numpy(average.mean), float(average.weight)
+    """(rho_hat, weight_sum) of the moving average."""
+    layer = ae.encoder.get_layer("sparsity")
+    return ops.convert_to_numpy(layer.rho_hat), float(layer.weight_sum)
 
 
-@pytest.mark.parametrize("average", ["batch", "moving"])
-def test_objective_and_lbfgs_are_exact_whatever_the_average(average, x):
+@pytest.mark.parametrize("window", [None, 128])
+def test_objective_and_lbfgs_are_exact_whatever_the_average(window, x):
     """Also when the moving average holds something else."""
-    ae, plain = (autoencoder(sparsity=KLSparsity(0.1, 3.0, average=a)) for a in (average, "batch"))
-    if average == "moving":
+    ae, plain = (autoencoder(sparsity=KLSparsity(0.1, 3.0, window=w)) for w in (window, None))
+    if window:
         ae.encoder(np.ones((50, 6)), training=True)
         assert abs(state_of(ae)[0] - keras_sae.objective(ae, x).rho_hat[0]).min() > 0.01
     found, expected = keras_sae.objective(ae, x), keras_sae.objective(plain, x)
@@ -189,7 +217,7 @@ def test_fit_moves_the_average_and_nothing_else_does(x):
     assert state_of(ae)[1] == 0
     ae.fit(x, batch_size=8, epochs=2, verbose=0)
     mean, weight = state_of(ae)
-    assert weight == pytest.approx(1 - np.exp(-2 * 23 / WINDOW), rel=1e-5)  # as many examples as there were
+    assert weight == pytest.approx(1 - np.exp(-2 * 23 / 128), rel=1e-5)  # as many examples as there were
     ae.evaluate(x, verbose=0)
     ae.predict(x, verbose=0)
     ae.encode(x)
@@ -226,7 +254,7 @@ def test_strength_of_a_moving_average_does_not_depend_on_the_batch_size():
 def test_a_moving_average_brings_rho_hat_to_rho(digits):
     """beta is so large that the error hardly counts."""
     x = digits.x_train[::2]
-    ae = SparseAutoencoder(25, KLSparsity(0.1, 30.0, average="moving"), weight_decay=3e-3)
+    ae = SparseAutoencoder(25, KLSparsity(0.1, 30.0, window=128), weight_decay=3e-3)
     ae.build(x.shape)
     before = abs(mean_activations(ae, x) - 0.1)
     ae.fit(x, batch_size=32, epochs=4, verbose=0)
@@ -239,20 +267,21 @@ def test_the_loss_of_small_batches_is_nearer_the_objective_with_a_moving_average
     """The mean of 8 examples scatters round rho_hat, and KL is convex, so the mean of its KL is too large."""
     x = digits.x_train[::5]
     excess = {}
-    for average in ("batch", "moving"):
-        ae = autoencoder_of_digits(average)
+    for window in (None, 128):
+        ae = autoencoder_of_digits(window)
         exact = keras_sae.objective(ae, x).value
-        excess[average] = ae.fit(x, batch_size=8, verbose=0).history["loss"][0] - exact
-    assert excess["batch"] > 0.5
-    assert abs(excess["moving"]) < excess["batch"] / 4
+        excess[window] = ae.fit(x, batch_size=8, verbose=0).history["loss"][0] - exact
+    assert excess[None] > 0.5
+    assert abs(excess[128]) < excess[None] / 4
 
 
-def autoencoder_of_digits(average):
+def autoencoder_of_digits(window):
     """25 units near rho = 0.1 that differ between digits, compiled with a learning rate of 0."""
-    ae = SparseAutoencoder(25, KLSparsity(0.1, 3.0, average=average))
+    ae = SparseAutoencoder(25, KLSparsity(0.1, 3.0, window=window))
     ae.build((None, 784))
-    w1, _, w2, b2 = ae.get_weights()
-    ae.set_weights([4 * w1, np.full(25, -3.0), w2, b2])
+    kernel, bias = ae.trainable_variables[:2]
+    kernel.assign(4 * kernel)
+    bias.assign(np.full(25, -3.0))
     ae.compile(keras.optimizers.SGD(0.0))
     return ae
 
@@ -276,7 +305,7 @@ def test_the_moving_average_is_saved_with_model_and_encoder(x, tmp_path):
     encoder = keras.saving.load_model(tmp_path / "encoder.keras")
     mean, weight = state_of(ae)
     np.testing.assert_array_equal(state_of(copy)[0], mean)
-    np.testing.assert_array_equal(encoder.get_layer("average").mean, mean)
+    np.testing.assert_array_equal(encoder.get_layer("sparsity").rho_hat, mean)
     assert state_of(copy)[1] == weight > 0
     np.testing.assert_array_equal(encoder(x), ae.encode(x))
     # training goes on where it was: the next loss is that of the model that was never saved
@@ -316,7 +345,7 @@ def test_arguments_survive_get_config():
     ae = SparseAutoencoder(**ARGUMENTS)
     copy = SparseAutoencoder.from_config(ae.get_config())
     assert arguments_of(copy) == arguments_of(ae)
-    plain = {**ARGUMENTS, "sparsity": (KLSparsity, {"rho": 0.2, "beta": 5.0, "inactive": -1.0, "average": "moving"})}
+    plain = {**ARGUMENTS, "sparsity": (KLSparsity, {"rho": 0.2, "beta": 5.0, "inactive": -1.0, "window": 128})}
     assert arguments_of(copy) == plain
 
 
@@ -360,7 +389,7 @@ def test_default_sparsity_is_that_of_the_documentation():
         "rho": 0.05,
         "beta": 3.0,
         "inactive": 0.0,
-        "average": "batch",
+        "window": None,
     }
     assert SparseAutoencoder(3, activation="tanh").sparsity.inactive == -1.0
 
@@ -379,8 +408,8 @@ def test_units_must_be_a_positive_integer(units):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"corruption": 1.0}, ["`corruption`", "at least 0 and below 1", "Received: 1.0"]),
-        ({"weight_decay": -1}, ["`weight_decay` must be finite and 0 or more", "weight_decay=-1"]),
+        ({"corruption": 1.0}, ["`corruption` expects 0 or more and below 1", "Received: 1.0"]),
+        ({"weight_decay": -1}, ["`weight_decay` expects a finite number of 0 or more", "Received: -1"]),
         ({"activation": "relu"}, ["bounded by 1", "keras.regularizers.L1", "activation='relu'"]),
     ],
 )

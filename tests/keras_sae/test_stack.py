@@ -30,7 +30,6 @@ def test_encode_and_decode_go_through_all_layers(x):
     np.testing.assert_allclose(features, upper.encode(lower.encode(x)), rtol=1e-12)
     np.testing.assert_allclose(stack.decode(features), lower.decode(upper.decode(features)), rtol=1e-12)
     np.testing.assert_allclose(stack(x), stack.decode(stack.encode(x)), rtol=1e-12)
-    np.testing.assert_allclose(stack.autoencoder(x), stack(x), rtol=1e-12)
 
 
 def test_encoder_is_a_model(x):
@@ -46,11 +45,11 @@ def test_pretraining_is_greedy(x):
     by_hand.build(x.shape)
     stack.build(x.shape)
     by_hand.set_weights(stack.get_weights())
-    options = {"max_iterations": 4, "verbose": 0}
+    options = {"iterations": 4, "verbose": 0}
     histories = stack.pretrain(x, **options)
     lower, upper = by_hand.autoencoders
-    expected = [keras_sae.fit_lbfgs(lower, x, **options)]
-    expected.append(keras_sae.fit_lbfgs(upper, ops.convert_to_numpy(lower.encode(x)), **options))
+    expected = [keras_sae.fit(lower, x, **options)]
+    expected.append(keras_sae.fit(upper, ops.convert_to_numpy(lower.encode(x)), **options))
     for found, wanted in zip(histories, expected, strict=True):
         assert found.history["loss"] == pytest.approx(wanted.history["loss"], rel=1e-5)
     for found, wanted in zip(stack.get_weights(), by_hand.get_weights(), strict=True):
@@ -59,25 +58,24 @@ def test_pretraining_is_greedy(x):
 
 def test_moving_averages_in_a_stack(x):
     """Training the whole stack moves the averages of all its layers; the classifier has none of them."""
-    penalty = KLSparsity(0.2, 1.0, average="moving")
+    penalty = KLSparsity(0.2, 1.0, window=128)
     stack = StackedAutoencoder([SparseAutoencoder(units, penalty) for units in (4, 3)])
     stack.fit(x, batch_size=23, epochs=2, verbose=0)
-    averages = [ae.encoder.get_layer("average") for ae in stack.autoencoders]
+    averages = [ae.encoder.get_layer("sparsity") for ae in stack.autoencoders]
     exact = keras_sae.objective(stack, x).rho_hat
     for average, rho_hat in zip(averages, exact, strict=True):
-        np.testing.assert_allclose(average.mean, rho_hat, atol=0.01)  # two steps of Adam further
-    assert [w.shape for w in stack.get_weights()] == [w.shape for w in two_layers().get_weights()]
-    before = [ops.convert_to_numpy(average.mean) for average in averages]
+        np.testing.assert_allclose(average.rho_hat, rho_hat, atol=0.01)  # two steps of Adam further
+    before = [ops.convert_to_numpy(average.rho_hat) for average in averages]
     classifier = stack.classifier(num_classes=3)
     np.testing.assert_allclose(classifier.get_layer("encoder")(x), stack.encode(x), rtol=1e-6)
     classifier.fit(x, np.zeros(23), verbose=0)
-    np.testing.assert_array_equal(before[0], averages[0].mean)
-    np.testing.assert_array_equal(before[1], averages[1].mean)
+    np.testing.assert_array_equal(before[0], averages[0].rho_hat)
+    np.testing.assert_array_equal(before[1], averages[1].rho_hat)
 
 
 def test_pretraining_on_minibatches(x):
     stack = unbuilt()
-    histories = stack.pretrain(x, fit=SparseAutoencoder.fit, epochs=3, batch_size=8, verbose=0)
+    histories = stack.pretrain(x, "adam", 3, batch_size=8, verbose=0)
     assert [len(h.history["loss"]) for h in histories] == [3, 3]
     assert all(h.history["loss"][-1] < h.history["loss"][0] for h in histories)
 
@@ -86,14 +84,23 @@ def test_pretraining_keeps_the_loss_an_autoencoder_was_compiled_with(x):
     stack, inputs = unbuilt(), []
     stack.autoencoders[0].compile(loss=keras_sae.SummedBinaryCrossentropy())
 
-    def fit(autoencoder, data, note):
-        inputs.append((type(autoencoder.loss), data.shape, note))
+    for autoencoder, data in stack.stages(x):
+        keras_sae.fit(autoencoder, data, optimizer="adam", iterations=1, verbose=0)
+        inputs.append((type(autoencoder.loss), data.shape))
+    # the second was not compiled: training takes the default
+    assert inputs == [(keras_sae.SummedBinaryCrossentropy, (23, 6)), (keras_sae.HalfSquaredError, (23, 4))]
 
-    stack.pretrain(x, fit=fit, note="passed on")
-    assert inputs == [
-        (keras_sae.SummedBinaryCrossentropy, (23, 6), "passed on"),
-        (type(None), (23, 4), "passed on"),  # not compiled: training takes the default
-    ]
+
+def test_the_former_way_to_pretrain_warns_and_works(x):
+    stack, twin = unbuilt(), unbuilt()
+    twin.build(x.shape)
+    stack.build(x.shape)
+    twin.set_weights(stack.get_weights())
+    with pytest.warns(DeprecationWarning, match="is now pretrain"):
+        stack.pretrain(x, fit=keras_sae.fit_lbfgs, max_iterations=2, verbose=0)
+    with pytest.warns(DeprecationWarning, match="is now pretrain"):
+        twin.pretrain(x, max_iterations=2, verbose=0)
+    assert same_weights(stack, twin)
 
 
 def test_stack_trains_as_a_whole(x):
@@ -170,7 +177,7 @@ def test_plain_keras_loads_what_was_saved(tied, x, tmp_path):
 
 def test_plain_keras_loads_a_pretrained_stack(x, tmp_path):
     stack = unbuilt()
-    stack.pretrain(x, fit=SparseAutoencoder.fit, epochs=1, verbose=0)
+    stack.pretrain(x, "adam", 1, verbose=0)
     stack.save(tmp_path / "stack.keras")
     copy = keras.saving.load_model(tmp_path / "stack.keras")
     np.testing.assert_allclose(copy(x), stack(x), rtol=1e-6)
@@ -311,12 +318,13 @@ def pretrained(steps, raw, tmp_path):
         "PyDataset": lambda: Batches(raw),
     }
 
-    def pretrain(kind, preprocessing=steps, **options):
+    def pretrain(kind, preprocessing=steps, fit=keras_sae.fit, directory=None):
         keras.utils.set_random_seed(0)
         stack = StackedAutoencoder([SparseAutoencoder(units) for units in (5, 4, 3)], preprocessing)
         stack.build((None, 6))
-        options = {"max_iterations": 3, "chunk_size": 7, "verbose": 0, **options}
-        return stack, stack.pretrain(kinds[kind](), **options)
+        options = {"iterations": 3, "chunk_size": 7, "verbose": 0}
+        stages = stack.stages(kinds[kind](), directory)
+        return stack, [fit(autoencoder, inputs, **options) for autoencoder, inputs in stages]
 
     return pretrain
 
@@ -339,7 +347,7 @@ def test_features_of_mapped_data_are_on_disk_while_the_layer_above_is_trained(pr
     def fit(autoencoder, inputs, **options):
         files = sorted(path.name for path in folder.iterdir())
         seen.append((type(inputs).__name__, inputs.shape, files))
-        return keras_sae.fit_lbfgs(autoencoder, inputs, **options)
+        return keras_sae.fit(autoencoder, inputs, **options)
 
     pretrained("memmap", fit=fit, directory=folder)
     assert seen == [
@@ -370,7 +378,7 @@ def test_pretraining_that_was_stopped_goes_on_with_the_features_that_it_left(pre
         if autoencoder.units == 4 and stop:
             raise KeyboardInterrupt
         options["checkpoint"] = tmp_path / f"{autoencoder.units}.npz"
-        return keras_sae.fit_lbfgs(autoencoder, inputs, **options)
+        return keras_sae.fit(autoencoder, inputs, **options)
 
     stop = True
     with pytest.raises(KeyboardInterrupt):

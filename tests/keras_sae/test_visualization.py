@@ -72,7 +72,7 @@ def test_weights_of_another_rank():
         display_network(np.zeros(4))
 
 
-HISTORY = {"loss": [3.0, 2.0, 1.0], "error": [1.0, 0.5, 0.25], "sparsity": [0.0, 0.0, 0.0]}
+HISTORY = {"loss": [3.0, 2.0, 1.0], "reconstruction": [1.0, 0.5, 0.25], "sparsity": [0.0, 0.0, 0.0]}
 PICTURES = {
     "features": lambda path: visualization.save_features(path, np.eye(16, 5), "Features"),
     "reconstructions": lambda path: visualization.save_reconstructions(

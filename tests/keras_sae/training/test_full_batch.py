@@ -31,7 +31,7 @@ def test_by_hand():
     # a = sigmoid(+-ln 3) = 3/4 and 1/4, so rho_hat = 1/2; every output is sigmoid(0) = 1/2
     np.testing.assert_allclose(found.rho_hat, [[0.5]], rtol=1e-14)
     # error: each row 1/2 (1/4 + 1/4); decay: 0.1/2 (2 ln^2 3); KL: 1/4 ln(1/4 : 1/2) + 3/4 ln(3/4 : 1/2), times 2
-    parts = {"error": 0.25, "weight_decay": 0.1 * log3**2, "sparsity": 0.5 * np.log(0.5) + 1.5 * np.log(1.5)}
+    parts = {"reconstruction": 0.25, "weight_decay": 0.1 * log3**2, "sparsity": 0.5 * np.log(0.5) + 1.5 * np.log(1.5)}
     assert found.parts == pytest.approx(parts, rel=1e-12)
     assert found.value == pytest.approx(sum(parts.values()), rel=1e-12)
     # delta2 = (1/2 - x) 1/4 / 2 = [-1/16, 1/16] and [1/16, -1/16]: db2 = 0, dW2 = 3/4 row 1 + 1/4 row 2
@@ -106,7 +106,7 @@ def test_stack_adds_the_penalties_of_every_layer(x):
     means = [h1.mean(axis=0), h2.mean(axis=0)]
     kl = sum(np.sum(0.2 * np.log(0.2 / r) + 0.8 * np.log(0.8 / (1 - r))) for r in means)
     parts = {
-        "error": 0.5 * np.sum((xhat - x) ** 2) / 23,
+        "reconstruction": 0.5 * np.sum((xhat - x) ** 2) / 23,
         "weight_decay": 0.05 * sum(np.sum(w * w) for w in kernels),
         "sparsity": 2.0 * kl,
     }
@@ -154,7 +154,7 @@ def test_l1_of_many_half_precision_rows_is_finite(x):
 
 def test_terms_add_up_and_are_plain_numbers(x):
     found = keras_sae.objective(autoencoder(weight_decay=0.1), x)
-    assert list(found.parts) == ["error", "weight_decay", "sparsity"]
+    assert list(found.parts) == ["reconstruction", "weight_decay", "sparsity"]
     assert {type(number) for number in [found.value, *found.parts.values()]} == {float}
     assert found.value == pytest.approx(sum(found.parts.values()), rel=1e-15)
     assert all(g.dtype == "float64" for g in found.gradients)
@@ -277,7 +277,7 @@ def test_one_target_for_each_input(x, labels):
 
 @pytest.mark.parametrize("chunk_size", [0, -1])
 def test_chunk_size_out_of_range(chunk_size, x):
-    with raises(ValueError, "`chunk_size` must be 1 row or more", f"chunk_size={chunk_size}"):
+    with raises(ValueError, "`chunk_size` expects 1 row or more", f"Received: {chunk_size}"):
         keras_sae.objective(autoencoder(), x, chunk_size=chunk_size)
 
 

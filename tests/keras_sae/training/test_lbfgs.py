@@ -50,15 +50,15 @@ def test_lowers_the_objective_and_says_so(tied, x):
     after = keras_sae.objective(ae, x)
     loss = history.history["loss"]
     assert isinstance(history, keras.callbacks.History)
-    assert set(history.history) == {"loss", "error", "weight_decay", "sparsity", "rho_hat"}
+    assert set(history.history) == {"loss", "reconstruction", "weight_decay", "sparsity", "rho_hat"}
     assert len(loss) == len(history.epoch) == 5
     assert all(later < earlier for earlier, later in zip([before, *loss], loss, strict=False))
     assert loss[-1] == pytest.approx(after.value, rel=1e-12)
     assert history.history["rho_hat"][-1] == pytest.approx(after.rho_hat[0].mean(), rel=1e-12)
     for part, value in after.parts.items():
         assert history.history[part][-1] == pytest.approx(value, rel=1e-9)
-    assert history.params["evaluations"] >= 6
-    assert "limit of iterations" in history.params["stopped"]
+    assert history.result["evaluations"] >= 6
+    assert "limit of iterations" in history.result["stopped"]
 
 
 def test_follows_the_numpy_twin(x):
@@ -74,7 +74,7 @@ def test_follows_the_numpy_twin(x):
 
 def test_no_rho_hat_without_kl(x):
     history = fit(autoencoder(sparsity=keras.regularizers.L1(0.01)), x).history
-    assert set(history) == {"loss", "error", "weight_decay", "sparsity"}
+    assert set(history) == {"loss", "reconstruction", "weight_decay", "sparsity"}
 
 
 def test_larger_beta_brings_rho_hat_nearer_rho(x):
@@ -89,7 +89,7 @@ def test_larger_beta_brings_rho_hat_nearer_rho(x):
 def test_stops_at_the_tolerance(x):
     history = fit(autoencoder(), x, max_iterations=50, tolerance=0.9)
     assert len(history.history["loss"]) == 1
-    assert "relative reduction" in history.params["stopped"]
+    assert "relative reduction" in history.result["stopped"]
 
 
 def test_frozen_layers_stay_as_they_are(x):
@@ -131,7 +131,7 @@ def test_stop_training_stops(x):
     history = fit(ae, x, max_iterations=50, callbacks=[At(2, stop)])
     assert len(history.history["loss"]) == 3
     assert history.history["loss"][-1] == pytest.approx(keras_sae.objective(ae, x).value, rel=1e-12)
-    assert "stop_training" in history.params["stopped"]
+    assert "stop_training" in history.result["stopped"]
     fit(twin, x, max_iterations=3)
     assert same_weights(ae, twin)
     assert len(fit(ae, x, max_iterations=2).history["loss"]) == 2  # the next training is not stopped by the last
@@ -153,7 +153,7 @@ def test_data_that_are_not_finite(bad, x):
     ae = autoencoder()
     before = ae.get_weights()
     x[3, 2] = bad
-    expected = ["The objective of", "at iteration 1 (terms: {'error':", "Expected finite data", "look for NaN"]
+    expected = ["The objective of", "at iteration 1 (terms: {'reconstruction':", "Expected finite data", "look for NaN"]
     with raises(FloatingPointError, *expected):
         fit(ae, x)
     assert all(np.array_equal(a, b) for a, b in zip(before, ae.get_weights(), strict=True))
@@ -242,7 +242,7 @@ def same_history(one, other):
     assert one.history == other.history
     assert one.epoch == other.epoch
     for name in ("evaluations", "stopped"):
-        assert one.params[name] == other.params[name]
+        assert one.result[name] == other.result[name]
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def test_fewer_iterations_than_were_done(x, checkpoint):
         fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[At(3, interrupt)])
     history = fit(autoencoder(), x, checkpoint=checkpoint, max_iterations=2)
     assert len(history.history["loss"]) == 4
-    assert "limit of iterations" in history.params["stopped"]
+    assert "limit of iterations" in history.result["stopped"]
 
 
 def test_checkpointing_changes_nothing(x, checkpoint):
@@ -342,8 +342,8 @@ def test_checkpointing_changes_nothing(x, checkpoint):
 def test_the_seconds_add_up(x, checkpoint, monkeypatch):
     clock = iter(range(0, 100_000, 10))
     monkeypatch.setattr("keras_sae.training.lbfgs.time.monotonic", lambda: next(clock))
-    first = fit(autoencoder(), x, checkpoint=checkpoint).params["seconds"]
-    second = fit(autoencoder(), x, checkpoint=checkpoint).params["seconds"]
+    first = fit(autoencoder(), x, checkpoint=checkpoint).result["seconds"]
+    second = fit(autoencoder(), x, checkpoint=checkpoint).result["seconds"]
     assert 0 < first < second
 
 

@@ -118,7 +118,7 @@ def test_a_memory_mapped_array_is_cast_batch_by_batch(tmp_path):
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_batches_without_rows(batch_size, x):
-    with raises(ValueError, "`batch_size` must be 1 row or more", f"Received: batch_size={batch_size}"):
+    with raises(ValueError, "`batch_size` expects 1 row or more", f"Received: {batch_size}"):
         Minibatches(x, batch_size=batch_size)
 
 
@@ -147,7 +147,7 @@ def test_learns_and_says_so(x):
     history = fit(ae, x)
     assert isinstance(history, keras.callbacks.History)
     assert len(history.history["loss"]) == len(history.epoch) == 3
-    assert history.params["seconds"] > 0
+    assert history.result["seconds"] > 0
     assert keras_sae.objective(ae, x).value < before
 
 
@@ -226,7 +226,7 @@ def test_finished_training_is_not_begun_again(x, checkpoint):
     found = fit(other, x, checkpoint=checkpoint, callbacks=[At(0, 0)])
     assert same_state(one, other)
     assert (found.history, found.epoch) == (expected.history, expected.epoch)
-    assert found.params["seconds"] >= before
+    assert found.result["seconds"] >= before
 
 
 def test_training_that_a_callback_stopped_is_finished(x, checkpoint):

@@ -1,0 +1,38 @@
+"""What the settings of autoencoders and their training may be: one table for the library and for the commands."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+def _at_least_zero(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+# Name of a setting -> whether a value is right, and what is expected, to follow "expects".
+CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "units": (lambda units: min(units if isinstance(units, tuple) else (units,)) >= 1, "1 or more hidden units"),
+    "rho": (lambda rho: 0 < rho < 1, "a mean activation between 0 and 1 (exclusive), such as 0.1"),
+    "beta": (_at_least_zero, "a finite weight of 0 or more"),
+    "inactive": (
+        lambda value: -math.inf < value < 1,
+        "the activation of a unit at rest, below 1: 0 for sigmoid, -1 for tanh",
+    ),
+    "window": (lambda examples: examples is None or 0 < examples < math.inf, "None, or a number of examples above 0"),
+    "weight_decay": (_at_least_zero, "a finite number of 0 or more"),
+    "corruption": (lambda share: 0 <= share < 1, "0 or more and below 1: the share of inputs that is set to 0"),
+    "max_iterations": (lambda iterations: iterations >= 1, "1 or more"),
+    "batch_size": (lambda rows: rows >= 1, "1 row or more"),
+    "chunk_size": (lambda rows: rows >= 1, "1 row or more"),
+    "seed": (lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
+}
+
+
+def check(name: str, value: Any, spelled: str | None = None) -> None:
+    """Raise ValueError unless the setting `name` may have this value.
+
+    spelled: how the user wrote the setting, such as "--rho"; by default its name.
+    """
+    right, expected = CONSTRAINTS[name]
+    if not right(value):
+        raise ValueError(f"{spelled or f'`{name}`'} expects {expected}. Received: {value}")

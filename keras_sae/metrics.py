@@ -1,0 +1,23 @@
+"""Numbers that describe features, exact over a whole data set."""
+
+from typing import Any
+
+import numpy as np
+
+from .autoencoder import Autoencoder
+from .data.batches import Chunks, inputs_of, mean_over_rows
+from .regularizers import KLSparsity
+
+DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
+
+
+def mean_activations(autoencoder: Autoencoder, x: Any) -> np.ndarray:
+    """Return rho_hat of each unit over all of x, (units,) float64, on the scale 0 (at rest) to 1 (fully active).
+
+    It costs one pass of the encoder over x. Without a KLSparsity the activations count as they are.
+    """
+    sparsity = autoencoder.sparsity if isinstance(autoencoder.sparsity, KLSparsity) else KLSparsity()
+    encoder = autoencoder.encoder
+    chunks = Chunks(x, **inputs_of(encoder)).read()
+    [rho_hat] = mean_over_rows(chunks, lambda chunk: [sparsity.sum_over_rows(encoder(chunk, training=False))])
+    return rho_hat

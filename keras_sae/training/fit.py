@@ -1,0 +1,116 @@
+"""One door to training: full-batch L-BFGS, or any Keras optimizer on minibatches."""
+
+import contextlib
+import pathlib
+import tempfile
+from typing import Any
+
+import keras
+
+from ..autoencoder import Autoencoder
+from ..data.batches import TransformedDataset, in_memory, is_array, predict_in_chunks, predict_to_file
+from .lbfgs import fit_lbfgs
+from .minibatches import fit_minibatches
+
+ITERATIONS, EPOCHS = 400, 30  # of L-BFGS, as in UFLDL's exercises, and of other optimizers
+
+
+def fit(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    optimizer: Any = "lbfgs",
+    iterations: int | None = None,
+    *,
+    batch_size: int = 256,
+    checkpoint: str | pathlib.Path | None = None,
+    callbacks: list | None = None,
+    validation_data: Any = None,
+    verbose: int = 1,
+    **options: Any,
+) -> keras.callbacks.History:
+    """Train an autoencoder, a stack, a classifier or any Keras model with a loss, in place.
+
+    Args:
+        model: an autoencoder of this library, or a compiled keras.Model; layers with `trainable = False` stay as they
+            are.
+        x: (examples, features): an array, in memory or memory-mapped, or a data set of batches, x or (x, y).
+        y: targets, an array. Autoencoders take x.
+        optimizer: "lbfgs" minimises the exact objective over all of x (`fit_lbfgs`). A Keras optimizer or its name, such
+            as "adam", trains on minibatches (`fit_minibatches`); None keeps the one that the model is compiled with.
+        iterations: steps of L-BFGS at most (default 400), or epochs (default 30).
+        batch_size: rows of a minibatch; L-BFGS always takes all rows.
+        checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one CPU.
+            It is written every 20 seconds, at Ctrl-C and at the end.
+        callbacks: Keras callbacks; an iteration of L-BFGS counts as an epoch.
+        validation_data: held-out x or (x, y), which is only measured: "val_loss" in the History after every epoch.
+        verbose: 1 shows a progress bar; 0 is silent.
+        **options: of `fit_lbfgs` (tolerance, chunk_size) or of `fit_minibatches` (seed, and those of Keras' `fit`).
+
+    Returns:
+        A keras History; `history.result` holds "seconds", of L-BFGS also "evaluations" and "stopped" (why, in words).
+
+    Raises:
+        ValueError: data that do not fit the model; no loss.
+        DivergedError: the objective or the weights are NaN or infinite.
+        InputError: the checkpoint is broken, or of another model or other data.
+    """
+    shared = {
+        "checkpoint": checkpoint, "callbacks": callbacks, "validation_data": validation_data, "verbose": verbose
+    }  # fmt: skip
+    if isinstance(optimizer, str) and optimizer == "lbfgs":
+        return fit_lbfgs(model, x, y, ITERATIONS if iterations is None else iterations, **shared, **options)
+    if optimizer is not None:
+        _set_optimizer(model, optimizer)
+    epochs = EPOCHS if iterations is None else iterations
+    return fit_minibatches(model, x, y, epochs, batch_size, **shared, **options)
+
+
+def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
+    """Compile the model with a new optimizer, and with the loss, the metrics and all else that it had."""
+    if not model.compiled:
+        if not isinstance(model, Autoencoder):
+            raise ValueError(f"Training needs the model's loss: call {model.name}.compile(loss=...) first.")
+        model.compile(optimizer=optimizer)
+        return
+    config = model.get_compile_config() or {}
+    kept = {name: value for name, value in config.items() if name not in ("optimizer", "optimizer_built", "loss")}
+    model.compile(optimizer=optimizer, loss=model.loss, **keras.saving.deserialize_keras_object(kept))
+
+
+def fit_head(
+    classifier: keras.Model,
+    x: Any,
+    y: Any = None,
+    *args: Any,
+    directory: str | pathlib.Path | None = None,
+    **options: Any,
+) -> keras.callbacks.History:
+    """Train the softmax head of a classifier alone, on features that its encoder computes once.
+
+        J = mean cross-entropy + lambda/2 ||theta||^2          theta: the kernel of the head
+
+    The same as training with `classifier.get_layer("encoder").trainable = False`, without computing the features at
+    every step.
+
+    Args:
+        classifier: a model as `StackedAutoencoder.classifier` makes it, with layers "encoder" and "head".
+        x, y: inputs and integer labels, as of `fit`; or x a data set of (inputs, labels).
+        *args, **options: of `fit`.
+        directory: directory for a file of the features if the data are not in memory, by default a temporary one; what
+            an interrupted call left there is used again.
+
+    Reference: UFLDL, "Softmax Regression" and "Self-Taught Learning".
+    """
+    encoder, head = classifier.get_layer("encoder"), classifier.get_layer("head")
+    model = keras.Sequential([keras.Input(encoder.output_shape[1:]), head], name="head")
+    model.compile(loss=classifier.loss, metrics=["accuracy"])
+    if not is_array(x):
+        return fit(model, TransformedDataset(x, encoder), y, *args, **options)
+    if in_memory(x):
+        return fit(model, predict_in_chunks(encoder, x), y, *args, **options)
+    with contextlib.nullcontext(directory) if directory else tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "head_features.npy"
+        history = fit(model, predict_to_file(encoder, x, path), y, *args, **options)
+        path.unlink()
+    return history
