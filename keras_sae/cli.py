@@ -20,7 +20,7 @@ CONSOLE = "keras-sae"  # the command that an installed library brings
 IN_CHECKOUT = (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file()
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-_MODULE = re.compile(r"\bpython -m (train|export)\b(?:\.(\w+))?")
+_MODULE = re.compile(r"\bpython\s+-m\s+(train|export)\b(?:\.(\w+))?")
 
 
 def _started_as() -> str:
@@ -61,10 +61,12 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that keeps the line breaks of its description and answers a mistake with one line."""
 
     def __init__(self, program: str, description: str | None, formatter_class=argparse.RawDescriptionHelpFormatter):
-        usage = program if program.startswith(CONSOLE) else spelled(f"python -m {program}")
-        text = spelled(description or "")
-        super().__init__(usage, description=text, formatter_class=formatter_class, allow_abbrev=False)
+        prog = program if program.startswith(CONSOLE) else f"python -m {program}"
+        super().__init__(prog, description=description, formatter_class=formatter_class, allow_abbrev=False)
         self.program = program
+
+    def format_help(self) -> str:
+        return spelled(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         fail(self.program, f"{message}. See --help.")

@@ -12,7 +12,7 @@ import sys
 import types
 import typing
 
-from keras_sae import cli as shared
+from keras_sae import cli as shared, extras
 from keras_sae.cli import fail, reported
 
 IMAGE_DATA = (
@@ -135,6 +135,7 @@ def main(config_class, run, program, description):
     """Parse the command line into a `config_class`, call `run(config)`, exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = parse(config_class, program, description, sys.argv[1:])
     with reported(program):
+        extras.check("matplotlib", "draw the pictures of a run")
         load_keras()
     Interrupted.listen()
     with reported(program, lambda: Interrupted.cure):
