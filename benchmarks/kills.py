@@ -19,7 +19,9 @@ import tempfile
 
 import numpy as np
 
-TRAIN = "import sys; from keras_sae import checkpoints; checkpoints.SECONDS = float(sys.argv.pop(1)); "
+from keras_sae import runs
+
+TRAIN = "import sys; from keras_sae.training import checkpoints; checkpoints.SECONDS = float(sys.argv.pop(1)); "
 TRAIN += "from train import cli, mnist; cli.main(mnist.Config, mnist.run, mnist.PROGRAM, mnist.__doc__)"
 SETTINGS = {
     "lbfgs": ["--units", "64", "36", "--max-iterations", "80"],
@@ -76,9 +78,7 @@ def train(out, settings, kill_after=None):
     if (out / "model.keras").exists():
         return None
     every, *flags = settings
-    flags = (
-        ["--resume", str(out)] if (out / "config.json").exists() else ["--data", "embedded", "--out", str(out), *flags]
-    )
+    flags = ["--resume", str(out)] if runs.is_run(out) else ["--data", "embedded", "--out", str(out), *flags]
     process = subprocess.Popen(
         [sys.executable, "-c", TRAIN, every, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

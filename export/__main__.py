@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 
-from keras_sae import cli
+from keras_sae import cli, runs
 from keras_sae.cli import Parser
 
 from .card import card, newest
@@ -72,10 +72,8 @@ def export(run, out, formats=("saved_model", "litert"), quantize=("none",)):
             f"Expected a new or empty folder to write to, or an earlier export. Received: {out}, which holds something "
             "else. Nothing was changed.",
         )
-    if not (run / "config.json").is_file():
-        fail(
-            f"Expected a run directory, the --out of a training command. Received: {run}, which has no config.json.",
-        )
+    if not runs.is_run(run):
+        fail(f"Expected a run directory, the --out of a training command. Received: {run}, which has no {runs.RECORD}.")
     earlier = read_files(out / "export.json") if again else {}
     place = out.resolve()
     try:
@@ -89,9 +87,9 @@ def export(run, out, formats=("saved_model", "litert"), quantize=("none",)):
         version = 1 + max((int(path.name) for path in out.glob("saved_model/*") if path.name.isdigit()), default=0)
         print(f"Converting the model of {run} ...", flush=True)
         wanted = {"formats": list(formats), "quantize": list(quantize), "version": version}
-        quietly("export.convert", run, finished, json.dumps(wanted))
+        quietly(f"{__package__}.convert", run, finished, json.dumps(wanted))
         print("Checking the files against Keras in a fresh process ...", flush=True)
-        measured = json.loads(quietly("export.check", finished))
+        measured = json.loads(quietly(f"{__package__}.check", finished))
         check_bounds(measured)
         finish(finished, run, earlier | {name: {"run": run.name} | values for name, values in measured.items()}, wanted)
         try:

@@ -1,7 +1,8 @@
 """README.md of an export: its files as measured, what they take and give, and how to call them."""
 
-import json
 import pathlib
+
+from keras_sae import runs
 
 # How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
 CALLS = {
@@ -47,7 +48,7 @@ def newest(measured):
 
 def card(run, measured):
     """README.md of an export."""
-    config = json.loads((run / "config.json").read_text())
+    config = runs.read_config(run)
     rows = [
         f"| {name} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {accuracy(values)} | "
         f"{values['milliseconds']:.3f} | {values['root_mean_square']:.1e} |"

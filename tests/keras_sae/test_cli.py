@@ -1,8 +1,10 @@
 import errno
 import os
+import sys
 
 import pytest
 
+from keras_sae import cli
 from keras_sae.cli import reported
 from keras_sae.errors import InputError
 
@@ -54,3 +56,86 @@ def test_a_program_that_ends_well_says_nothing(capsys):
     with reported("train.own", lambda: "Nothing lost."):
         pass
     assert capsys.readouterr().err == ""
+
+
+# --- how the user calls commands ---
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """started(as, in_checkout) makes this process look as if it had been started so."""
+
+    def started(name, in_checkout):
+        monkeypatch.setattr(cli, "STARTED_AS", name)
+        monkeypatch.setattr(cli, "IN_CHECKOUT", in_checkout)
+
+    return started
+
+
+TEXT = """python -m train.mnist --out DIR; `python -m export RUN`, python -m export.features X
+python -m train.NAME; python -m benchmarks.digits; python -m exports"""
+CONSOLE = """keras-sae train mnist --out DIR; `keras-sae export RUN`, keras-sae features X
+keras-sae train NAME; python -m benchmarks.digits; python -m exports"""
+
+
+@pytest.mark.parametrize(
+    ("name", "in_checkout", "expected"),
+    [
+        ("train.mnist", True, TEXT),
+        ("", True, TEXT),
+        ("keras-sae", True, CONSOLE),
+        ("keras_sae", True, CONSOLE),
+        ("", False, CONSOLE),
+        ("keras_sae.train.mnist", False, CONSOLE),
+    ],
+)
+def test_commands_are_spelled_as_the_user_has_them(name, in_checkout, expected, started):
+    started(name, in_checkout)
+    assert cli.spelled(TEXT) == expected
+
+
+def test_help_and_errors_name_the_command_that_the_user_has(started, capsys):
+    started("keras-sae", True)
+    with pytest.raises(SystemExit):
+        cli.Parser("train.own", "Learn:\n  python -m train.own --help").parse_args(["--help"])
+    assert "usage: keras-sae train own [-h]\n\nLearn:\n  keras-sae train own --help" in capsys.readouterr().out
+    with pytest.raises(SystemExit), reported("train.own", lambda: "Resume it: python -m train.own --resume runs/1"):
+        raise KeyboardInterrupt
+    assert "Resume it: keras-sae train own --resume runs/1" in capsys.readouterr().err
+    with pytest.raises(SystemExit), reported("export"):
+        raise InputError("Make one: python -m export RUN")
+    assert capsys.readouterr().err == "export: error: Make one: keras-sae export RUN\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "original", "name"),
+    [
+        (["-m", "--help"], ["python", "-m", "train.mnist", "--help"], "train.mnist"),
+        (["-m"], ["python", "-X", "utf8", "-m", "keras_sae"], "keras_sae"),
+        (["/opt/bin/keras-sae", "train"], ["python", "/opt/bin/keras-sae", "train"], "keras-sae"),
+        (["keras-sae.exe"], ["python.exe", "keras-sae.exe"], "keras-sae"),
+        (["script.py", "-m"], ["python", "script.py", "-m"], ""),
+        (["-c"], ["python", "-c", "import keras_sae"], ""),
+        ([""], ["python"], ""),
+    ],
+)
+def test_how_a_process_was_started(arguments, original, name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(sys, "orig_argv", original)
+    assert cli._started_as() == name
+
+
+@pytest.mark.parametrize(
+    ("name", "in_checkout", "own"),
+    [
+        ("keras-sae", False, True),
+        ("keras_sae.export.convert", False, True),
+        ("train.mnist", True, True),
+        ("train.mnist", False, False),  # somebody else's
+        ("pytest", True, False),
+        ("", True, False),
+    ],
+)
+def test_which_processes_run_a_command_of_ours(name, in_checkout, own, started):
+    started(name, in_checkout)
+    assert cli.is_own_command() == own

@@ -1,7 +1,9 @@
 import errno
+import io
 import json
 import shutil
 import types
+import zipfile
 
 import keras
 import numpy as np
@@ -33,7 +35,7 @@ def test_saved_model_comes_back(kind, x, tmp_path):
     assert type(copy) is type(model)
     assert same_weights(copy, model)
     np.testing.assert_allclose(copy(x), model(x), rtol=1e-6)
-    assert set(content(run)) == {"config.json", "metrics.json", "model.keras", "README.md"}
+    assert set(content(run)) == {"run.json", "metrics.json", "model.keras", "README.md"}
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -100,13 +102,17 @@ def test_versions_name_what_a_result_depends_on():
     "use", [runs.check_free, lambda d: runs.start(d, {}), lambda d: keras_sae.save(autoencoder(), d)]
 )
 @pytest.mark.parametrize(
-    ("files", "what"), [(["config.json", "model.keras"], "holds another run"), (["notes.txt"], "is not empty")]
+    ("files", "what"), [(["run.json", "model.keras"], "holds another run"), (["notes.txt"], "is not empty")]
 )
 def test_refuses_a_folder_that_holds_something_and_changes_nothing(files, what, use, tmp_path):
     for name in files:
         (tmp_path / name).write_text("{}")
     before = content(tmp_path)
-    parts = ["Expected a new or empty folder", f"Received: {tmp_path}, which {what}. Nothing was changed.", "--out"]
+    parts = [
+        "Expected a new or empty directory",
+        f"Received: {tmp_path}, which {what}. Nothing was changed.",
+        "Name another one",
+    ]
     with raises(InputError, *parts):
         use(tmp_path)
     assert content(tmp_path) == before
@@ -115,7 +121,7 @@ def test_refuses_a_folder_that_holds_something_and_changes_nothing(files, what, 
 def test_refuses_a_file_as_run(tmp_path):
     path = tmp_path / "file"
     path.write_text("own")
-    with raises(InputError, "Expected a folder for the run", f"Received: {path}, which is a file"):
+    with raises(InputError, "Expected a directory for the run", f"Received: {path}, which is a file"):
         runs.start(path, {})
     assert path.read_text() == "own"
 
@@ -123,7 +129,7 @@ def test_refuses_a_file_as_run(tmp_path):
 def test_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "run"
-    with raises(InputError, "Expected a folder that can be written to", f"Received: {path} (Not a directory)"):
+    with raises(InputError, "Expected a directory that can be written to", f"Received: {path} (Not a directory)"):
         runs.start(path, {})
 
 
@@ -136,7 +142,7 @@ def test_folder_without_permission(place, tmp_path, monkeypatch):
     """By a stand-in, because root may write anywhere."""
     monkeypatch.setattr(place, forbidden)
     expected = f"Received: {tmp_path / 'run'} (Permission denied)."
-    with raises(InputError, "Expected a folder that can be written to.", expected):
+    with raises(InputError, "Expected a directory that can be written to.", expected):
         runs.start(tmp_path / "run", {})
 
 
@@ -152,46 +158,46 @@ def test_disk_without_space(make, tmp_path, monkeypatch):
         runs.start(run, {})
     assert content(tmp_path) == {}
     runs.start(run, {})
-    assert (run / "config.json").exists()
+    assert (run / "run.json").exists()
 
 
 STOPPED = {"data": "ten digits", "settings": {"units": [4]}}
 
 
-def test_stopped_run_that_can_go_on(tmp_path):
+def test_stopped_run_that_can_be_resumed(tmp_path):
     run = runs.start(tmp_path / "run", STOPPED)
     before = content(run)
     assert runs.unfinished(run) == {**STOPPED, "versions": runs.versions()}
     assert runs.unfinished(str(run)) == runs.unfinished(run)
-    assert runs.go_on(run, STOPPED) == []
+    assert runs.resume(run, STOPPED) == []
     assert content(run) == before
 
 
 def test_stopped_run_of_other_versions(tmp_path, monkeypatch):
     run, now = runs.start(tmp_path / "run", STOPPED), runs.versions()
     monkeypatch.setattr(runs, "versions", lambda: {**now, "numpy": "99.0", "new": "1.0"})
-    assert runs.go_on(run, STOPPED) == ["numpy", "new"]
+    assert runs.resume(run, STOPPED) == ["numpy", "new"]
 
 
 def test_stopped_run_of_other_data(tmp_path):
     run = runs.start(tmp_path / "run", STOPPED)
     expected = ["Expected the data that the run had: ten digits. Received: nine digits.", "start a new run"]
     with raises(InputError, *expected):
-        runs.go_on(run, {**STOPPED, "data": "nine digits"})
+        runs.resume(run, {**STOPPED, "data": "nine digits"})
 
 
-@pytest.mark.parametrize("go_on", [runs.unfinished, lambda run: runs.go_on(run, STOPPED)])
-def test_no_stopped_run(go_on, tmp_path):
+@pytest.mark.parametrize("resume", [runs.unfinished, lambda run: runs.resume(run, STOPPED)])
+def test_no_stopped_run(resume, tmp_path):
     run = tmp_path / "run"
-    with raises(InputError, "Expected the folder of a run that was stopped", f"{run}, which has no config.json"):
-        go_on(run)
+    with raises(InputError, "Expected the directory of a run that was stopped", f"{run}, which has no run.json"):
+        resume(run)
     runs.start(run, STOPPED)
-    (run / "config.json").write_text('{"data": ')
-    with raises(InputError, f"Expected a run to go on with. Received: {run}, whose config.json: "):
-        go_on(run)
+    (run / "run.json").write_text('{"data": ')
+    with raises(InputError, f"Expected a run to resume. Received: {run}, whose run.json: "):
+        resume(run)
     (run / "model.keras").write_bytes(b"")
     with raises(InputError, f"Expected a run that was stopped. Received: {run}, which is finished: see its README.md"):
-        go_on(run)
+        resume(run)
 
 
 def test_empty_folder_and_new_folder_are_free(tmp_path):
@@ -202,7 +208,7 @@ def test_empty_folder_and_new_folder_are_free(tmp_path):
 
 def unfinished(path):
     path.mkdir()
-    (path / "config.json").write_text("{}")
+    (path / "run.json").write_text("{}")
 
 
 def other(path):
@@ -216,11 +222,11 @@ def damaged(path):
 
 
 NO_RUN = {
-    "missing": (lambda path: None, ["does not exist", "python -m train.mnist --out"]),
-    "a file": (lambda path: path.write_text(""), ["which is a file", "Name the folder it is in"]),
-    "unfinished": (unfinished, ["a run that did not finish", "Go on with it: --resume"]),
-    "another folder": (other, ["a folder with: notes.txt", "Name the --out of a training command"]),
-    "an empty folder": (lambda path: path.mkdir(), ["a folder with: nothing"]),
+    "missing": (lambda path: None, ["does not exist"]),
+    "a file": (lambda path: path.write_text(""), ["which is a file", "Name the directory it is in"]),
+    "unfinished": (unfinished, ["a run that did not finish", "Resume its training first"]),
+    "another folder": (other, ["a directory with: notes.txt", "Name the directory of a run"]),
+    "an empty folder": (lambda path: path.mkdir(), ["a directory with: nothing"]),
     "damaged": (damaged, ["model.keras, which it cannot: "]),
 }
 
@@ -230,9 +236,7 @@ NO_RUN = {
 def test_load_of_what_is_no_run(case, load, tmp_path):
     make, parts = NO_RUN[case]
     make(tmp_path / "run")
-    expected = (
-        "a model that Keras can read" if case == "damaged" else "a run directory, with config.json and model.keras"
-    )
+    expected = "a model that Keras can read" if case == "damaged" else "a run directory, with run.json and model.keras"
     with raises(InputError, f"Expected {expected}. Received: {tmp_path / 'run'}", *parts):
         load(tmp_path / "run")
 
@@ -269,21 +273,25 @@ def test_run_without_examples(tmp_path):
         runs.load_examples(tmp_path)
 
 
+MEANINGS = {"accuracy_fine": "of all", "accuracy": "of some", "num_": "number of examples"}
+
+
 def test_card(tmp_path):
     run = tmp_path / "run"
     config = {"title": "Own title", "command": "python -m train.own --rho 0.1", "data": "ten digits"}
     runs.start(run, {**config, "settings": {"units": [4, 3], "rho": 0.1}})
     (run / "features.png").write_bytes(b"")
-    metrics = {"objective_layer_1": 12.3456789, "accuracy_finetuned": 0.9767, "num_train": 60000, "own": 2.0}
-    keras_sae.save(autoencoder(), run, metrics=metrics)
+    metrics = {"accuracy_greedy": 0.123456789, "accuracy_finetuned": 0.9767, "num_train": 60000, "own": 2.0}
+    keras_sae.save(autoencoder(), run, metrics=metrics, meanings=MEANINGS)
     lines = (run / "README.md").read_text().splitlines()
     assert lines[0] == "# Own title"
     for line in [
         "    python -m train.own --rho 0.1",
         "Data: ten digits.",
-        "import keras_sae",
-        "| objective_layer_1 | 12.346 | J at the end of this stage, over the whole training set |",
-        "| accuracy_finetuned | 0.9767 | test accuracy after fine-tuning the whole network |",
+        'model = keras_sae.load("RUN")  # this directory',
+        f"`python -m export {run} --out DIR` writes the encoder as SavedModel and LiteRT file.",
+        "| accuracy_greedy | 0.12346 | of some |",
+        "| accuracy_finetuned | 0.9767 | of all |",
         "| num_train | 60,000 | number of examples |",
         "| own | 2 |  |",
         "![features](features.png)",
@@ -293,6 +301,13 @@ def test_card(tmp_path):
     ]:
         assert line in lines
     assert "![curves](curves.png)" not in lines
+    assert runs.card(run).splitlines() == lines
+
+
+def test_card_of_numbers_without_meanings(tmp_path):
+    keras_sae.save(autoencoder(), tmp_path / "run", metrics={"loss": 0.25})
+    lines = (tmp_path / "run" / "README.md").read_text().splitlines()
+    assert lines[lines.index("## Measured") :][2:5] == ["| number | value |", "|---|---|", "| loss | 0.25 |"]
 
 
 def test_card_of_a_run_without_a_title(tmp_path):
@@ -301,3 +316,46 @@ def test_card_of_a_run_without_a_title(tmp_path):
     assert card.startswith("# own_run\n")
     assert "## Measured" not in card
     assert "Made by" not in card
+
+
+# --- runs of other versions ---
+
+
+def test_runs_of_earlier_versions_have_their_record_in_config_json(tmp_path, x):
+    run, ae = tmp_path / "run", autoencoder(dtype="float32")
+    assert not runs.is_run(tmp_path)
+    runs.start(run, STOPPED)
+    (run / "run.json").rename(run / "config.json")
+    assert runs.is_run(run)
+    assert runs.resume(run, STOPPED) == []
+    keras_sae.save(ae, run, metrics={"num_train": 10}, meanings=MEANINGS)
+    assert set(content(run)) == {"config.json", "metrics.json", "model.keras", "README.md"}
+    assert runs.read_config(run)["meanings"] == {"num_train": "number of examples"}
+    np.testing.assert_allclose(keras_sae.load(run)(x), ae(x), rtol=1e-6)
+    with raises(InputError, "which holds another run"):
+        runs.check_free(run)
+
+
+@pytest.mark.parametrize(("made", "named"), [("9.0.0", True), ("0.99.1rc1", True), ("0.1.99", False), ("", False)])
+def test_a_run_of_a_newer_version_that_cannot_be_loaded_says_so(made, named, tmp_path, x):
+    run, ae = tmp_path / "run", autoencoder(dtype="float32")
+    keras_sae.save(ae, run)
+    record = runs.read_config(run)
+    (run / "run.json").write_text(json.dumps({**record, "versions": {**record["versions"], "keras_sae": made}}))
+    np.testing.assert_allclose(keras_sae.load(run)(x), ae(x), rtol=1e-6)  # it can be loaded
+    archive = run / "model.keras"
+    archive.write_bytes(replaced(archive.read_bytes(), b"SparseAutoencoder", b"FuturisticEncoder"))
+    with pytest.raises(InputError, match=r"Expected a model that Keras can read") as caught:
+        keras_sae.load(run)
+    newer = f"made by keras_sae {made} (this is {keras_sae.__version__}: pip install --upgrade keras-sae), which it"
+    assert (newer in str(caught.value)) == named
+
+
+def replaced(content, old, new):
+    """Return a .keras file, with these bytes in its JSON files replaced."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data.replace(old, new) if name.endswith(".json") else data)
+    return made.getvalue()

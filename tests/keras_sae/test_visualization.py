@@ -96,5 +96,8 @@ def test_pictures_are_written_and_can_be_opened(picture, tmp_path):
 @pytest.mark.parametrize("picture", PICTURES)
 def test_without_matplotlib(picture, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with raises(ImportError, "Pictures need matplotlib: pip install 'keras-sae[train]'"):
+    with raises(
+        ImportError,
+        "Expected matplotlib to draw pictures with. Received: Python without it. pip install 'keras-sae[train]'",
+    ):
         PICTURES[picture](tmp_path / "own.png")

@@ -9,7 +9,7 @@ import pytest
 
 import keras_sae
 import models
-from keras_sae import runs
+from keras_sae import presets, runs
 
 PRESETS = models.list_presets()
 FOLDER = pathlib.Path(models.__file__).parent
@@ -47,6 +47,15 @@ def test_the_pretrained_stack_gives_digits_back(digits):
     assert error < 9  # half squared error; that of the mean digit is 26
 
 
-def test_an_unknown_preset():
-    with pytest.raises(ValueError, match=r"Expected one of the presets mnist_784_200_200_10.*Received: 'nowhere'"):
-        models.from_preset("nowhere")
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_card_is_as_its_record_and_numbers_have_it_and_names_the_preset(name):
+    card = (FOLDER / name / "README.md").read_text()
+    assert card == runs.card(FOLDER / name)
+    assert f'model = keras_sae.from_preset("{name}")' in card
+    assert "RUN" not in card
+    assert runs.read_config(FOLDER / name)["preset"] == name
+
+
+def test_the_zoo_is_that_of_the_library():
+    assert presets.ZOO == FOLDER
+    assert (models.list_presets, models.from_preset) == (keras_sae.list_presets, keras_sae.from_preset)

@@ -137,7 +137,7 @@ def test_help_teaches_every_flag_and_shows_its_default(capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     text = " ".join(captured.out.split())
-    assert "usage: train.thing" in text
+    assert "usage: python -m train.thing" in text
     assert "Teaches a thing." in text
     for explained in [
         "--name NAME what it is called (default: plain)",

@@ -21,7 +21,7 @@ from train import cli, features
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS, SIDE = 60, 7
 ALL = {
-    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
+    "run.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
     "curves.png", "rho_hat.png",
 }  # fmt: skip
 QUICK = {"units": (5,), "max_iterations": 2}
@@ -136,7 +136,7 @@ def own_digits(monkeypatch, tmp_path, images, classes):
 
     builder = OwnDigits(data_dir=tmp_path / "tfds")
     builder.download_and_prepare()
-    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", {"own_digits": builder}.get)
+    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", lambda name, download: {"own_digits": builder}[name])
 
 
 def train(out, data, **settings):

@@ -23,7 +23,7 @@ from train import cli, experiment, mnist
 ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ("layer_1", "layer_2", "head", "finetuned")
 FILES = {
-    "config.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
+    "run.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
     "features_2.png", "reconstructions.png", "curves.png", "checkpoints/stack.keras",
 }  # fmt: skip
 
@@ -578,7 +578,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_half_written_file(tmp_path):
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("train.mnist: interrupted.")
     files = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert {name for name in files if not name.startswith("logs/layer_1/events")} == {"config.json"}
+    assert {name for name in files if not name.startswith("logs/layer_1/events")} == {"run.json"}
     assert runs.read_config(out)["settings"]["out"] == str(out)
     with pytest.raises(InputError, match="did not finish"):
         runs.load(out)

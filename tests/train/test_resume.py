@@ -153,13 +153,13 @@ def test_no_other_flags(flags, named, refused, begun):
 def test_a_folder_that_does_not_exist(refused, tmp_path):
     line = refused("--resume", tmp_path / "run")
     assert line.startswith(f"Expected the folder of a run that was stopped. Received: {tmp_path / 'run'}, which has no")
-    assert line.endswith("Start it with --out instead.")
+    assert line.endswith("Start a new run instead.")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_folder_and_a_file(refused, tmp_path):
     (tmp_path / "file").write_text("mine")
-    assert "which has no config.json" in refused("--resume", tmp_path)
+    assert "which has no run.json" in refused("--resume", tmp_path)
     assert f"Received: {tmp_path / 'file'}" in refused("--resume", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -170,7 +170,7 @@ def test_a_finished_run(refused, tiny_run):
 
 
 def change(begun, **changes):
-    path = begun / "config.json"
+    path = begun / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
@@ -178,21 +178,19 @@ def test_a_run_of_another_command(refused, begun):
     change(begun, command="python -m train.patches --seed 1")
     line = refused("--resume", begun)
     assert line == (
-        f"Expected a run of train.mnist to go on with. Received: {begun}, made by: python -m train.patches --seed 1."
+        f"Expected a run of train.mnist to resume. Received: {begun}, made by: python -m train.patches --seed 1."
     )
 
 
 def test_a_run_of_a_library_call(refused, begun):
-    (begun / "config.json").write_text("{}")
+    (begun / "run.json").write_text("{}")
     assert refused("--resume", begun).endswith(f"Received: {begun}, made by a library call.")
 
 
 @pytest.mark.parametrize("content", ["", '{"command": "python -m tr', "\xff\xfe"], ids=["empty", "cut off", "bytes"])
 def test_a_damaged_config(content, refused, begun):
-    (begun / "config.json").write_bytes(content.encode("latin-1"))
-    assert refused("--resume", begun).startswith(
-        f"Expected a run to go on with. Received: {begun}, whose config.json: "
-    )
+    (begun / "run.json").write_bytes(content.encode("latin-1"))
+    assert refused("--resume", begun).startswith(f"Expected a run to resume. Received: {begun}, whose run.json: ")
 
 
 def test_other_data(refused, begun, idx_folder):
@@ -230,7 +228,7 @@ def test_ctrl_c_says_how_to_go_on(settings, stop_at, monkeypatch, capsys, tmp_pa
             cli.main(mnist.Config, mnist.run, mnist.PROGRAM, mnist.__doc__)
         assert ended.value.code == 130
         last = capsys.readouterr().err.splitlines()[-1]
-        assert last == f"train.mnist: interrupted. Go on where it was: python -m train.mnist --resume {out}"
+        assert last == f"train.mnist: interrupted. Resume it: python -m train.mnist --resume {out}"
         stop_at("layer_1", 1)
 
 

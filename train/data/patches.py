@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from keras_sae.errors import InputError
+from keras_sae.extras import imported
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WHITE_VARIANCE = 0.1  # of a whitened image; Olshausen's are scaled so
@@ -20,9 +21,7 @@ def load_whitened(path=None):
         InputError: no such file, no photographs, or another variable in the file.
     """
     if path is None:
-        from sklearn.datasets import load_sample_images
-
-        photographs = load_sample_images().images
+        photographs = imported("sklearn.datasets", "bring two photographs").load_sample_images().images
         return [whiten(p) for p in photographs], f"scikit-learn's {len(photographs)} photographs, whitened"
     path = pathlib.Path(path)
     if path.suffix == ".mat":

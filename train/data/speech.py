@@ -48,7 +48,7 @@ def load_recordings(data=None):
     """Spoken digits from the first place that has them, as `Recordings`.
 
     In this order: `data`, a folder or a zip of wav files DIGIT_SPEAKER_NUMBER.wav (8 kHz, 16 bit, mono);
-    `$KERAS_SAE_DATA/spoken_digits`; tensorflow-datasets' spoken_digit, prepared earlier or downloaded now.
+    `$KERAS_SAE_DATA/spoken_digits`; tensorflow-datasets' spoken_digit, if it is prepared; "tfds" downloads it.
 
     Raises:
         InputError: what was asked for is missing, damaged or something else; no place has the recordings.
@@ -58,10 +58,10 @@ def load_recordings(data=None):
     shared = os.environ.get("KERAS_SAE_DATA")
     if data is None and shared:
         data = pathlib.Path(shared) / "spoken_digits"
-    if data is not None:
+    if data not in (None, "tfds"):
         return read_recordings(data)
     try:
-        builder = datasets.tensorflow_datasets_builder("spoken_digit")
+        builder = datasets.tensorflow_datasets_builder("spoken_digit", download=data == "tfds")
     except ImportError as error:
         raise InputError(
             f"tensorflow-datasets prepares spoken_digit with pydub, which is not there: pip install pydub. Or: {CURE}"
@@ -69,7 +69,7 @@ def load_recordings(data=None):
     if builder is None:
         raise InputError(
             "Expected recordings of spoken digits. Received no --data, no KERAS_SAE_DATA, and tensorflow-datasets has "
-            f"neither a prepared copy nor a network to download one. {CURE}"
+            f"no prepared copy, which --data tfds makes. {CURE}"
         )
     import tensorflow_datasets as tfds
 

@@ -9,8 +9,9 @@ import zlib
 import numpy as np
 
 from ...errors import InputError
+from ...extras import imported
 from .labels import Labels
-from .rows import Rows, cache_file, imported, store_each
+from .rows import Rows, cache_file, store_each
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 SIZE_CURE = " Have them resized: image_size."

@@ -3,10 +3,11 @@
 import numpy as np
 
 from ...errors import InputError
+from ...extras import imported
 from .. import datasets
 from .image_files import SIZE_CURE, decode, pixels, size_of
 from .labels import Labels
-from .rows import Rows, cache_file, check_numbers, imported, store_each
+from .rows import Rows, cache_file, check_numbers, store_each
 
 PREFIX = "tfds:"
 SPLITS = ("train", "test", "validation")
@@ -139,22 +140,16 @@ def _name_and_split(name):
 
 
 def _builder(name):
+    """Return the builder of a data set, which is downloaded if tensorflow-datasets has not prepared it."""
     tfds = imported("tensorflow_datasets")
     try:
-        builder = datasets.tensorflow_datasets_builder(name)
-    except StopIteration:  # not prepared, and nothing to download it from
-        builder = None
+        return datasets.tensorflow_datasets_builder(name, download=True)
+    except InputError:
+        raise
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:  # asserts that it has the version
         raise InputError(
             f"Expected the name of a data set of tensorflow-datasets. Received: {name!r}: {str(error).splitlines()[0]}"
         ) from error
-    if builder is None:
-        raise InputError(
-            f"Expected a data set that tensorflow-datasets has prepared or can download. Received: {name!r}, which is "
-            "neither prepared nor reachable. Prepare it where there is a network: tfds build "
-            f"{name}, or name a file."
-        )
-    return builder
 
 
 def _feature_of_dataset(features, labels, where):

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import importlib
 import itertools
 import pathlib
 import re
@@ -15,17 +14,12 @@ import zlib
 import numpy as np
 
 from ...errors import InputError
+from ...extras import imported as imported
 from ...files import check_space, forget, write_aside
 
 CHUNK_BYTES = 2**24  # of rows at a time: enough for a fast disk, little beside a model
 LARGEST = np.finfo("float32").max  # models compute in float32, where a larger number is infinity
 MISSING_VALUES = "Remove or fill in such rows."
-
-_PACKAGES = {  # module -> (package, extra of this library that installs it)
-    "pyarrow": ("pyarrow", "data"),
-    "PIL": ("pillow", "data"),
-    "tensorflow_datasets": ("tensorflow-datasets", "train"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +38,6 @@ class Rows:
     feature_names: tuple = ()
     image_shape: tuple | None = None
     source: str = ""
-
-
-def imported(name):
-    """The module of this name, which an optional package brings. Raises InputError where that is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package, extra = _PACKAGES[name.split(".")[0]]
-        raise InputError(
-            f"Expected {package} to read such data with. Received: Python without it. pip install 'keras-sae[{extra}]'"
-        ) from error
 
 
 # --- passes over rows ---

@@ -8,8 +8,9 @@ import re
 import numpy as np
 
 from ...errors import InputError
+from ...extras import imported
 from .labels import Labels
-from .rows import CHUNK_BYTES, MISSING_VALUES, Rows, cache_file, imported, store
+from .rows import CHUNK_BYTES, MISSING_VALUES, Rows, cache_file, store
 
 BLOCK_BYTES = 2**21  # of a csv file at a time; the first decides what is a number; pyarrow reads 32 of them ahead
 ROW_BYTES = 16  # at most, for each byte of the line of names
@@ -70,7 +71,7 @@ def _reading(path, names=()):
             column, row, value = int(found[1]), int(found[2]) - 1, found[3]
             raise InputError(
                 f"Expected values in column {names[column]!r} like those in its first rows. Received: {value[:40]!r} "
-                f"in row {row} (counted from 1) of {path}. Mend or drop that row or column."
+                f"in row {row} (counted from 1) of {path}. Correct or drop that row or column."
             ) from error
         raise InputError(
             f"Expected a table that pyarrow can read. Received: {path}, which it cannot: {' '.join(str(error).split())}"
@@ -132,7 +133,7 @@ class _Columns:
         more = f" and {len(others) - 6} more" if len(others) > 6 else ""
         raise InputError(
             f"Expected columns of numbers. Received: {', '.join(described)}{more} in {self.path}. Drop these columns, "
-            "write them as numbers, or name the column of labels with --labels."
+            "write them as numbers, or name one of them as the column of labels."
         )
 
     def _check_index(self):

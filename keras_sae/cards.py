@@ -1,0 +1,54 @@
+"""The card of a run: how it was made, how to use it, and what was measured, for people, in Markdown."""
+
+import pathlib
+import typing
+from collections.abc import Mapping
+
+from .cli import spelled
+
+PICTURES = ("features", "reconstructions", "curves")
+
+
+def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: Mapping[str, float]) -> str:
+    """Return the README.md of a run with this record and these numbers; it shows the pictures in the directory."""
+    lines = [f"# {config.get('title', directory.name)}", ""]
+    if "command" in config:
+        lines += ["Made by:", "", f"    {config['command']}", ""]
+    if "data" in config:
+        lines += [f"Data: {config['data']}.", ""]
+    lines += _use(directory, config.get("preset"))
+    if metrics:
+        lines += ["## Measured", "", *_measured(metrics, config.get("meanings")), ""]
+    for picture in PICTURES:
+        if (directory / f"{picture}.png").exists():
+            lines += [f"![{picture}]({picture}.png)", ""]
+    lines += ["## Settings", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in config.get("settings", {}).items()]
+    lines += [f"| version of {name} | {value} |" for name, value in config.get("versions", {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _use(directory: pathlib.Path, preset: str | None) -> list[str]:
+    """Return the lines that show how to load a run, or a preset, and how to export it."""
+    load = f'keras_sae.from_preset("{preset}")' if preset else 'keras_sae.load("RUN")  # this directory'
+    run = f"models/{preset}" if preset else directory
+    return [
+        *("## Use", "", "```python", "import keras_sae", ""),
+        f"model = {load}",
+        "encoder = keras_sae.runs.encoder_of(model)  # x -> features",
+        *("```", ""),
+        spelled(f"`python -m export {run} --out DIR` writes the encoder as SavedModel and LiteRT file."),
+        "",
+    ]
+
+
+def _measured(metrics: Mapping[str, float], meanings: Mapping[str, str] | None) -> list[str]:
+    """Return the table of the numbers, with what each is if that is recorded."""
+    if not meanings:
+        return ["| number | value |", "|---|---|", *(f"| {name} | {_number(x)} |" for name, x in metrics.items())]
+    rows = [f"| {name} | {_number(value)} | {meanings.get(name, '')} |" for name, value in metrics.items()]
+    return ["| number | value | what it is |", "|---|---|---|", *rows]
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"

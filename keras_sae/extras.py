@@ -1,0 +1,41 @@
+"""Optional packages: which extra of this library brings each, and the line that says so if it is not installed."""
+
+import importlib
+import importlib.util
+import types
+
+from .errors import MissingPackageError
+
+_EXTRAS = {  # module: (package, extra of this library that installs it)
+    "PIL": ("pillow", "data"),
+    "matplotlib": ("matplotlib", "train"),
+    "mlxtend": ("mlxtend", "train"),
+    "pyarrow": ("pyarrow", "data"),
+    "sklearn": ("scikit-learn", "train"),
+    "tensorflow_datasets": ("tensorflow-datasets", "train"),
+}
+
+
+def imported(name: str, purpose: str = "read such data with") -> types.ModuleType:
+    """Return the module of this name, which an optional package brings.
+
+    Raises:
+        MissingPackageError: the package is not installed, or cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise _missing(name, purpose) from error
+
+
+def check(name: str, purpose: str) -> None:
+    """Raise MissingPackageError unless there is a module of this name, which is not imported."""
+    if importlib.util.find_spec(name) is None:
+        raise _missing(name, purpose)
+
+
+def _missing(name: str, purpose: str) -> MissingPackageError:
+    package, extra = _EXTRAS[name.split(".")[0]]
+    return MissingPackageError(
+        f"Expected {package} to {purpose}. Received: Python without it. pip install 'keras-sae[{extra}]'"
+    )

@@ -1,0 +1,103 @@
+"""The core of the library under the backend that KERAS_BACKEND names: test_backends.py runs this."""
+
+import importlib.util
+import os
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_sae
+from benchmarks import classic
+from keras_sae import runs
+from keras_sae.backend import has_float64
+
+BACKEND = os.environ["KERAS_BACKEND"]
+FLOAT64 = {"dtype": "float64"} if has_float64() else {}
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).random((60, 12)).astype(FLOAT64.get("dtype", "float32"))
+
+
+def autoencoder(**options):
+    keras.utils.set_random_seed(0)
+    return keras_sae.SparseAutoencoder(5, keras_sae.KLSparsity(0.1, 3.0), weight_decay=3e-3, **options)
+
+
+def test_the_environment_is_what_it_should_be():
+    assert keras.backend.backend() == BACKEND
+    assert importlib.util.find_spec("tensorflow") is None
+    assert runs.versions()["backend"] == BACKEND
+    assert BACKEND in runs.versions()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_the_objective_and_its_gradients_are_those_of_the_numpy_version(tied, activation, x):
+    ae = autoencoder(tied=tied, activation=activation, **FLOAT64)
+    ae.build((None, 12))
+    twin = classic.Autoencoder(activation=activation, tied=tied)
+    # Keras 3.15 rounds tanh of float64 to float32 under JAX.
+    tolerance = 1e-10 if has_float64() and (BACKEND, activation) != ("jax", "tanh") else 1e-5
+    value, gradients = twin.cost([w.astype("float64") for w in ae.get_weights()], x.astype("float64"))
+    for chunk_size in (7, 60):
+        found = keras_sae.objective(ae, x, chunk_size=chunk_size)
+        assert found.value == pytest.approx(value, rel=tolerance)
+        for ours, theirs in zip(found.gradients, gradients, strict=True):
+            assert np.linalg.norm(ours - theirs) <= tolerance * np.linalg.norm(theirs)
+
+
+def test_gradients_agree_with_central_differences(x):
+    if not has_float64():
+        pytest.skip(f"{BACKEND} does not compute in float64")
+    assert keras_sae.check_gradients(autoencoder(), x) < 1e-6
+
+
+@pytest.mark.parametrize("chunk_size", [7, 60])
+def test_lbfgs_takes_the_path_that_it_takes_in_one_chunk(chunk_size, x):
+    losses = keras_sae.fit_lbfgs(autoencoder(), x, max_iterations=8, verbose=0, chunk_size=chunk_size).history["loss"]
+    reference = keras_sae.fit_lbfgs(autoencoder(), x, max_iterations=8, verbose=0).history["loss"]
+    np.testing.assert_allclose(losses, reference, rtol=1e-3)
+    assert losses[-1] < losses[0] / 3
+
+
+def test_keras_own_fit_trains(x):
+    ae = autoencoder()
+    ae.build((None, 12))
+    before = keras_sae.objective(ae, x).value
+    ae.compile("adam")
+    losses = ae.fit(x, epochs=20, batch_size=len(x), verbose=0).history["loss"]
+    assert losses[0] == pytest.approx(before, rel=1e-3)
+    assert losses[-1] < losses[0]
+
+
+def test_fit_minibatches_repeats_itself(x):
+    histories = [keras_sae.fit_minibatches(autoencoder(), x, epochs=3, seed=1, verbose=0) for _ in range(2)]
+    assert histories[0].history["loss"] == histories[1].history["loss"]
+
+
+def test_a_run_comes_back(x, tmp_path):
+    stack = keras_sae.StackedAutoencoder([autoencoder(name="one"), autoencoder(name="two")])
+    stack.pretrain(x, max_iterations=3)
+    classifier = stack.classifier(3)
+    labels = np.arange(len(x)) % 3
+    keras_sae.fit_lbfgs(classifier, x, labels, max_iterations=3, verbose=0)
+    for name, model in {"stack": stack, "classifier": classifier}.items():
+        keras_sae.save(model, tmp_path / name)
+        copy = keras_sae.load(tmp_path / name)
+        ours, theirs = (keras.ops.convert_to_numpy(m(x)) for m in (model, copy))
+        np.testing.assert_allclose(theirs, ours, rtol=1e-6)
+        encoder = keras_sae.load_encoder(tmp_path / name)
+        assert keras.ops.convert_to_numpy(encoder(x)).shape == (60, 5)
+
+
+def test_the_preset_loads(x):
+    assert keras_sae.from_preset(keras_sae.list_presets()[0]).output_shape == (None, 10)
+
+
+def test_tensorflow_was_never_imported():
+    """The last test here."""
+    assert "tensorflow" not in sys.modules

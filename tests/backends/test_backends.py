@@ -1,0 +1,27 @@
+"""Keras' other backends, each in an environment without TensorFlow: the same values, training, runs and gradients."""
+
+import importlib.metadata
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from tests import environment
+
+ROOT = pathlib.Path(__file__).parents[2]
+OURS = ["keras", "numpy", "scipy", "tqdm", "lazy-loader"]  # what this library needs beside its backend
+CHECKS = pathlib.Path(__file__).with_name("checks.py")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_backend_in_an_environment_without_tensorflow(backend, tmp_path):
+    try:
+        importlib.metadata.distribution(backend)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"needs {backend}: pip install {backend}")
+    python = environment.make(tmp_path / "environment", [*OURS, backend, "pytest"])
+    variables = {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", CHECKS]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr

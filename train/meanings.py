@@ -1,0 +1,25 @@
+"""What the numbers of metrics.json are, by the beginnings of their names: the vocabulary of all experiments."""
+
+MEANINGS = {
+    "objective": "J at the end of this stage, over the whole training set",
+    "seconds": "wall-clock time",
+    "rho_hat_mean": "mean activation over all units and the whole training set",
+    "rho_hat_max_deviation": "distance from rho of the unit that is farthest from it",
+    "dead_units": "units with a mean activation below 0.001",
+    "accuracy_greedy": "test accuracy with a softmax on the pretrained features",
+    "accuracy_finetuned": "test accuracy after fine-tuning the whole network",
+    "accuracy_raw": "the same on raw inputs, for comparison",
+    "fraction_gabor": "filters of whose variance a Gabor function explains more than 0.8",
+    "gabor_explained_median": "share of a filter's variance that a Gabor function explains",
+    "accuracy_commonest": "of always naming the commonest class",
+    "accuracy": "of the labels of held-out examples",
+    "error_mean": "half the squared error of an example, of the mean as its reconstruction",
+    "error": "half the squared error of an example, of the pretrained stack",
+    "mse": "mean squared error over inputs and outputs",
+    "distinct_codes": "different codes when rounded to bits",
+    "iterations": "batches of SGD",
+    "largest_principal_angle": "between the subspaces of autoencoder and PCA, in radians",
+    "reconstruction_error": "mean over examples of half the squared error",
+    "pca_reconstruction_error": "the same, by as many principal components",
+    "num_": "number of examples",
+}
