@@ -145,7 +145,11 @@ def load_encoder(directory):
 
     Of a classifier's run it is the network below the softmax, fine-tuned if the run was.
     """
-    model = load(directory)
+    return encoder_of(load(directory))
+
+
+def encoder_of(model: "keras.Model") -> "keras.Model":
+    """Return the encoder of a model as runs hold it: of a classifier, the network below its softmax."""
     return model.encoder if hasattr(model, "encoder") else model.get_layer("encoder")
 
 

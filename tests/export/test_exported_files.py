@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import keras_sae
-from export import __main__ as command, convert, signatures
+from export import convert, signatures
+from export.exporting import BOUNDS
 from keras_sae import runs
 from keras_sae.data.preprocessing import fit_preprocessing
 from tests.export.conftest import (
@@ -138,7 +139,7 @@ def autoencoder(request, tmp_path_factory):
     run, x, expected, calibration = request.param(folder / "run")
     runs.save_examples(run / "examples.npz", x)
     runs.save_examples(run / "calibration.npz", calibration)
-    export_here(run, folder / "export", ("saved_model", "litert", "onnx"), tuple(LITERT))
+    export_here(run, folder / "export", formats=("saved_model", "litert", "onnx"), quantize=tuple(LITERT))
     return folder / "export", run, x, expected
 
 
@@ -189,7 +190,7 @@ def test_the_check_holds_held_out_inputs_and_what_keras_gives_for_them(tiny_run,
 def test_the_features_tell_inputs_apart(features):
     """Without this, a parity check would pass for a file that gives the same features for everything."""
     assert features.shape == (40, 9)
-    assert features.std(axis=0).min() > 100 * command.BOUNDS["none"]
+    assert features.std(axis=0).min() > 100 * BOUNDS["none"]
 
 
 def test_the_signature_names_inputs_and_features_for_a_batch_of_any_size(called):
@@ -410,7 +411,7 @@ def test_quantised_files_stay_near_keras_and_tell_inputs_apart(tiny_run, exporte
     for signature, output, wanted in [("encode", "features", features), ("classify", "probabilities", classified)]:
         wanted = wanted[output] if isinstance(wanted, dict) else wanted
         found = call(signature, inputs=x)[output]
-        assert np.sqrt(np.mean((found - wanted) ** 2)) <= command.BOUNDS[method]
+        assert np.sqrt(np.mean((found - wanted) ** 2)) <= BOUNDS[method]
         assert found.dtype == "float32"
     found = call("encode", inputs=x)["features"]
     assert min(np.corrcoef(found[:, unit], features[:, unit])[0, 1] for unit in range(9)) > 0.98
@@ -424,7 +425,7 @@ def test_quantised_autoencoders_stay_near_keras(autoencoder, method):
     found = litert(out / LITERT[method])("reconstruct", inputs=x)
     for name, value in expected.items():
         relative = np.abs(found[name] - value) / np.maximum(1, np.abs(value))
-        assert np.sqrt(np.mean(relative**2)) <= command.BOUNDS[method], name
+        assert np.sqrt(np.mean(relative**2)) <= BOUNDS[method], name
         assert np.corrcoef(found[name].ravel(), value.ravel())[0, 1] > 0.98, name
 
 
@@ -464,7 +465,7 @@ def plain_export(tmp_path):
     """An export of a SavedModel alone."""
     run, x, _, _ = plain(tmp_path / "plain")
     runs.save_examples(run / "examples.npz", x)
-    export_here(run, tmp_path / "plain_export", ("saved_model",))
+    export_here(run, tmp_path / "plain_export", formats=["saved_model"])
     return tmp_path / "plain_export"
 
 
