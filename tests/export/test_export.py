@@ -153,11 +153,6 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(main, monkeypatch, run, out, ca
     assert contents(out.parent) == {}
 
 
-def compare(given, expected, labels=None):
-    """What the check measures of a file that gives this, by signature and output."""
-    return check.compare(given, expected, labels)
-
-
 def test_the_difference_is_the_largest_of_all_outputs():
     expected = {
         "classify/probabilities": np.array([[0.2, 0.8], [0.9, 0.1], [0.5, 0.5]]),
@@ -168,21 +163,21 @@ def test_the_difference_is_the_largest_of_all_outputs():
     for key, value in expected.items():
         signature, output = key.split("/")
         given[signature][output] = value.copy()
-    assert compare(given, expected)["difference"] == 0
+    assert check.compare(given, expected, None)["difference"] == 0
     given["encode"]["features"][1] += 4  # of 200
-    assert compare(given, expected)["difference"] == pytest.approx(0.02)
+    assert check.compare(given, expected, None)["difference"] == pytest.approx(0.02)
     given["classify"]["probabilities"][0, 0] += 0.03  # of less than 1: absolute
-    assert compare(given, expected)["difference"] == pytest.approx(0.03)
+    assert check.compare(given, expected, None)["difference"] == pytest.approx(0.03)
     given["classify"]["label"][2] = 1  # two equal probabilities
-    assert compare(given, expected)["difference"] == pytest.approx(0.03)
-    assert compare(given, expected)["accuracy"] is None
-    assert compare(given, expected, np.array([1, 1, 0]))["accuracy"] == pytest.approx(2 / 3)
+    assert check.compare(given, expected, None)["difference"] == pytest.approx(0.03)
+    assert check.compare(given, expected, None)["accuracy"] is None
+    assert check.compare(given, expected, np.array([1, 1, 0]))["accuracy"] == pytest.approx(2 / 3)
     given["classify"]["probabilities"][2, 1] = np.nan
-    assert np.isnan(compare(given, expected)["difference"])
+    assert np.isnan(check.compare(given, expected, None)["difference"])
 
 
 def test_a_file_of_which_nothing_can_be_compared_does_not_pass(refused, pretend, run, out):
-    difference = compare({}, {"encode/features": np.ones((3, 1))})["difference"]
+    difference = check.compare({}, {"encode/features": np.ones((3, 1))}, None)["difference"]
     pretend({"encoder.tflite": difference})
     assert "encoder.tflite within" in refused(run, "--out", out)
 
@@ -459,6 +454,30 @@ def test_a_broken_model_ends_a_fresh_process_with_one_line(run, out):
     assert done.stderr.startswith("export: error: ")
     assert "model.keras" in done.stderr
     assert contents(out.parent) == {}
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_is_refused_with_one_line(tmp_path, backend):
+    """Before Keras is loaded, because the backend may not be installed."""
+    command = [sys.executable, "-m", "export", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert (
+        f"Expected KERAS_BACKEND=tensorflow, which exporting needs. Received: KERAS_BACKEND={backend}. " in done.stderr
+    )
+    assert contents(tmp_path) == {}
+
+
+def test_help_answers_without_keras():
+    command = [sys.executable, "-X", "importtime", "-m", "export", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "export.exporting" in loaded
+    assert loaded & {"keras", "numpy", "tensorflow"} == set()
 
 
 def test_help_teaches(main, capsys):

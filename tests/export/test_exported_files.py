@@ -226,6 +226,20 @@ def test_the_files_need_nothing_of_this_project(called):
     assert needless & set(seen["modules"]) == set()
 
 
+def test_the_check_needs_nothing_of_this_project_but_its_own_package(exported):
+    code = """
+import json, runpy, sys
+runpy.run_module("export.check", run_name="__main__")
+print(json.dumps(sorted(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(exported[0])], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *_, measured, modules = map(json.loads, done.stdout.splitlines())
+    assert set(measured) == FILES
+    assert {"export.runtimes", "tensorflow", "ai_edge_litert", "onnxruntime"} <= set(modules)
+    assert [name for name in modules if name.split(".")[0] in ("keras_sae", "train")] == []
+
+
 @pytest.mark.parametrize("method", LITERT)
 def test_the_litert_file_uses_no_operation_of_tensorflow(exported, method):
     content = (exported[0] / LITERT[method]).read_bytes()
@@ -427,6 +441,46 @@ def test_quantised_autoencoders_stay_near_keras(autoencoder, method):
         relative = np.abs(found[name] - value) / np.maximum(1, np.abs(value))
         assert np.sqrt(np.mean(relative**2)) <= BOUNDS[method], name
         assert np.corrcoef(found[name].ravel(), value.ravel())[0, 1] > 0.98, name
+
+
+# Programs that know no signatures, as on phones
+
+
+def without_signatures(path, x):
+    """What the plain interpreter gives for rows, one after the other and all at once: two arrays (rows, outputs)."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def call(rows):
+        interpreter.resize_tensor_input(taken["index"], rows.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(taken["index"], rows)
+        interpreter.invoke()
+        return interpreter.get_tensor(given["index"])
+
+    interpreter.allocate_tensors()
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [1, x.shape[1]]
+    return np.concatenate([call(row[None]) for row in x]), call(x)
+
+
+@pytest.mark.parametrize("method", LITERT)
+def test_without_signatures_a_classifiers_file_gives_features(tiny_run, exported, features, method):
+    x = runs.load_examples(tiny_run[0])[0]
+    by_signature = litert(exported[0] / LITERT[method])("encode", inputs=x)["features"]
+    for found in without_signatures(exported[0] / LITERT[method], x):
+        assert np.sqrt(np.mean((found - features) ** 2)) <= BOUNDS[method]
+        np.testing.assert_allclose(found, by_signature, atol=1e-6 if method in ("none", "float16") else 2e-2)
+
+
+@pytest.mark.parametrize("method", LITERT)
+def test_without_signatures_an_autoencoders_file_gives_features(autoencoder, method):
+    out, run, x, _ = autoencoder
+    features = keras_sae.load_encoder(run).predict(x, verbose=0)
+    for found in without_signatures(out / LITERT[method], x):
+        assert np.sqrt(np.mean((found - features) ** 2)) <= BOUNDS[method]
+        assert np.corrcoef(found.ravel(), features.ravel())[0, 1] > 0.98
 
 
 def test_fewer_bits_make_smaller_files(exported):
