@@ -19,7 +19,7 @@ class Measured(TypedDict):
 
 
 def versions(directory: pathlib.Path) -> list[int]:
-    """Return the versions in a directory of SavedModels, newest first: subdirectories 1, 2, ..., as Serving reads them.
+    """Return the versions in a directory of SavedModels, newest first: subdirectories named 1, 2, ...
 
     Other names, such as 01 or ², are no versions. A directory that is not there has none.
     """
