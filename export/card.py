@@ -1,8 +1,7 @@
 """README.md of an export: its files as measured, what they take and give, and how to call them."""
 
-import pathlib
-
-from keras_sae import runs
+from collections.abc import Mapping
+from typing import Any
 
 # How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
 CALLS = {
@@ -25,6 +24,9 @@ interpreter = Interpreter("{file}")
 features = interpreter.get_signature_runner("encode")(inputs=x)["features"]
 ```
 
+Programs that know no signatures (`allocate_tensors`, `set_tensor`, `invoke`, `get_tensor`) run `encode`, of one row
+unless they resize its input.
+
 """,
     ".onnx": """With ONNX (`pip install onnxruntime`), where `x` is a float32 array (batch, features); with a head,
 there are "probabilities" as well:
@@ -40,35 +42,34 @@ session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvide
 }
 
 
-def newest(measured):
-    """The number of the newest SavedModel among the files, or None."""
-    versions = [int(pathlib.Path(name).name) for name in measured if name.startswith("saved_model/")]
-    return max(versions, default=None)
+def card(name: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]], version: int | None) -> str:
+    """Return the README.md of an export.
 
-
-def card(run, measured):
-    """README.md of an export."""
-    config = runs.read_config(run)
+    Args:
+        name: of the run that was exported last.
+        config: the record of that run.
+        files: what export.json says of each file.
+        version: of the newest SavedModel, or None if there is none.
+    """
     rows = [
-        f"| {name} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {accuracy(values)} | "
+        f"| {file} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {_percent(values['accuracy'])} | "
         f"{values['milliseconds']:.3f} | {values['root_mean_square']:.1e} |"
-        for name, values in measured.items()
+        for file, values in files.items()
     ]
     classes = config.get("class_names")
     named = f"\nClasses, by `label`: {', '.join(f'{i} {name}' for i, name in enumerate(classes))}.\n" if classes else ""
-    version = newest(measured)
     listed = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
-    files = {kind: min((name for name in measured if kind in name), default=None) for kind in CALLS}
-    files["saved_model"] = version and f"saved_model/{version}"
-    older = {}
-    for name, values in measured.items():
-        if values["run"] != run.name:
-            older.setdefault(values["run"], []).append(f"`{name}`")
+    called = {kind: min((file for file in files if kind in file), default=None) for kind in CALLS}
+    called["saved_model"] = f"saved_model/{version}" if version else None
+    calls = "".join(CALLS[kind].format(file=file) for kind, file in called.items() if file)
+    older: dict[str, list[str]] = {}
+    for file, values in files.items():
+        if values["run"] != name:
+            older.setdefault(values["run"], []).append(f"`{file}`")
     lines = [f"Exported here earlier, from the run `{made}`: {', '.join(names)}.\n\n" for made, names in older.items()]
-    calls = "".join(CALLS[kind].format(file=file) for kind, file in files.items() if file)
-    return f"""# {config.get("title", run.name)}: exported
+    return f"""# {config.get("title", name)}: exported
 
-Made from the run `{run.name}`: {config.get("data", "data unknown")}.
+Made from the run `{name}`: {config.get("data", "data unknown")}.
 
 | file | kB | largest difference to Keras | accuracy | ms a row | root mean square difference |
 |---|---|---|---|---|---|
@@ -94,5 +95,5 @@ before fine-tuning.
 """
 
 
-def accuracy(values):
-    return "" if values["accuracy"] is None else f"{values['accuracy']:.2%}"
+def _percent(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{accuracy:.2%}"

@@ -1,119 +1,81 @@
-"""Whether exported files give what Keras gives: python -m export.check DIR, the second half of an export.
+"""Measure whether exported files give what Keras gives: python -m export.check DIR (see exporting.py).
 
-It imports nothing of keras_sae, so it also shows that the files need none of it. Prints JSON: for each file its size,
-its largest and root mean square difference to Keras (absolute, or relative to values above 1), the time of one row, and
-where the run has labels the accuracy.
+Nothing of keras_sae or Keras is imported, so the check also shows that the files need neither.
 """
 
+import collections
 import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-SECONDS = 0.5  # of one-row calls, to take the median of
+from . import layout
+from .runtimes import open_file
+
+ONE_ROW_SECONDS = 0.5  # for calls with one row, whose median time is taken
+
+Outputs = dict[str, np.ndarray]
 
 
-def check(directory):
-    """What was measured of each file, a dict: name -> measurements."""
+def check(directory: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Return what was measured of each exported file in a directory, by its name there: see `layout.Measured`."""
     with np.load(directory / "check.npz") as content:
         expected = dict(content)
-    inputs, labels = expected.pop("inputs"), expected.pop("labels", None)
-    others = {"decode": expected.get("reconstruct/features"), "images": expected.pop("images", None)}
+    inputs = expected.pop("inputs")
+    labels, images = expected.pop("labels", None), expected.pop("images", None)
+    features = expected.get("reconstruct/features")
+    inputs_of: dict[str, Any] = collections.defaultdict(lambda: inputs, decode=features, images=images)
     measured = {}
-    for path in [*sorted(directory.glob("saved_model/*")), *sorted(directory.glob("encoder*"))]:
-        run = RUNNERS[path.suffix](path)
-        name = str(path.relative_to(directory))
-        measured[name] = {**measure(run, inputs, labels, expected, others), "bytes": size(path)}
+    for path in [*directory.glob(f"{layout.SAVED_MODEL}/*"), *sorted(directory.glob("encoder*"))]:
+        functions = {name: function.run for name, function in open_file(path).items()}
+        outputs = {name: run(inputs_of[name]) for name, run in functions.items()}
+        measured[str(path.relative_to(directory))] = {
+            **compare(outputs, expected, labels),
+            "milliseconds": one_row_milliseconds(functions["encode"], inputs[:1]),
+            "bytes": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()),
+        }
     return measured
 
 
-def measure(run, inputs, labels, expected, others):
-    """What is measured of a file.
+def compare(
+    outputs: Mapping[str, Outputs], expected: Mapping[str, np.ndarray], labels: np.ndarray | None
+) -> dict[str, Any]:
+    """Return the largest difference between what a file and Keras give, the root mean square, and the accuracy.
 
-    run: name of a signature, array -> outputs by name, or None where the file has no such signature.  expected:
-    "signature/output" -> what Keras gives.  others: signature -> its input, where that is not `inputs`.
+    Differences are relative for values above 1, absolute for others. The root mean square is that of the output whose
+    is largest; the accuracy is None without labels or probabilities.
+
+    Args:
+        outputs: by the name of the signature, then of the output.
+        expected: what Keras gives, by "signature/output".
     """
-    differences, accuracy = [], None  # arrays, of each output
-    for name in sorted({key.split("/")[0] for key in expected}):
-        outputs = run(name, others.get(name, inputs))
-        for output, value in (outputs or {}).items():
-            if output != "label":  # two nearly equal probabilities may change places
-                wanted = expected[f"{name}/{output}"]
-                differences.append(np.abs(value - wanted) / np.maximum(1, np.abs(wanted)))
-        if labels is not None and outputs and "probabilities" in outputs:
-            accuracy = float(np.mean(outputs["probabilities"].argmax(axis=1) == labels))
-    differences = differences or [np.array(np.nan)]  # NaN stays NaN, and passes for no file
+    differences = [np.array(np.nan)] if not outputs else []  # NaN is within no bound: a file with nothing to compare
+    for name, values in outputs.items():
+        for output in values.keys() - {"label"}:  # two nearly equal probabilities may change places
+            wanted = expected[f"{name}/{output}"]
+            differences.append(np.abs(values[output] - wanted) / np.maximum(1, np.abs(wanted)))
+    accuracy = None
+    if labels is not None and "classify" in outputs:
+        accuracy = float(np.mean(outputs["classify"]["probabilities"].argmax(axis=1) == labels))
     return {
-        "difference": float(np.max([d.max() for d in differences])),
+        "difference": float(np.max([d.max() for d in differences])),  # NaN if any is
         "root_mean_square": float(np.max([np.sqrt(np.mean(d**2)) for d in differences])),
         "accuracy": accuracy,
-        "milliseconds": one_row(run, inputs[:1]),
     }
 
 
-def one_row(run, row):
-    """Median time of encoding one row."""
+def one_row_milliseconds(encode: Callable[[np.ndarray], Outputs], row: np.ndarray) -> float:
+    """Return the median time of encoding one row."""
     times, began = [], time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
+    while time.perf_counter() - began < ONE_ROW_SECONDS:
         start = time.perf_counter()
-        run("encode", row)
+        encode(row)
         times.append(time.perf_counter() - start)
     return 1e3 * float(np.median(times))
-
-
-def size(path):
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(file.stat().st_size for file in files)
-
-
-def saved_model(directory):
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(directory))
-
-    def run(name, values):
-        [input_name] = loaded.signatures[name].structured_input_signature[1]
-        outputs = loaded.signatures[name](**{input_name: tf.constant(values)})
-        return {output: value.numpy() for output, value in outputs.items()}
-
-    return run
-
-
-def litert(path):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path))  # kept, because the outputs live in its memory
-    known = interpreter.get_signature_list()
-
-    def run(name, values):
-        if name not in known:
-            return None
-        [input_name] = known[name]["inputs"]
-        outputs = interpreter.get_signature_runner(name)(**{input_name: values})
-        return {output: value.copy() for output, value in outputs.items()}
-
-    return run
-
-
-def onnx(path):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = {output.name for output in session.get_outputs()}
-    outputs_of = {"encode": ["features"], "classify": ["probabilities"]}
-
-    def run(name, values):
-        wanted = outputs_of.get(name, [])
-        if not wanted or not names.issuperset(wanted):
-            return None
-        return dict(zip(wanted, session.run(wanted, {"inputs": values}), strict=True))
-
-    return run
-
-
-RUNNERS = {"": saved_model, ".tflite": litert, ".onnx": onnx}
 
 
 if __name__ == "__main__":

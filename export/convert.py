@@ -1,23 +1,23 @@
-"""A run's model as SavedModel, LiteRT and ONNX: python -m export.convert RUN DIR JSON, the first half of an export.
-
-JSON holds "formats" (of saved_model, litert, onnx), "quantize" (of none, float16, dynamic, int8) and "version".
-"""
+"""Write a run's model as SavedModel, LiteRT and ONNX: python -m export.convert RUN WORK OPTIONS (see exporting.py)."""
 
 import importlib.util
 import json
 import pathlib
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_sae import runs
 from keras_sae.cli import reported
 from keras_sae.errors import InputError
 
-from . import signatures, warm_up
+from . import layout, signatures, warm_up
 
 # Signatures of the LiteRT and ONNX files: those that a device wants, once each.
 ON_DEVICE = ("encode", "decode", "reconstruct", "classify")
@@ -27,33 +27,52 @@ NEEDED = (
     ("onnx", ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
 )
 
+Signatures = Mapping[str, signatures.Signature]
 
-def convert(run, directory, formats, quantize, version):
+
+def convert(
+    run: pathlib.Path, work: pathlib.Path, formats: Sequence[str], quantize: Sequence[str], version: int
+) -> None:
     """Write saved_model/VERSION/, encoder*.tflite, encoder.onnx as wanted, and check.npz with what Keras gives."""
     check_packages(formats)
-    calibration = runs.load_examples(run, "calibration.npz")[0] if {"litert", "int8"} <= {*formats, *quantize} else None
+    calibration = rows_of(run, work, "calibration")[0] if {"litert", "int8"} <= {*formats, *quantize} else None
     found = signatures.of_run(run)
-    examples, labels = runs.load_examples(run)
-    expected = expected_outputs(found, examples)
+    examples, labels = rows_of(run, work, "examples")
+    for rows in (examples, calibration):
+        if rows is not None and rows.shape[1:] != found["encode"].spec.shape[1:]:
+            raise InputError(
+                f"Expected rows of {found['encode'].spec.shape[1]:,} features, as the model takes. Received: shape "
+                f"{rows.shape}. Give rows like those that it was trained on."
+            )
+    directory = work / "export"
     # LiteRT is made from a SavedModel, which goes into the export if it is wanted.
-    saved_model = (directory if "saved_model" in formats else directory.parent) / "saved_model" / str(version)
+    saved_model = (directory if "saved_model" in formats else work) / layout.SAVED_MODEL / str(version)
     write_saved_model(found, saved_model)
     if "litert" in formats:
         on_device = [name for name in ON_DEVICE if name in found and not found[name].pretrained]
         for method in quantize:
-            write_litert(saved_model, directory / litert_name(method), method, on_device, found, calibration)
+            write_litert(saved_model, directory / layout.litert_file(method), method, on_device, found, calibration)
     if "onnx" in formats:
-        write_onnx(found, directory / "encoder.onnx")
+        write_onnx(found, directory / layout.ONNX)
     if "saved_model" in formats:
         warm_up.write(saved_model, {name: signature.example(examples) for name, signature in found.items()})
-    others = {} if labels is None else {"labels": labels}
+    arrays: dict[str, Any] = {"inputs": examples, **expected_outputs(found, examples)}
+    if labels is not None:
+        arrays["labels"] = labels
     if "images" in found:
-        others["images"] = found["images"].example(examples, len(examples))
-    np.savez(directory / "check.npz", inputs=examples, **expected, **others)
+        arrays["images"] = found["images"].example(examples, len(examples))
+    np.savez(directory / "check.npz", **arrays)
 
 
-def check_packages(formats):
-    """Raise InputError where one is missing, which neither the conversion nor the check should be the first to find."""
+def rows_of(run: pathlib.Path, work: pathlib.Path, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the inputs of this name that were given, or else the run's, and their labels or None."""
+    given = (work / f"{name}.npz").exists()
+    x, labels = runs.load_examples(work if given else run, f"{name}.npz")
+    return np.asarray(x, "float32"), labels
+
+
+def check_packages(formats: Sequence[str]) -> None:
+    """Raise InputError if a package is missing, before anything is converted."""
     for name, packages, extra in NEEDED:
         missing = [package for package in packages if not importlib.util.find_spec(package)]
         if name in formats and missing:
@@ -63,16 +82,16 @@ def check_packages(formats):
             )
 
 
-def expected_outputs(found, examples):
-    """What Keras gives for the examples, by "signature/output"."""
-    expected = {}
+def expected_outputs(found: Signatures, examples: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what Keras gives for the examples, by "signature/output"."""
+    expected: dict[str, np.ndarray] = {}
     for name, signature in found.items():
         outputs = signature.function(tf.constant(signature.example(examples, len(examples))))
         expected |= {f"{name}/{output}": value.numpy() for output, value in outputs.items()}
     return expected
 
 
-def write_saved_model(found, directory):
+def write_saved_model(found: Signatures, directory: pathlib.Path) -> None:
     """Write the signatures in TensorFlow Serving's layout (NAME/VERSION); a batch of any size."""
     archive = keras.export.ExportArchive()
     for number, model in enumerate({id(m): m for s in found.values() for m in s.models}.values()):
@@ -83,11 +102,14 @@ def write_saved_model(found, directory):
     archive.write_out(str(directory), verbose=False)
 
 
-def litert_name(method):
-    return "encoder.tflite" if method == "none" else f"encoder_{method}.tflite"
-
-
-def write_litert(saved_model, path, method, names, found, calibration):
+def write_litert(
+    saved_model: pathlib.Path,
+    path: pathlib.Path,
+    method: str,
+    names: Sequence[str],
+    found: Signatures,
+    calibration: np.ndarray | None,
+) -> None:
     """Write signatures of a SavedModel as one LiteRT (TFLite) file, with the same names of inputs and outputs.
 
     LiteRT's own operations alone are allowed, so that it runs where TensorFlow's are missing. method: "none" (float32),
@@ -100,7 +122,7 @@ def write_litert(saved_model, path, method, names, found, calibration):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if method == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if method == "int8":
+    if method == "int8" and calibration is not None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         rows = {name: found[name].example(calibration, len(calibration)) for name in names}
 
@@ -110,11 +132,25 @@ def write_litert(saved_model, path, method, names, found, calibration):
                     yield name, {found[name].spec.name: row[None]}
 
         converter.representative_dataset = representative
-    path.write_bytes(converter.convert())
+    path.write_bytes(encode_first(converter.convert()))
 
 
-def write_onnx(found, path):
-    """Write an ONNX file: inputs -> features, and probabilities where there is a head."""
+def encode_first(content: bytes) -> bytes:
+    """Return a LiteRT file whose first subgraph is that of `encode`: programs that know no signatures run the first.
+
+    The converter sorts them by name. Two change places, so that all others keep the index by which operators find them.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    encode = next(signature for signature in model.signatureDefs if signature.signatureKey == b"encode")
+    first = next(signature for signature in model.signatureDefs if signature.subgraphIndex == 0)
+    place = encode.subgraphIndex
+    model.subgraphs[0], model.subgraphs[place] = model.subgraphs[place], model.subgraphs[0]
+    first.subgraphIndex, encode.subgraphIndex = place, 0
+    return flatbuffer_utils.convert_object_to_bytearray(model)
+
+
+def write_onnx(found: Signatures, path: pathlib.Path) -> None:
+    """Write an ONNX file: inputs -> features, and probabilities if there is a head."""
     import tf2onnx
 
     @tf.function(input_signature=[found["encode"].spec])

@@ -1,8 +1,21 @@
 """Where the files of an export lie: TensorFlow Serving's layout of versions, and a file for each other runtime."""
 
 import pathlib
+from typing import TypedDict
 
+FORMATS = ("saved_model", "litert", "onnx")
 SAVED_MODEL = "saved_model"  # the directory of the versions 1, 2, ...
+LITERT, ONNX = "encoder.tflite", "encoder.onnx"
+
+
+class Measured(TypedDict):
+    """What is measured of each file of an export; export.json says it, and from which run the file is."""
+
+    bytes: int
+    difference: float  # to Keras, the largest
+    root_mean_square: float  # of the differences to Keras
+    accuracy: float | None  # of the classes, if there are labels
+    milliseconds: float  # for one row
 
 
 def versions(directory: pathlib.Path) -> list[int]:
@@ -22,3 +35,8 @@ def newest_saved_model(export: pathlib.Path) -> pathlib.Path | None:
     """Return the directory of the newest SavedModel of an export, or None if it has none."""
     found = versions(export / SAVED_MODEL)
     return export / SAVED_MODEL / str(found[0]) if found else None
+
+
+def litert_file(method: str) -> str:
+    """Return the name of the LiteRT file that is quantised by this method: encoder_int8.tflite. "none" is float32."""
+    return LITERT if method == "none" else LITERT.replace(".", f"_{method}.")

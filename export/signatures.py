@@ -1,8 +1,9 @@
-"""What an exported model offers, from a run: named functions on tensors with named inputs and outputs."""
+"""What an exported model offers: named functions on tensors with named inputs and outputs."""
 
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,33 +21,33 @@ class Signature:
     it was before fine-tuning, beside a fine-tuned encoder.
     """
 
-    function: Callable
+    function: Callable[[tf.Tensor], dict[str, tf.Tensor]]
     spec: tf.TensorSpec
-    models: tuple
-    to_input: Callable
+    models: tuple[keras.Model, ...]
+    to_input: Callable[[np.ndarray], Any]
     pretrained: bool = False
 
-    def example(self, rows, number=1):
-        """An input of this function, an array, from the first rows of examples."""
+    def example(self, rows: np.ndarray, number: int = 1) -> np.ndarray:
+        """Return an input of this function, made from the first rows of examples."""
         return np.asarray(self.to_input(rows[:number]), self.spec.dtype.as_numpy_dtype)
 
 
-def of_run(run):
-    """The signatures of a run's model, by name.
+def of_run(run: pathlib.Path) -> dict[str, Signature]:
+    """Return the signatures of a run's model, by name.
 
     serving_default, encode    inputs (batch, features) -> features (batch, units)
     classify                   inputs -> probabilities (batch, classes), label (batch,) int64, score (batch,), the
-                               largest probability; where the run has a softmax head
+                               largest probability; if the run has a softmax head
     reconstruct                inputs -> features, outputs (batch, features), error (batch,): half the squared distance
-                               of outputs to the input, as preprocessed where the model does that
+                               of outputs to the input, as preprocessed if the model does that
     decode                     features (batch, units) -> outputs
-    images                     images (batch, height, width[, 3]) uint8 -> features; where the run's data are images
+    images                     images (batch, height, width[, 3]) uint8 -> features; if the run's data are images
 
     Of a fine-tuned classifier, `reconstruct` and `decode` are those of the stack as pretrained, with features of its
     own, because fine-tuning leaves no decoder; they are there if the run kept that stack.
     """
     model, config = runs.load(run), runs.read_config(run)
-    encoder = model.encoder if hasattr(model, "encoder") else model.get_layer("encoder")
+    encoder = runs.encoder_of(model)
     inputs = tf.TensorSpec((None, *encoder.input_shape[1:]), tf.float32, name="inputs")
 
     def encode(inputs):
@@ -56,7 +57,7 @@ def of_run(run):
     autoencoder = model
     if not hasattr(model, "decode"):
         found["classify"] = Signature(_classify(model), inputs, (model,), as_they_are)
-        path = pathlib.Path(run) / "checkpoints" / "stack.keras"
+        path = run / "checkpoints" / "stack.keras"
         autoencoder = keras.saving.load_model(path, compile=False) if path.exists() else None
     if autoencoder is not None:
         found |= _reconstruct_and_decode(autoencoder, inputs, pretrained=autoencoder is not model)
@@ -102,7 +103,7 @@ def _reconstruct_and_decode(autoencoder, inputs, pretrained):
 
 
 def _images(encode, encoder, shape, pixel_range):
-    """From uint8 pixels, 0 to 255, to rows of pixels in the range that the run was trained on."""
+    """Return a signature that takes pixels from 0 to 255, and scales them to the range that the run was trained on."""
     scale = pixel_range / 255
 
     def images_to_features(images):

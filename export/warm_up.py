@@ -1,9 +1,13 @@
 """Requests that TensorFlow Serving answers once when it loads a version, so that the first real one is not slow."""
 
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
 import tensorflow as tf
 
 
-def write(saved_model, examples):
+def write(saved_model: pathlib.Path, examples: Mapping[str, np.ndarray]) -> None:
     """Write assets.extra/tf_serving_warmup_requests, one request for each signature.
 
     examples: name of the signature -> an input, (1, ...).

@@ -4,6 +4,9 @@ from litert import Encoder
 
 encode = Encoder("encoder.tflite")
 features = encode(x)  # (batch, features) -> (batch, units), float32
+
+A program that knows no signatures, as on many phones, gets the features of a row from the same file: `encode` is the
+first in it, so allocate_tensors, set_tensor, invoke and get_tensor run it.
 """
 
 import numpy as np

@@ -73,9 +73,9 @@ class Job:
     def run(self):
         from keras_sae.errors import InputError
 
+        from ..runtimes import open_model
         from .files import SUFFIXES
         from .parts import Parts
-        from .runtimes import open_model
 
         place = pathlib.Path(self.arguments.out)
         if place.suffix not in SUFFIXES:
@@ -158,7 +158,7 @@ def labels_of(rows, name, example):
 
 def record(arguments, model):
     """All that the result depends on, named as a message names it."""
-    from .runtimes import fingerprint
+    from ..runtimes import fingerprint
 
     return {
         "model": fingerprint(model.path),

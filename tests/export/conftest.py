@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sae
-from export import __main__ as command, check
+from export import check, exporting
 
 ROOT = pathlib.Path(__file__).parents[2]
 LITERT = {
@@ -52,7 +52,7 @@ def run_here(arguments, **_):
     module, words = arguments[2], arguments[3:]
     if module == "export.check":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(check, "SECONDS", 0.01)  # a test needs no good median
+            patch.setattr(check, "ONE_ROW_SECONDS", 0.01)  # a test needs no good median
             return subprocess.CompletedProcess(arguments, 0, json.dumps(check.check(pathlib.Path(*words))), "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [module, *words])
@@ -67,10 +67,10 @@ def run_here(arguments, **_):
 
 
 def export_here(*arguments, **options):
-    """As command.export, with all in this process."""
+    """As export_model, with all in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command.subprocess, "run", run_here)
-        command.export(*arguments, **options)
+        patch.setattr(exporting.subprocess, "run", run_here)
+        return exporting.export_model(*arguments, **options)
 
 
 def snippets(folder):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from export import __main__ as command, check
+from export import __main__ as command, card, check, exporting
 from keras_sae import runs
 from tests.export.conftest import (
     EXACT,
@@ -64,10 +64,10 @@ def pretend(monkeypatch):
     """pretend(differences): converts nothing, writes something small, measures these differences to Keras."""
 
     def pretend(differences, content=b"converted"):
-        def quietly(module, *arguments):
-            if module == "export.convert":
-                _, finished, wanted = arguments
-                wanted = json.loads(wanted)
+        def run_module(module, *arguments):
+            if module == "convert":
+                _, work, wanted = arguments
+                finished, wanted = work / "export", json.loads(wanted)
                 if "saved_model" in wanted["formats"]:
                     version = finished / "saved_model" / str(wanted["version"])
                     (version / "variables").mkdir(parents=True)
@@ -76,7 +76,7 @@ def pretend(monkeypatch):
                 if "litert" in wanted["formats"]:
                     (finished / "encoder.tflite").write_bytes(content)
                 return ""
-            assert module == "export.check"
+            assert module == "check"
             others = {"accuracy": None, "milliseconds": 0.25, "bytes": 5000}
             return json.dumps(
                 {
@@ -85,7 +85,7 @@ def pretend(monkeypatch):
                 }
             )
 
-        monkeypatch.setattr(command, "quietly", quietly)
+        monkeypatch.setattr(exporting, "_run_module", run_module)
 
     return pretend
 
@@ -93,7 +93,7 @@ def pretend(monkeypatch):
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Run the modules that export starts here."""
-    monkeypatch.setattr(command.subprocess, "run", run_here)
+    monkeypatch.setattr(exporting.subprocess, "run", run_here)
 
 
 # What a difference does
@@ -134,18 +134,18 @@ def test_quantised_files_may_differ_by_what_rounding_gives(refused, main, preten
 
 def test_a_conversion_that_crashes_shows_why_and_leaves_nothing(main, monkeypatch, run, out):
     crashed = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback ...\nOpError: no such operation\n")
-    monkeypatch.setattr(command.subprocess, "run", lambda *_, **__: crashed)
+    monkeypatch.setattr(exporting.subprocess, "run", lambda *_, **__: crashed)
     with pytest.raises(RuntimeError, match=r"export\.convert failed:\n(?s:.*)no such operation"):
         main(run, "--out", out)
     assert contents(out.parent) == {}
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(main, monkeypatch, run, out, capsys):
-    def quietly(module, *arguments):
+    def run_module(module, *arguments):
         (arguments[1] / "half").write_text("written")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "quietly", quietly)
+    monkeypatch.setattr(exporting, "_run_module", run_module)
     with pytest.raises(SystemExit) as ended:
         main(run, "--out", out)
     assert ended.value.code == 130
@@ -153,18 +153,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(main, monkeypatch, run, out, ca
     assert contents(out.parent) == {}
 
 
-@pytest.fixture
-def compare(monkeypatch):
-    """compare(given, expected, labels) -> what the check measures of a file that gives this for every input."""
-    monkeypatch.setattr(check, "SECONDS", 0.01)
-
-    def compare(given, expected, labels=None):
-        return check.measure(lambda name, values: given.get(name), np.zeros((3, 2)), labels, expected, {})
-
-    return compare
-
-
-def test_the_difference_is_the_largest_of_all_outputs(compare):
+def test_the_difference_is_the_largest_of_all_outputs():
     expected = {
         "classify/probabilities": np.array([[0.2, 0.8], [0.9, 0.1], [0.5, 0.5]]),
         "classify/label": np.array([1, 0, 0]),
@@ -174,21 +163,21 @@ def test_the_difference_is_the_largest_of_all_outputs(compare):
     for key, value in expected.items():
         signature, output = key.split("/")
         given[signature][output] = value.copy()
-    assert compare(given, expected)["difference"] == 0
+    assert check.compare(given, expected, None)["difference"] == 0
     given["encode"]["features"][1] += 4  # of 200
-    assert compare(given, expected)["difference"] == pytest.approx(0.02)
+    assert check.compare(given, expected, None)["difference"] == pytest.approx(0.02)
     given["classify"]["probabilities"][0, 0] += 0.03  # of less than 1: absolute
-    assert compare(given, expected)["difference"] == pytest.approx(0.03)
+    assert check.compare(given, expected, None)["difference"] == pytest.approx(0.03)
     given["classify"]["label"][2] = 1  # two equal probabilities
-    assert compare(given, expected)["difference"] == pytest.approx(0.03)
-    assert compare(given, expected)["accuracy"] is None
-    assert compare(given, expected, np.array([1, 1, 0]))["accuracy"] == pytest.approx(2 / 3)
+    assert check.compare(given, expected, None)["difference"] == pytest.approx(0.03)
+    assert check.compare(given, expected, None)["accuracy"] is None
+    assert check.compare(given, expected, np.array([1, 1, 0]))["accuracy"] == pytest.approx(2 / 3)
     given["classify"]["probabilities"][2, 1] = np.nan
-    assert np.isnan(compare(given, expected)["difference"])
+    assert np.isnan(check.compare(given, expected, None)["difference"])
 
 
-def test_a_file_of_which_nothing_can_be_compared_does_not_pass(compare, refused, pretend, run, out):
-    difference = compare({}, {"encode/features": np.ones((3, 1))})["difference"]
+def test_a_file_of_which_nothing_can_be_compared_does_not_pass(refused, pretend, run, out):
+    difference = check.compare({}, {"encode/features": np.ones((3, 1))}, None)["difference"]
     pretend({"encoder.tflite": difference})
     assert "encoder.tflite within" in refused(run, "--out", out)
 
@@ -248,7 +237,7 @@ def test_a_second_export_is_a_second_version(tmp_path):
     for seed in (0, 1):
         run, x, expected, _ = plain(tmp_path / f"run_{seed}", seed)
         runs.save_examples(run / "examples.npz", x)
-        export_here(run, out, ("saved_model", "litert") if seed == 0 else ("litert", "saved_model"))
+        export_here(run, out, formats=("saved_model", "litert") if seed == 0 else ("litert", "saved_model"))
         outputs.append(expected["features"])
         if seed == 0:
             before = contents(out)
@@ -288,7 +277,7 @@ def test_a_version_appears_whole_by_one_rename(main, pretend, monkeypatch, run, 
         renamed.append((sorted(contents(source)), target))
         rename(source, target)
 
-    monkeypatch.setattr(command.os, "rename", watched)
+    monkeypatch.setattr(exporting.os, "rename", watched)
     main(run, "--out", out)
     [(whole, target)] = renamed
     assert whole == ["saved_model.pb", "variables", "variables/variables.index"]
@@ -324,7 +313,7 @@ def test_a_damaged_record_of_an_earlier_export_is_refused(refused, main, pretend
     (out / "export.json").write_text(damage)
     before = contents(out.parent)
     line = refused(run, "--out", out)
-    assert f"Received: {out / 'export.json'}, which is damaged. Name a new folder: --out" in line
+    assert f"Received: {out / 'export.json'}, which is damaged. Export to a new directory." in line
     assert contents(out.parent) == before
 
 
@@ -333,7 +322,7 @@ def test_litert_alone_leaves_no_saved_model_behind(tmp_path):
     run, x, expected, _ = plain(tmp_path / "run")
     runs.save_examples(run / "examples.npz", x)
     for _ in range(2):
-        export_here(run, tmp_path / "export", ("litert",))
+        export_here(run, tmp_path / "export", formats=["litert"])
         assert {p.name for p in (tmp_path / "export").iterdir()} == {"encoder.tflite", *IN_ANY_RUN}
         assert sorted(p.name for p in tmp_path.iterdir()) == ["export", "run"]
     found = litert(tmp_path / "export" / "encoder.tflite")("encode", inputs=x)["features"]
@@ -359,7 +348,7 @@ def test_a_wrong_command_line_ends_with_one_line(refused, flags):
 )
 def test_what_is_no_run_is_refused(refused, tmp_path, out, make):
     make(tmp_path / "other")
-    assert f"{tmp_path / 'other'}, which has no run.json" in refused(tmp_path / "other", "--out", out)
+    assert f"{tmp_path / 'other'}, which has no record of a run" in refused(tmp_path / "other", "--out", out)
     assert contents(out.parent) == {}
 
 
@@ -467,6 +456,30 @@ def test_a_broken_model_ends_a_fresh_process_with_one_line(run, out):
     assert contents(out.parent) == {}
 
 
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_is_refused_with_one_line(tmp_path, backend):
+    """Before Keras is loaded, because the backend may not be installed."""
+    command = [sys.executable, "-m", "export", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert (
+        f"Expected KERAS_BACKEND=tensorflow, which exporting needs. Received: KERAS_BACKEND={backend}. " in done.stderr
+    )
+    assert contents(tmp_path) == {}
+
+
+def test_help_answers_without_keras():
+    command = [sys.executable, "-X", "importtime", "-m", "export", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "export.exporting" in loaded
+    assert loaded & {"keras", "numpy", "tensorflow"} == set()
+
+
 def test_help_teaches(main, capsys):
     with pytest.raises(SystemExit) as ended:
         main("--help")
@@ -486,10 +499,7 @@ def test_help_teaches(main, capsys):
 # The card
 
 
-def test_class_names_stand_on_the_card(main, pretend, run, out):
-    pretend(dict.fromkeys(EXACT, 0.0))
-    config = runs.read_config(run)
-    assert "Classes" not in command.card(run, {})
-    (run / "run.json").write_text(json.dumps(config | {"class_names": ["cat", "dog"]}))
-    main(run, "--out", out)
-    assert "\nClasses, by `label`: 0 cat, 1 dog.\n" in (out / "README.md").read_text()
+def test_class_names_stand_on_the_card():
+    assert "Classes" not in card.card("run", {}, {}, None)
+    named = card.card("run", {"class_names": ["cat", "dog"]}, {}, None)
+    assert "\nClasses, by `label`: 0 cat, 1 dog.\n" in named

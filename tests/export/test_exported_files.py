@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import keras_sae
-from export import __main__ as command, convert, signatures
+from export import convert, signatures
+from export.exporting import BOUNDS
 from keras_sae import runs
 from keras_sae.data.preprocessing import fit_preprocessing
 from tests.export.conftest import (
@@ -138,7 +139,7 @@ def autoencoder(request, tmp_path_factory):
     run, x, expected, calibration = request.param(folder / "run")
     runs.save_examples(run / "examples.npz", x)
     runs.save_examples(run / "calibration.npz", calibration)
-    export_here(run, folder / "export", ("saved_model", "litert", "onnx"), tuple(LITERT))
+    export_here(run, folder / "export", formats=("saved_model", "litert", "onnx"), quantize=tuple(LITERT))
     return folder / "export", run, x, expected
 
 
@@ -189,7 +190,7 @@ def test_the_check_holds_held_out_inputs_and_what_keras_gives_for_them(tiny_run,
 def test_the_features_tell_inputs_apart(features):
     """Without this, a parity check would pass for a file that gives the same features for everything."""
     assert features.shape == (40, 9)
-    assert features.std(axis=0).min() > 100 * command.BOUNDS["none"]
+    assert features.std(axis=0).min() > 100 * BOUNDS["none"]
 
 
 def test_the_signature_names_inputs_and_features_for_a_batch_of_any_size(called):
@@ -223,6 +224,20 @@ def test_the_files_need_nothing_of_this_project(called):
     assert package in seen["modules"]
     needless = {"keras_sae", "train", "export"} | (set() if package == "tensorflow" else {"tensorflow", "keras"})
     assert needless & set(seen["modules"]) == set()
+
+
+def test_the_check_needs_nothing_of_this_project_but_its_own_package(exported):
+    code = """
+import json, runpy, sys
+runpy.run_module("export.check", run_name="__main__")
+print(json.dumps(sorted(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(exported[0])], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *_, measured, modules = map(json.loads, done.stdout.splitlines())
+    assert set(measured) == FILES
+    assert {"export.runtimes", "tensorflow", "ai_edge_litert", "onnxruntime"} <= set(modules)
+    assert [name for name in modules if name.split(".")[0] in ("keras_sae", "train")] == []
 
 
 @pytest.mark.parametrize("method", LITERT)
@@ -410,7 +425,7 @@ def test_quantised_files_stay_near_keras_and_tell_inputs_apart(tiny_run, exporte
     for signature, output, wanted in [("encode", "features", features), ("classify", "probabilities", classified)]:
         wanted = wanted[output] if isinstance(wanted, dict) else wanted
         found = call(signature, inputs=x)[output]
-        assert np.sqrt(np.mean((found - wanted) ** 2)) <= command.BOUNDS[method]
+        assert np.sqrt(np.mean((found - wanted) ** 2)) <= BOUNDS[method]
         assert found.dtype == "float32"
     found = call("encode", inputs=x)["features"]
     assert min(np.corrcoef(found[:, unit], features[:, unit])[0, 1] for unit in range(9)) > 0.98
@@ -424,8 +439,48 @@ def test_quantised_autoencoders_stay_near_keras(autoencoder, method):
     found = litert(out / LITERT[method])("reconstruct", inputs=x)
     for name, value in expected.items():
         relative = np.abs(found[name] - value) / np.maximum(1, np.abs(value))
-        assert np.sqrt(np.mean(relative**2)) <= command.BOUNDS[method], name
+        assert np.sqrt(np.mean(relative**2)) <= BOUNDS[method], name
         assert np.corrcoef(found[name].ravel(), value.ravel())[0, 1] > 0.98, name
+
+
+# Programs that know no signatures, as on phones
+
+
+def without_signatures(path, x):
+    """What the plain interpreter gives for rows, one after the other and all at once: two arrays (rows, outputs)."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def call(rows):
+        interpreter.resize_tensor_input(taken["index"], rows.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(taken["index"], rows)
+        interpreter.invoke()
+        return interpreter.get_tensor(given["index"])
+
+    interpreter.allocate_tensors()
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [1, x.shape[1]]
+    return np.concatenate([call(row[None]) for row in x]), call(x)
+
+
+@pytest.mark.parametrize("method", LITERT)
+def test_without_signatures_a_classifiers_file_gives_features(tiny_run, exported, features, method):
+    x = runs.load_examples(tiny_run[0])[0]
+    by_signature = litert(exported[0] / LITERT[method])("encode", inputs=x)["features"]
+    for found in without_signatures(exported[0] / LITERT[method], x):
+        assert np.sqrt(np.mean((found - features) ** 2)) <= BOUNDS[method]
+        np.testing.assert_allclose(found, by_signature, atol=1e-6 if method in ("none", "float16") else 2e-2)
+
+
+@pytest.mark.parametrize("method", LITERT)
+def test_without_signatures_an_autoencoders_file_gives_features(autoencoder, method):
+    out, run, x, _ = autoencoder
+    features = keras_sae.load_encoder(run).predict(x, verbose=0)
+    for found in without_signatures(out / LITERT[method], x):
+        assert np.sqrt(np.mean((found - features) ** 2)) <= BOUNDS[method]
+        assert np.corrcoef(found.ravel(), features.ravel())[0, 1] > 0.98
 
 
 def test_fewer_bits_make_smaller_files(exported):
@@ -464,7 +519,7 @@ def plain_export(tmp_path):
     """An export of a SavedModel alone."""
     run, x, _, _ = plain(tmp_path / "plain")
     runs.save_examples(run / "examples.npz", x)
-    export_here(run, tmp_path / "plain_export", ("saved_model",))
+    export_here(run, tmp_path / "plain_export", formats=["saved_model"])
     return tmp_path / "plain_export"
 
 

@@ -19,7 +19,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from export.features import __main__ as features, files as feature_files, parts, runtimes
+from export import layout, runtimes
+from export.features import __main__ as features, files as feature_files, parts
 from keras_sae.data import readers
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -163,7 +164,7 @@ def test_the_features_tell_rows_apart(expected):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".npy"])
-@pytest.mark.parametrize("model", runtimes.KINDS)
+@pytest.mark.parametrize("model", layout.FORMATS)
 def test_every_runtime_gives_keras_features_in_the_order_of_the_rows(
     main, exported, data, out, expected, model, suffix, capfd
 ):

@@ -1,0 +1,251 @@
+"""Export a model: convert it, check the files against Keras, and publish them only if they give what Keras gives.
+
+Both steps run in processes of their own, so that the check sees the files as a user has them: without Keras and without
+this library. The processes share WORK, a temporary directory beside the place of the export:
+
+    python -m export.convert RUN WORK OPTIONS
+        RUN      a run directory: the user's, or WORK/runs/NAME for a model in memory
+        OPTIONS  JSON: "formats", "quantize", and "version", the number of the SavedModel
+        reads    WORK/examples.npz and WORK/calibration.npz if they are there, else those of RUN
+        writes   WORK/export, to be published: saved_model/VERSION/, encoder*.tflite, encoder.onnx and check.npz
+    python -m export.check WORK/export
+        prints   JSON as its last line: what was measured of each file, as `layout.Measured` has it
+
+check.npz holds `inputs`, (rows, features) float32; `labels`, (rows,), if there are any; `images`, the same rows as
+bytes, if there is a signature of that name; and what Keras gives for them, one array for each SIGNATURE/OUTPUT.
+
+A process ends with status 2 and one line on stderr, "export: error: MESSAGE", if the user can fix what is wrong.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from keras_sae.errors import InputError
+
+from . import layout
+from .card import card
+from .layout import Measured
+
+if TYPE_CHECKING:
+    import keras
+    from numpy.typing import ArrayLike
+
+PROGRAM = "export"
+
+# How far a file may be from Keras, for values of about 1. Rounding in float32 gives differences of 1e-5 at most. Fewer
+# bits give many small ones and a few large ones, if a unit is about to change sides, so their root mean square is
+# bounded (0.0001, 0.003 and 0.016 of the zoo's digit encoder). A wrong conversion gives much more.
+BOUNDS = {"none": 5e-5, "float16": 1e-3, "dynamic": 2e-2, "int8": 5e-2}
+
+
+def export_model(
+    model: "keras.Model | str | os.PathLike[str]",
+    out: str | os.PathLike[str],
+    *,
+    formats: Sequence[str] = ("saved_model", "litert"),
+    quantize: Sequence[str] = ("none",),
+    examples: "ArrayLike | None" = None,
+    labels: "ArrayLike | None" = None,
+    calibration: "ArrayLike | None" = None,
+) -> dict[str, Measured]:
+    """Write a model as files to deploy, each only if it gives what Keras gives, with a card on how to call them.
+
+    Args:
+        model: an autoencoder, a stack or a classifier of one, or the path of a run directory.
+        out: a new or empty directory, or an earlier export, which gets another version of its SavedModel.
+        formats: of "saved_model", "litert" and "onnx".
+        quantize: the LiteRT files to write, of "none", "float16", "dynamic" and "int8".
+        examples: (examples, features), inputs to check the files on, a few hundred held-out rows; by default the run's.
+        labels: (examples,) integers, for the accuracy of a classifier's files.
+        calibration: (examples, features), training inputs to measure the ranges of int8 on; by default the run's.
+
+    Returns:
+        What was measured of each file, by its name in `out`: "bytes", "difference" (the largest to Keras),
+        "root_mean_square" (of the differences), "accuracy" (or None) and "milliseconds" (for one row).
+
+    Raises:
+        InputError: the model, the inputs or `out` cannot be used, or a file differs from Keras. Nothing was written.
+
+    >>> export_model(autoencoder, "exports/digits", examples=x_test[:500])
+    """
+    _check_choices("formats", formats, layout.FORMATS)
+    _check_choices("quantize", quantize, tuple(BOUNDS))
+    _check_backend()
+    out = pathlib.Path(out)
+    earlier = _earlier_files(out)
+    newest = next(iter(layout.versions(out / layout.SAVED_MODEL)), 0)
+    options = {"formats": list(formats), "quantize": list(quantize), "version": newest + 1}
+    with _working_directory(out) as directory:
+        work = pathlib.Path(directory)
+        (work / "export").mkdir()
+        if examples is not None or labels is not None:
+            _save_rows(work / "examples.npz", examples, labels)
+        if calibration is not None:
+            _save_rows(work / "calibration.npz", calibration)
+        run = pathlib.Path(model) if isinstance(model, str | os.PathLike) else _as_run(model, work, options)
+        config = _read_config(run)
+        _run_module("convert", run, work, json.dumps(options))
+        measured: dict[str, Measured] = json.loads(_run_module("check", work / "export"))
+        _check_bounds(measured)
+        files = earlier | {name: {"run": run.name} | values for name, values in measured.items()}
+        version = newest + 1 if "saved_model" in formats else newest or None
+        (work / "export" / "README.md").write_text(card(run.name, config, files, version))
+        record = {"run": run.name, "files": files, **options, "version": version}
+        (work / "export" / "export.json").write_text(json.dumps(record, indent=2) + "\n")
+        _publish(work / "export", out)
+    return measured
+
+
+def _check_choices(name: str, received: Sequence[str], known: tuple[str, ...]) -> None:
+    if not received or isinstance(received, str) or not set(received) <= set(known):
+        raise InputError(f"Expected {name} to be a list of some of {', '.join(known)}. Received: {name}={received!r}")
+
+
+def _check_backend() -> None:
+    """Raise InputError if another backend is asked for, which Keras may even be unable to load."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise InputError(
+            f"Expected KERAS_BACKEND=tensorflow, which exporting needs. Received: KERAS_BACKEND={backend}. Runs of any "
+            "backend can be exported in a process with KERAS_BACKEND=tensorflow."
+        )
+
+
+def _earlier_files(out: pathlib.Path) -> dict[str, dict[str, object]]:
+    """Return what the export.json of an earlier export says of its files: nothing if there is no export yet.
+
+    Raises:
+        InputError: there is something else.
+    """
+    path = out / "export.json"
+    if not path.is_file():
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise InputError(
+                f"Expected a new or empty directory to write to, or an earlier export. Received: {out}, which holds "
+                "something else. Nothing was changed."
+            )
+        return {}
+    try:
+        files = json.loads(path.read_text())["files"]
+        if all(values.keys() >= {"run", *Measured.__required_keys__} for values in files.values()):
+            return files
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise InputError(
+        f"Expected the export.json of an earlier export. Received: {path}, which is damaged. Export to a new directory."
+    )
+
+
+def _working_directory(out: pathlib.Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary directory beside the place of the export, from where files can be renamed to it."""
+    place = out.resolve()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-")
+    except OSError as error:
+        raise InputError(f"Expected a place that can be written to. Received: {out} ({error.strerror}).") from error
+
+
+def _save_rows(path: pathlib.Path, rows: "ArrayLike | None", labels: "ArrayLike | None" = None) -> None:
+    """Write inputs that were given to where the conversion looks for them before it looks into the run."""
+    import numpy as np
+
+    from keras_sae import runs
+
+    x = np.asarray(rows, "float32")
+    if x.ndim != 2 or not len(x):
+        raise InputError(f"Expected {path.stem} of shape (examples, features). Received: shape {x.shape}.")
+    if labels is not None and np.shape(labels) != x.shape[:1]:
+        raise InputError(f"Expected labels of shape ({len(x)},), one an example. Received: shape {np.shape(labels)}.")
+    runs.save_examples(path, x, None if labels is None else np.asarray(labels))
+
+
+def _as_run(model: "keras.Model", work: pathlib.Path, options: dict) -> pathlib.Path:
+    """Write a model in memory as a run, and return its directory.
+
+    Raises:
+        InputError: it is not trained, or it is no model of ours, or there are no inputs to check or quantise it with.
+    """
+    from keras_sae import runs
+
+    try:
+        runs.encoder_of(model)
+    except (AttributeError, ValueError) as error:
+        raise InputError(
+            "Expected a trained autoencoder, a stack or a classifier of one, or the path of a run. Received: "
+            f"{model!r}. {error}"
+        ) from error
+    if not (work / "examples.npz").exists():
+        raise InputError(
+            "Expected examples=, inputs to check the exported files on. Received: a model in memory without them. Give "
+            "(examples, features) of real data; a few hundred rows that it was not trained on are enough."
+        )
+    if {"litert", "int8"} <= {*options["formats"], *options["quantize"]} and not (work / "calibration.npz").exists():
+        raise InputError(
+            "Expected calibration=, inputs to measure the ranges of int8 on. Received: a model in memory without them. "
+            "Give (examples, features) of the training data; a few hundred rows are enough."
+        )
+    run = work / "runs" / model.name
+    runs.save(model, run)
+    return run
+
+
+def _read_config(run: pathlib.Path) -> dict:
+    """Return the record of how a run was made."""
+    from keras_sae import runs
+
+    try:
+        return runs.read_config(run)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Expected a run directory, the --out of a training command. Received: {run}, which has no record of a run."
+        ) from error
+
+
+def _run_module(name: str, *arguments: object) -> str:
+    """Run a module of this package in a process of its own, and return the last line that it prints."""
+    root = pathlib.Path(__file__).parents[__package__.count(".") + 1]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", f"{__package__}.{name}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    if done.returncode == 2:
+        raise InputError(done.stderr.splitlines()[-1].removeprefix(f"{PROGRAM}: error: "))
+    if done.returncode:
+        raise RuntimeError(f"{__package__}.{name} failed:\n{done.stderr}")
+    return done.stdout.splitlines()[-1] if done.stdout else ""
+
+
+def _check_bounds(measured: dict[str, Measured]) -> None:
+    """Raise InputError unless every file gives what Keras gives."""
+    quantised = {layout.litert_file(method): bound for method, bound in BOUNDS.items() if method != "none"}
+    for name, values in measured.items():
+        bound, found, kind = BOUNDS["none"], values["difference"], ""
+        if name in quantised:
+            bound, found, kind = quantised[name], values["root_mean_square"], "root mean square "
+        if not found <= bound:  # NaN fails as well
+            raise InputError(
+                f"Expected {name} within {bound} of Keras. Received: a {kind}difference of {found:.1e}. Nothing was "
+                "written."
+            )
+
+
+def _publish(finished: pathlib.Path, out: pathlib.Path) -> None:
+    """Rename a finished export to its place: a new one at once, a later one version by version and file by file."""
+    place = out.resolve()
+    try:
+        if not (place / "export.json").is_file():
+            os.replace(finished, place)
+            return
+        for version in finished.glob(f"{layout.SAVED_MODEL}/*"):
+            (place / layout.SAVED_MODEL).mkdir(exist_ok=True)
+            os.rename(version, place / layout.SAVED_MODEL / version.name)  # complete at once: a server may be watching
+        for file in sorted(path for path in finished.iterdir() if path.is_file()):
+            os.replace(file, place / file.name)
+    except OSError as error:
+        raise InputError(f"Expected a directory that can be put at {out}. Received: {error.strerror}.") from error
