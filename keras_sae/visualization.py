@@ -1,6 +1,7 @@
 """Pictures: learned features as tiles, reconstructions, training curves."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ def display_network(weights, shape=None, columns=None, padding=1):
 
     Reference: UFLDL, "Visualizing a Trained Autoencoder", and the exercise's display_network.m.
     """
-    weights = _array(weights)
+    weights = as_float64(weights)
     if weights.ndim != 2:
         raise ValueError(f"Expected weights of shape (features, units). Received shape: {weights.shape}")
     features, units = weights.shape
@@ -67,28 +68,11 @@ def _columns(number):
 def save_features(path, weights, title, shape=None, columns=None):
     """Write the tiles of `display_network` with a title, as PNG."""
     image = display_network(weights, shape, columns)
-    figure, axes = _figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
+    figure, axes = new_figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
     axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
     figure.savefig(path, dpi=150, bbox_inches="tight")
-
-
-def save_weights(path, weights, title, names=()):
-    """Write the weights of units (columns) from the features of a table (rows, with their names) as colours, PNG."""
-    weights = _array(weights)
-    size = (min(14, 3 + 0.12 * weights.shape[1]), min(12, max(3, 1.5 + 0.2 * weights.shape[0])))
-    figure, axes = _figure(figsize=size)
-    largest = np.abs(weights).max()
-    image = axes.imshow(weights, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
-    if 0 < len(names) <= 50:
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-    else:
-        axes.set_ylabel("input feature")
-    axes.set_xlabel("unit")
-    axes.set_title(title, fontsize=10)
-    figure.colorbar(image, label="weight")
-    figure.savefig(path, dpi=150)
 
 
 def save_reconstructions(path, rows, title, shape):
@@ -96,10 +80,10 @@ def save_reconstructions(path, rows, title, shape):
 
     rows: name -> (examples, features) in [0, 1], the same examples in each row.
     """
-    pictures = {name: np.clip(_array(x), 0, 1).reshape(-1, *shape) * 255 for name, x in rows.items()}
+    pictures = {name: np.clip(as_float64(x), 0, 1).reshape(-1, *shape) * 255 for name, x in rows.items()}
     columns = len(next(iter(pictures.values())))
     image = tile_image(np.concatenate(list(pictures.values())), columns)
-    figure, axes = _figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
+    figure, axes = new_figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
     axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([(i + 0.5) * (shape[0] + 1) for i in range(len(pictures))], list(pictures))
@@ -110,7 +94,7 @@ def save_reconstructions(path, rows, title, shape):
 
 def save_rho_hat(path, rho_hat, rho):
     """Write the distribution of the units' mean activations, with their target rho, as PNG."""
-    figure, axes = _figure(figsize=(5, 3))
+    figure, axes = new_figure(figsize=(5, 3))
     axes.hist(rho_hat, bins=30, color="tab:red", alpha=0.7)
     axes.axvline(rho, color="black", linestyle="--", label=f"target rho = {rho}")
     axes.set_xlabel("rho_hat, the mean activation over the whole training set")
@@ -119,43 +103,12 @@ def save_rho_hat(path, rho_hat, rho):
     figure.savefig(path, dpi=150)
 
 
-def save_accuracies(path, numbers, accuracies, unlabelled):
-    """Write accuracy against the number of labels, a line for each way of training, as PNG.
-
-    accuracies: name -> test accuracies, one for each of `numbers`.
-    """
-    figure, axes = _figure(figsize=(6, 4))
-    for name, values in accuracies.items():
-        axes.plot(numbers, [100 * value for value in values], marker="o", label=name)
-    axes.set_xscale("log")
-    axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
-    axes.minorticks_off()
-    axes.set_xlabel("labelled examples")
-    axes.set_ylabel("test accuracy, %")
-    axes.set_title(f"Pretrained on {unlabelled:,} examples without labels, and not pretrained (scratch)", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=150)
-
-
-def save_codes(path, codes):
-    """Write the hidden codes of the encoder problem, (inputs, units) in [0, 1], as a table of grey squares, PNG."""
-    figure, axes = _figure(figsize=(1.5 + 0.6 * codes.shape[1], 1 + 0.4 * codes.shape[0]))
-    axes.imshow(codes, cmap="gray", vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(codes):
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.5 else "white")
-    axes.set_xticks(range(codes.shape[1]), [f"unit {j + 1}" for j in range(codes.shape[1])])
-    axes.set_yticks(range(codes.shape[0]), [f"input {i + 1}" for i in range(codes.shape[0])])
-    axes.set_title("Hidden codes", fontsize=10)
-    figure.savefig(path, dpi=150)
-
-
 def save_curves(path, histories, xlabel):
     """Write the objective against the iteration, one panel for each stage, as PNG.
 
     histories: name -> the `history` dict of a keras History; "loss" is drawn, with its terms where it has them.
     """
-    figure, axes = _figure(figsize=(3.4 * len(histories), 3.2), ncols=len(histories), squeeze=False)
+    figure, axes = new_figure(figsize=(3.4 * len(histories), 3.2), ncols=len(histories), squeeze=False)
     terms = {
         "loss": "objective", "reconstruction": "reconstruction", "data_loss": "cross-entropy",
         "weight_decay": "weight decay", "sparsity": "sparsity",
@@ -174,11 +127,12 @@ def save_curves(path, histories, xlabel):
     figure.savefig(path, dpi=150)
 
 
-def _array(values):
-    """A float64 array of an array, a tensor or a variable, on any device."""
+def as_float64(values: Any) -> np.ndarray:
+    """Return a float64 array of an array, a tensor or a variable, on any device."""
     return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(values)).astype("float64")
 
 
-def _figure(figsize, **options):
+def new_figure(figsize: tuple[float, float], **options: Any) -> tuple[Any, Any]:
+    """Return a matplotlib Figure without a window, and its axes; options are those of `Figure.subplots`."""
     figure = imported("matplotlib.figure", "draw pictures with").Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(**options)

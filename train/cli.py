@@ -11,9 +11,11 @@ import signal
 import sys
 import types
 import typing
+from collections.abc import Callable
 
-from keras_sae import cli as shared, extras
+from keras_sae import cli as shared, constraints, extras
 from keras_sae.cli import fail, reported
+from keras_sae.constraints import CONSTRAINTS
 
 IMAGE_DATA = (
     "directory with the four IDX files, 'tfds' for tensorflow-datasets, or 'embedded' (default: $KERAS_SAE_DATA, then "
@@ -82,37 +84,21 @@ def check(right, flag, expected, received):
         raise ValueError(f"{flag} expects {expected}. Received: {received}")
 
 
-def check_autoencoder(config):
-    """Raise ValueError unless the settings of an autoencoder and its training, where it has them, make sense."""
-    for name, right, expected in AUTOENCODER_CHECKS:
-        value = getattr(config, name, None)
-        if value is not None:
-            check(right(value), f"--{name.replace('_', '-')}", expected, value)
-
-
-def _not_negative(value):
-    return 0 <= value < float("inf")
-
-
-AUTOENCODER_CHECKS = (
-    ("units", lambda units: min(units if isinstance(units, tuple) else (units,)) >= 1, "1 or more hidden units"),
-    ("rho", lambda rho: 0 < rho < 1, "a mean activation between 0 and 1 (exclusive), such as 0.1"),
-    ("beta", _not_negative, "a weight of 0 or more"),
-    ("weight_decay", _not_negative, "0 or more"),
-    ("corruption", lambda corruption: 0 <= corruption < 1, "0 or more and below 1"),
-    ("max_iterations", lambda iterations: iterations >= 1, "1 or more"),
-    ("seed", lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
-)
+def check_autoencoder(config: typing.Any) -> None:
+    """Raise ValueError unless the settings of an autoencoder and its training that the config has may be so."""
+    for name in CONSTRAINTS:
+        if getattr(config, name, None) is not None:
+            constraints.check(name, getattr(config, name), f"--{name.replace('_', '-')}")
 
 
 class Interrupted:
     """Remembers Ctrl-C: where it meets a finalizer or a callback from C, Python drops the KeyboardInterrupt.
 
-    `cure` is what is said then: how to go on, once there is a run.
+    `hint` is what is said then: how to resume, once there is a run.
     """
 
     seen = False
-    cure = "Nothing was written."
+    hint = "Nothing was written."
 
     @classmethod
     def listen(cls):
@@ -120,7 +106,7 @@ class Interrupted:
             cls.seen = True
             signal.default_int_handler(number, frame)
 
-        cls.seen, cls.cure = False, "Nothing was written."
+        cls.seen, cls.hint = False, "Nothing was written."
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is for `command &`
             signal.signal(signal.SIGINT, remember)
 
@@ -131,18 +117,35 @@ class Interrupted:
             raise KeyboardInterrupt
 
 
-def main(config_class, run, program, description):
-    """Parse the command line into a `config_class`, call `run(config)`, exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
-    config = parse(config_class, program, description, sys.argv[1:])
-    with reported(program):
-        extras.check("matplotlib", "draw the pictures of a run")
-        load_keras()
+_prepared: dict[str, typing.Any] = {}  # program -> the settings that it was called with
+
+
+def prepare(module: str, config_class: type, program: str, description: str | None) -> None:
+    """Parse the flags and load Keras, if `module` is run as a command: so that wrong flags and --help answer at once.
+
+    Experiments call it before their own imports, which are slow.
+    """
+    if module == "__main__":
+        _prepared[program] = _parse_and_load(config_class, program, description)
+
+
+def main(config_class: type, run: Callable, program: str, description: str | None) -> None:
+    """Call `run` with the settings of the command line; exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
+    config = _prepared.pop(program, None) or _parse_and_load(config_class, program, description)
     Interrupted.listen()
-    with reported(program, lambda: Interrupted.cure):
+    with reported(program, lambda: Interrupted.hint):
         if config.resume:
             check_alone(config, program)
             config = resumed(config_class, program, config.resume)
         run(config)
+
+
+def _parse_and_load(config_class: type, program: str, description: str | None) -> typing.Any:
+    config = parse(config_class, program, description, sys.argv[1:])
+    with reported(program):
+        extras.check("matplotlib", "draw the pictures of a run")
+        load_keras()
+    return config
 
 
 def check_alone(config, program):

@@ -38,17 +38,20 @@ class Config(cli.RunConfig):
         cli.check_autoencoder(self)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+import numpy as np
+
+import keras_sae
+from keras_sae.data import batches
+
+from . import figures
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-    import numpy as np
-
-    import keras_sae
-    from keras_sae import visualization
-    from keras_sae.data import batches
-
-    from .experiment import Experiment
-
     out = cli.run_directory(config, "encoder_problem")
     x = np.eye(2**config.bits, dtype="float32")
     keras.utils.set_random_seed(config.seed)
@@ -76,7 +79,7 @@ def run(config, verbose=1):
     for number, code in enumerate(codes):
         values, bits = (f"{value:.3f}" for value in code), (f"{value:.0f}" for value in code)
         print(f"{number:5}     {'  '.join(values)}     {''.join(bits)}")
-    visualization.save_codes(experiment.directory / "codes.png", codes)
+    figures.save_codes(experiment.directory / "codes.png", codes)
     return experiment.finish(autoencoder, x, x, curves=f"{CHECK_EVERY} batches of SGD")
 
 
@@ -94,9 +97,6 @@ def count_codes(codes):
 
 def stop_when_solved(autoencoder, x, target):
     """A callback that logs the mean squared error over all inputs and outputs, and stops when the problem is solved."""
-    import keras
-
-    from keras_sae.data import batches
 
     def look(epoch, logs):
         logs["mse"] = float(((batches.predict_in_chunks(autoencoder, x) - x) ** 2).mean())

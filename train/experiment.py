@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 import keras_sae
-from keras_sae import callbacks, runs, visualization
+from keras_sae import callbacks, metrics, runs, visualization
 from keras_sae.data import batches
 
 from . import cli
@@ -56,7 +56,8 @@ class Experiment:
             self.directory, changed = pathlib.Path(out), runs.resume(out, record)
         else:
             self.directory, changed = runs.start(out, record), []
-        cli.Interrupted.cure = f"Resume it: python -m {program} --resume {self.directory}"
+        cli.Interrupted.hint = f"Resume it: python -m {program} --resume {self.directory}"
+        self.checkpoints = self.directory / "checkpoints"
         self.tile_shape, self.verbose, self.seed = tile_shape, verbose, config.seed
         self.metrics, self.histories = {}, {}
         self.began = time.perf_counter()
@@ -69,31 +70,28 @@ class Experiment:
                 f"note        not the versions that it began with: {', '.join(changed)}; numbers may differ", flush=True
             )
 
-    def fit(self, model, stage, x, y=None, optimizer="lbfgs", iterations=200, monitors=(), tile_shape=None, **options):
-        """Train a model in place, by `iterations` of L-BFGS or epochs of a Keras optimizer. Returns its History.
+    def fit(
+        self, model, stage, x, y=None, optimizer="lbfgs", iterations=200, monitors=(), tile_shape=None,
+        train=keras_sae.fit, **options,
+    ):  # fmt: skip
+        """Train a model in place, by `iterations` of L-BFGS or epochs of a Keras optimizer. Return its History.
 
-        A stage that an earlier process finished is not trained again, one that it began goes on where it was.
+        A stage that an earlier process finished is not trained again, one that it began is resumed.
 
         tile_shape: of the model's features, for pictures of them in TensorBoard.
-        options: of `fit_lbfgs` or of Keras' `fit`.
+        train: `keras_sae.fit` or `keras_sae.fit_head`, which takes the options.
         """
         watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check), *monitors]
         watching += [callbacks.TensorBoard(self.directory / "logs" / stage, tile_shape)]
         watching += [callbacks.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
-        options |= {"callbacks": watching, "verbose": 0}
-        checkpoint, began = self.directory / "checkpoints" / f"{stage}.npz", time.perf_counter()
-        if optimizer == "lbfgs":
-            history = keras_sae.fit_lbfgs(model, x, y, iterations, checkpoint=checkpoint, **options)
-        else:
-            model.compile(optimizer=optimizer, loss=model.loss)
-            if hasattr(x, "shape"):
-                options |= {"epochs": iterations, "seed": self.seed, "checkpoint": checkpoint}
-                history = keras_sae.fit_minibatches(model, x, y, batch_size=BATCH_SIZE, **options)
-            else:
-                history = model.fit(x, epochs=iterations, **options)
-        now = time.perf_counter() - began
-        seconds = history.params.get("seconds", now)
-        self.seconds_before += max(seconds - now, 0.0)
+        options |= {} if optimizer == "lbfgs" else {"seed": self.seed}
+        began = time.perf_counter()
+        history = train(
+            model, x, y, optimizer, iterations, batch_size=BATCH_SIZE, callbacks=watching, verbose=0,
+            checkpoint=self.checkpoints / f"{stage}.npz", **options,
+        )  # fmt: skip
+        seconds = history.result["seconds"]
+        self.seconds_before += max(seconds - (time.perf_counter() - began), 0.0)
         self.histories[stage.replace("_", " ")] = history.history
         self.metrics[f"seconds_{stage}"] = round(seconds, 1)
         # What comes next must not depend on how much of this stage was trained in this process.
@@ -101,46 +99,39 @@ class Experiment:
         return history
 
     def pretrain(self, config, stack, x):
-        """Greedy layer-wise pretraining without labels, by the optimizer of `config`; writes the stack at the end."""
-
-        def fit_layer(autoencoder, inputs):
+        """Train layer by layer without labels, as `config` says; write the stack. Return the top rho_hat."""
+        rho_hat = None
+        for autoencoder, inputs in stack.stages(x, self.checkpoints):
             monitors = [callbacks.SparsityMonitor(inputs)] if config.optimizer != "lbfgs" else []
             shape = self.tile_shape if autoencoder is stack.autoencoders[0] else None
-            options = {"monitors": monitors, "tile_shape": shape}
-            self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, config.iterations, **options)
-            self.rho_hat = self.measure(autoencoder, inputs, autoencoder.name)
-
-        stack.pretrain(x, fit=fit_layer, directory=self.directory / "checkpoints")
-        runs.save_model(stack, self.directory / "checkpoints" / "stack.keras")
+            self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, config.iterations, monitors, shape)
+            rho_hat = self.measure(autoencoder, inputs, autoencoder.name)
+        runs.save_model(stack, self.checkpoints / "stack.keras")
+        return rho_hat
 
     def train_head(self, config, classifier, x, y, stage="head"):
-        """Softmax regression on the pretrained features, which are computed once."""
-        encoder, path = classifier.get_layer("encoder"), self.directory / "checkpoints" / f"{stage}_features.npy"
-        features = (
-            batches.predict_in_chunks(encoder, x) if batches.in_memory(x) else batches.predict_to_file(encoder, x, path)
-        )
-        head = keras.Sequential([keras.Input(features.shape[1:]), classifier.get_layer("head")])
-        head.compile(loss=classifier.loss)
-        self.fit_labels(config, head, stage, features, y)
-        path.unlink(missing_ok=True)
+        """Train the softmax head on the pretrained features, which are computed once."""
+        options = {"train": keras_sae.fit_head, "directory": self.checkpoints}
+        self.fit_labels(config, classifier, stage, x, y, **options)
 
-    def fit_labels(self, config, model, stage, x, y):
-        """A classifier by the optimizer of `config`, with its objective at the end."""
-        self.fit(model, stage, x, y, config.optimizer, config.iterations)
+    def fit_labels(self, config, model, stage, x, y, **options):
+        """Train a classifier by the optimizer of `config`; its objective at the end is a metric."""
+        self.fit(model, stage, x, y, config.optimizer, config.iterations, **options)
         self.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
 
     def measure(self, autoencoder, x, stage=""):
-        """The objective and the sparsity over all of x, exactly, as metrics; returns rho_hat, (units,).
+        """Add the objective and the sparsity over all of x, exactly, to the metrics. Return rho_hat, (units,).
 
         stage: "layer_1", say, for several in one run: then objective_layer_1, rho_hat_mean_1 and so on.
         """
         suffix = stage.removeprefix("layer")
-        rho_hat = callbacks.mean_activations(autoencoder, x)
-        self.metrics["_".join(filter(None, ["objective", stage]))] = keras_sae.objective(autoencoder, x).value
+        found = keras_sae.objective(autoencoder, x)
+        rho_hat = found.rho_hat[0] if found.rho_hat else metrics.mean_activations(autoencoder, x)
+        self.metrics["_".join(filter(None, ["objective", stage]))] = found.value
         self.metrics[f"rho_hat_mean{suffix}"] = float(rho_hat.mean())
-        if hasattr(autoencoder.sparsity, "rho"):
+        if isinstance(autoencoder.sparsity, keras_sae.KLSparsity):
             self.metrics[f"rho_hat_max_deviation{suffix}"] = float(abs(rho_hat - autoencoder.sparsity.rho).max())
-        self.metrics[f"dead_units{suffix}"] = dead = int((rho_hat < callbacks.DEAD).sum())
+        self.metrics[f"dead_units{suffix}"] = dead = int((rho_hat < metrics.DEAD).sum())
         print(f"sparsity    mean activation {rho_hat.mean():.4f}; {dead} of {len(rho_hat)} units dead", flush=True)
         return rho_hat
 
@@ -167,7 +158,7 @@ class Experiment:
         self.metrics |= metrics
         self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
         runs.save(model, self.directory, metrics=self.metrics, meanings=MEANINGS)
-        for checkpoint in self.directory.glob("checkpoints/*.npz"):  # of stages: a finished run needs them no more
+        for checkpoint in self.checkpoints.glob("*.npz"):  # of stages: a finished run needs them no more
             checkpoint.unlink()
         pictures = sorted(path.name for path in self.directory.glob("*.png"))
         print(f"\nLook at {', '.join(pictures)} in {self.directory}, and at its card, README.md.")

@@ -49,15 +49,23 @@ class Config(cli.TrainingConfig):
         cli.check_autoencoder(self)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+import numpy as np
+
+import keras_sae
+from keras_sae import visualization
+from keras_sae.data import batches, readers
+from keras_sae.data.preprocessing import fit_preprocessing
+from keras_sae.errors import InputError
+
+from . import figures
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-
-    from keras_sae import visualization
-    from keras_sae.data.preprocessing import fit_preprocessing
-
-    from .experiment import Experiment
-
     out = cli.run_directory(config, "features")
     rows, notes = read(config)
     train, held_out = split(len(rows.x), config.seed)
@@ -73,7 +81,7 @@ def run(config, verbose=1):
     half_variance = measure_half_variance(preprocessing, x)
     stack = build_stack(config, preprocessing, half_variance)
     experiment.metrics["error_mean"] = half_variance
-    experiment.pretrain(config, stack, x)
+    rho_hat = experiment.pretrain(config, stack, x)
     x_held_out = pick(rows.x, held_out)
     model = stack
     if rows.y is not None:
@@ -82,7 +90,7 @@ def run(config, verbose=1):
     measure(experiment, stack, x, x_held_out)
     draw(experiment.directory, stack, rows, x_held_out)
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
-    visualization.save_rho_hat(experiment.directory / "rho_hat.png", experiment.rho_hat, config.rho)
+    visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
     numbers = {"num_train": len(train), "num_held_out": len(held_out), "num_features": x.shape[1]}
     labels = None if rows.y is None else rows.y[held_out]
     return experiment.finish(model, x_held_out, x, labels, steps, **numbers)
@@ -90,9 +98,6 @@ def run(config, verbose=1):
 
 def read(config):
     """The data as Rows, and notes on what in them may not be meant, a list of lines."""
-    from keras_sae.data import readers
-    from keras_sae.errors import InputError
-
     size = config.image_size
     size = size[0] if size and len(size) == 1 else size
     rows = readers.read_rows(config.data, config.labels, config.feature, size, config.color)
@@ -118,8 +123,6 @@ def some(names):
 
 def split(number, seed):
     """Indices of the rows to train on and of those held out, one in HELD_OUT, at random; both in the order of rows."""
-    import numpy as np
-
     held_out = np.zeros(number, bool)
     held_out[np.random.default_rng(seed).permutation(number)[: max(1, number // HELD_OUT)]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
@@ -127,11 +130,7 @@ def split(number, seed):
 
 def pick(x, rows):
     """These rows of x: in memory if they are few, else a view that reads them when they are needed."""
-    import numpy as np
-
-    from keras_sae.data.batches import RowSubset
-
-    view = RowSubset(x, rows)
+    view = batches.RowSubset(x, rows)
     bytes_in_memory = 4 * view.shape[0] * view.shape[1]
     return np.asarray(x[rows]) if bytes_in_memory <= IN_MEMORY else view
 
@@ -140,14 +139,14 @@ IN_MEMORY = 2**28  # bytes of float32 rows
 
 
 def measure_half_variance(preprocessing, x):
-    """Half the sum of the features' variances: what the mean of x would cost as a reconstruction, once scaled."""
-    from keras_sae.data.batches import Chunks
+    """Return half the sum of the features' variances, once scaled: the error of the mean of x as a reconstruction."""
 
-    total, squares, number = 0.0, 0.0, 0
-    for chunk, _ in Chunks(x).read():
-        scaled = preprocessing(chunk).numpy().astype("float64")
-        total, squares, number = total + scaled.sum(axis=0), squares + (scaled**2).sum(), number + len(scaled)
-    return float((squares / number - ((total / number) ** 2).sum()) / 2)
+    def sums(chunk):
+        scaled = keras.ops.convert_to_numpy(preprocessing(chunk)).astype("float64")
+        return [scaled.sum(axis=0), (scaled**2).sum()]
+
+    mean, square = batches.mean_over_rows(batches.Chunks(x).read(), sums)
+    return float((square - (mean**2).sum()) / 2)
 
 
 def build_stack(config, preprocessing, half_variance):
@@ -157,8 +156,6 @@ def build_stack(config, preprocessing, half_variance):
     (26): for a table of few columns they would leave all units alike. The inputs of a layer above the first are taken
     to have the largest variance that units of mean rho can have, rho (1 - rho) each.
     """
-    import keras_sae
-
     autoencoders = []
     for number, units in enumerate(config.units, 1):
         beta = 0.1 * half_variance if config.beta is None else config.beta
@@ -171,8 +168,6 @@ def build_stack(config, preprocessing, half_variance):
 
 def classify(experiment, config, classifier, train, held_out):
     """A softmax on the features, then the whole network, on labels; accuracies on the rows held out."""
-    import numpy as np
-
     experiment.metrics["accuracy_commonest"] = float(np.mean(held_out[1] == np.bincount(train[1]).argmax()))
     experiment.train_head(config, classifier, *train)
     experiment.accuracy(classifier, *held_out, "accuracy_greedy", "pretrained features, softmax")
@@ -182,20 +177,16 @@ def classify(experiment, config, classifier, train, held_out):
 
 def measure(experiment, stack, x, held_out):
     """Half the squared error of the stack as pretrained, on the rows trained on and on those held out."""
-    import keras_sae
-
     for name, rows in {"train": x, "held_out": held_out}.items():
         experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["reconstruction"]
 
 
 def draw(directory, stack, rows, held_out):
     """features.png: tiles where rows are images, else the weights of each unit; reconstructions.png of images."""
-    from keras_sae import visualization
-
     first = stack.autoencoders[0]
     title = f"What each of the {first.units} units of layer 1 looks for"
     if rows.image_shape is None:
-        visualization.save_weights(directory / "features.png", first.kernel, title, rows.feature_names)
+        figures.save_weights(directory / "features.png", first.kernel, title, rows.feature_names)
         return
     visualization.save_features(directory / "features.png", first.kernel, title, rows.image_shape)
     shown = held_out[:16].astype("float32")

@@ -32,17 +32,19 @@ class Config(cli.RunConfig):
         cli.check_autoencoder(self)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+import numpy as np
+
+from keras_sae.data import datasets
+
+from . import figures, mnist
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-    import numpy as np
-
-    from keras_sae import visualization
-    from keras_sae.data import datasets
-
-    from . import mnist
-    from .experiment import Experiment
-
     out = cli.run_directory(config, "labels")
     images = datasets.load_images(config.dataset, config.data)
     numbers = sorted({min(number, len(images.x_train)) for number in config.labels})
@@ -68,7 +70,7 @@ def run(config, verbose=1):
         beginner = scratch.classifier(images.num_classes, setup.weight_decay)
         experiment.fit_labels(setup, beginner, f"scratch_{number}", x, y)
         accuracies["scratch"].append(accuracy(experiment, beginner, images, f"scratch_{number}"))
-    visualization.save_accuracies(experiment.directory / "accuracy.png", numbers, accuracies, len(images.x_train))
+    figures.save_accuracies(experiment.directory / "accuracy.png", numbers, accuracies, len(images.x_train))
     return experiment.finish(
         pretrained,
         images.x_test,

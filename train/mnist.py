@@ -39,14 +39,19 @@ class Config(cli.TrainingConfig):
         cli.check(possible, "--loss cross-entropy", "--activation sigmoid above the first layer", self.activation)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+
+import keras_sae
+from keras_sae import visualization
+from keras_sae.data import datasets
+
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-
-    from keras_sae.data import datasets
-
-    from .experiment import Experiment
-
     out = cli.run_directory(config, config.dataset)
     images = datasets.load_images(config.dataset, config.data)
     keras.utils.set_random_seed(config.seed)
@@ -73,10 +78,6 @@ def run(config, verbose=1):
 
 def build_stack(config, features):
     """The untrained stack. Images have sigmoid outputs; a layer above has the range of the units it gives back."""
-    import keras
-
-    import keras_sae
-
     penalty = keras.regularizers.L1(config.beta) if config.sparsity == "l1" else None
     corruption = config.corruption if config.noise == "masking" else keras.layers.GaussianNoise(config.corruption)
     autoencoders = [
@@ -110,9 +111,6 @@ def describe(stack, images):
 
 def draw(directory, stack, images):
     """features.png of layer 1, features_2.png and so on of those above, and reconstructions.png."""
-    import keras_sae
-    from keras_sae import visualization
-
     first = stack.autoencoders[0]
     shown = images.x_test[:: max(1, len(images.x_test) // 16)][:16]
     title = f"What each of the {first.units} units of layer 1 looks for (grey: nothing), each at its own contrast"

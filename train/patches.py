@@ -35,16 +35,19 @@ class Config(cli.RunConfig):
         cli.check_autoencoder(self)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+
+import keras_sae
+from keras_sae import visualization
+
+from .data import gabor, patches
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-
-    import keras_sae
-    from keras_sae import visualization
-
-    from .data import gabor, patches
-    from .experiment import Experiment
-
     out = cli.run_directory(config, "patches")
     images, source = patches.load_whitened(config.images)
     shape = (config.patch_size, config.patch_size)

@@ -26,19 +26,22 @@ class Config(cli.RunConfig):
         cli.check_autoencoder(self)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+import numpy as np
+import scipy.linalg
+
+import keras_sae
+from keras_sae import visualization
+from keras_sae.data import batches, datasets
+from keras_sae.errors import InputError
+
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-    import numpy as np
-    import scipy.linalg
-
-    import keras_sae
-    from keras_sae import visualization
-    from keras_sae.data import batches, datasets
-    from keras_sae.errors import InputError
-
-    from .experiment import Experiment
-
     out = cli.run_directory(config, "pca")
     images = datasets.load_images("mnist", config.data)
     x = images.x_train.astype("float64")
@@ -78,8 +81,6 @@ def squared_error(x, reconstructed):
 
 def draw(directory, decoder, components, shape, visualization):
     """features.png: the decoder's directions, PCA's, and the decoder's turned onto PCA's within their subspace."""
-    import numpy as np
-
     turned = decoder @ np.linalg.lstsq(decoder, components, rcond=None)[0]
     rows = np.concatenate([decoder, components, turned], axis=1)
     title = "Rows: what the hidden units write; principal components; the components as combinations of hidden units"

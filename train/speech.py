@@ -58,16 +58,22 @@ class Config(cli.RunConfig):
         cli.check_autoencoder(self)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+import numpy as np
+
+import keras_sae
+from keras_sae import visualization
+from keras_sae.data.batches import predict_in_chunks
+from keras_sae.errors import InputError
+
+from .data import speech
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-    import numpy as np
-
-    import keras_sae
-
-    from .data import speech
-    from .experiment import Experiment
-
     out = cli.run_directory(config, "speech")
     recordings = speech.load_recordings(config.data)
     train, test = split(recordings, config)
@@ -102,10 +108,6 @@ def run(config, verbose=1):
 
 def split(recordings, config):
     """Numbers of the utterances to learn from and of those to test on, two arrays; raises InputError for bad flags."""
-    import numpy as np
-
-    from keras_sae.errors import InputError
-
     speakers = sorted(set(recordings.speakers))
     unknown = [speaker for speaker in config.test_speakers if speaker not in speakers]
     if unknown:
@@ -130,10 +132,6 @@ def split(recordings, config):
 
 def sample_patches(spectrograms, number, shape, generator):
     """Random patches of the spectrograms, (number, bands * frames), as many from each; some may be drawn twice."""
-    import numpy as np
-
-    from .data import speech
-
     rows = []
     for chosen in np.array_split(np.arange(number), len(spectrograms)):
         spectrogram = spectrograms[len(rows)]
@@ -145,12 +143,6 @@ def sample_patches(spectrograms, number, shape, generator):
 
 def pooled_features(encoder, spectrograms, shape):
     """The units' activations on all patches of each utterance, averaged over parts: (utterances, features)."""
-    import numpy as np
-
-    from keras_sae.data.batches import predict_in_chunks
-
-    from .data import speech
-
     rows = []
     for spectrogram in spectrograms:
         patches = speech.patches(spectrogram, *shape, step=BAND_STEP)
@@ -161,20 +153,12 @@ def pooled_features(encoder, spectrograms, shape):
 
 def pooled_raw(spectrogram):
     """Mean and maximum of each band in each part of time: what the softmax does best with among raw log-mels."""
-    import numpy as np
-
-    from .data import speech
-
     values = spectrogram[..., None]  # each band as a position with one unit
     return np.concatenate([speech.pool(values, RAW_SEGMENTS, speech.BANDS, how) for how in (np.mean, np.max)])
 
 
 def classify(experiment, config, suffix, x, y, labelled, test):
     """A softmax on the labelled utterances; its accuracy on the test speakers is measured."""
-    import keras
-
-    import keras_sae
-
     x = x - x[labelled].mean(axis=0)
     x = (x / x[labelled].std()).astype("float32")
     decay, words = HEADS[suffix]
@@ -187,8 +171,6 @@ def classify(experiment, config, suffix, x, y, labelled, test):
 
 def draw(directory, autoencoder, shape):
     """features.png."""
-    from keras_sae import visualization
-
     title = (
         f"What each of the {autoencoder.units} units listens for: {10 * shape[1]} ms of sound from left to right, "
         f"{shape[0]} neighbouring bands of frequency,\n"

@@ -30,18 +30,21 @@ class Config(cli.RunConfig):
         cli.check_autoencoder(self)
 
 
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import keras
+import numpy as np
+
+import keras_sae
+from keras_sae import visualization
+from keras_sae.data import datasets
+from keras_sae.errors import InputError
+
+from .experiment import Experiment
+
+
 def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
-    import keras
-    import numpy as np
-
-    import keras_sae
-    from keras_sae import visualization
-    from keras_sae.data import datasets
-    from keras_sae.errors import InputError
-
-    from .experiment import Experiment
-
     out = cli.run_directory(config, "strokes")
     images = datasets.load_images("mnist", config.data)
     digits = np.concatenate([images.x_train, images.x_test])  # no labels are used, so nothing need be held out

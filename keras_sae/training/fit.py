@@ -36,8 +36,9 @@ def fit(
             are.
         x: (examples, features): an array, in memory or memory-mapped, or a data set of batches, x or (x, y).
         y: targets, an array. Autoencoders take x.
-        optimizer: "lbfgs" minimises the exact objective over all of x (`fit_lbfgs`). A Keras optimizer or its name, such
-            as "adam", trains on minibatches (`fit_minibatches`); None keeps the one that the model is compiled with.
+        optimizer: "lbfgs" minimises the exact objective over all of x (`fit_lbfgs`). A Keras optimizer or its name,
+            such as "adam", trains on minibatches (`fit_minibatches`); None keeps the one that the model is compiled
+            with.
         iterations: steps of L-BFGS at most (default 400), or epochs (default 30).
         batch_size: rows of a minibatch; L-BFGS always takes all rows.
         checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one CPU.

@@ -71,6 +71,8 @@ def fit_lbfgs(
                 "L-BFGS has no learning rate: its line search finds the length of a step. Received: the callback "
                 f"{type(callback).__name__}. Leave it out, or train with a Keras optimizer."
             )
+    if isinstance(model, Autoencoder) and not model.compiled:
+        model.compile()  # Keras' own callbacks look for an optimizer
     search = _Search(model, x, y, chunk_size, checkpoints.read(checkpoint) if checkpoint else None)
     search.validation = _validation(model, validation_data, chunk_size)
     keras_callbacks = keras.callbacks.CallbackList(

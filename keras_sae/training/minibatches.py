@@ -71,12 +71,12 @@ def fit_minibatches(
     watching = [*(callbacks or []), *([ProgressBar()] if verbose else []), keras.callbacks.History(), keeper]
     if is_array(x):
         x = Minibatches(x, y, batch_size, seed, **inputs_of(model))
-        options["shuffle"] = False  # Minibatches shuffles
         watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
     elif y is not None:
         raise ValueError("Give `y` with arrays only; a dataset yields (x, y) itself.")
     # The keeper comes after the History, which it completes at the beginning and writes down at the end.
     initial_epoch = epochs if keeper.stopped else keeper.epoch
+    options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
     return model.fit(x, epochs=epochs, initial_epoch=initial_epoch, callbacks=watching, verbose=0, **options)
 
 
