@@ -1,12 +1,18 @@
-# make run    set up, train on the embedded digits, export: the whole thing once, in minutes
+# make        this help
+# make run    set up, train on the embedded digits, export: everything once, in minutes
 # make test   set up, lint, test: offline once set up
-# make lint, make format, make slow (the tests that take minutes as well)
+# make slow   the same, with the tests that take minutes
+# make wheel  set up, build dist/keras_sae-VERSION-py3-none-any.whl: offline once set up
+# make lint, make format
 
 PYTHON ?= python3
 WORKERS := -n auto --dist loadfile # a process for each core; the tests of a file stay together, with what they share
 RUN := runs/mnist-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: run test slow lint format
+.PHONY: help run test slow wheel lint format
+
+help:
+	@sed -n 's/^# \(make\)/\1/p' Makefile
 
 run: .venv/ready
 	.venv/bin/python -m train.mnist --data embedded --out $(RUN)
@@ -21,6 +27,10 @@ test: lint
 
 slow: lint
 	.venv/bin/python -m pytest $(WORKERS) --run-slow
+
+wheel: .venv/ready
+	rm -rf build
+	.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -220,7 +220,10 @@ def save_examples(path: Path, x: "np.ndarray", labels: "np.ndarray | None" = Non
     import numpy as np
 
     with write_aside(path) as aside:
-        np.savez_compressed(aside, x=x, **({} if labels is None else {"labels": labels}))
+        if labels is None:
+            np.savez_compressed(aside, x=x)
+        else:
+            np.savez_compressed(aside, x=x, labels=labels)
 
 
 def load_examples(directory: Path, name: str = "examples.npz") -> tuple["np.ndarray", "np.ndarray | None"]:
@@ -247,8 +250,10 @@ def versions() -> dict[str, str]:
     """Return the versions of what a result depends on, by name."""
     import keras
 
-    found = {"python": platform.python_version(), "backend": keras.backend.backend(), "keras_sae": __version__}
-    for name in ("keras", keras.backend.backend(), "numpy", "scipy"):
+    backend = keras.backend.backend()
+    found = {"python": platform.python_version(), "backend": backend, "keras_sae": __version__}
+    found["keras"] = keras.__version__  # not the package's, which keras-nightly is as well
+    for name in (backend, "numpy", "scipy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from keras_sae.__main__ import MODULES as MODULES_OF_COMMANDS
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/README.md")))}
@@ -38,3 +40,9 @@ def test_links_lead_somewhere(page, path):
 def test_commands_exist(module):
     place = ROOT / module.replace(".", "/")
     assert place.with_suffix(".py").exists() or (place / "__main__.py").exists()
+
+
+def test_the_commands_of_an_installed_library_exist():
+    named = {command for text in PAGES.values() for command in re.findall(r"keras-sae ([a-z]+)", text)}
+    assert named
+    assert named <= {"train", "models", *MODULES_OF_COMMANDS}

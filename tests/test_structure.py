@@ -7,11 +7,15 @@ where they are needed.
 import ast
 import functools
 import graphlib
+import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import pathlib
 import re
 import subprocess
+import sys
+import tomllib
 
 import pytest
 
@@ -123,6 +127,17 @@ def test_the_leaves_import_nothing_of_the_library_but_its_errors(name):
 def test_the_readers_of_data_know_nothing_of_models(name):
     others = {target for target in library_imports(name) if not target.startswith("data.readers")}
     assert others <= {"errors", "extras", "files", "data.datasets"}
+
+
+def test_every_package_that_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    declared = {re.match(r"[\w-]+", text)[0].replace("-", "_") for text in texts}
+    brought = importlib.metadata.packages_distributions()
+    roots = {name.partition(".")[0] for path in (*LIBRARY.values(), *OUTER) for name in imports(path)}
+    roots -= {*sys.stdlib_module_names, *SATELLITES, "keras_sae", "torch"}  # a backend, which its users have
+    packages = {root: {root, *(name.replace("-", "_") for name in brought.get(root, ()))} for root in roots}
+    assert [root for root in roots if not declared & packages[root]] == []
 
 
 @pytest.mark.parametrize("name", keras_sae.__all__)

@@ -152,7 +152,7 @@ def test_no_other_flags(flags, named, refused, begun):
 
 def test_a_folder_that_does_not_exist(refused, tmp_path):
     line = refused("--resume", tmp_path / "run")
-    assert line.startswith(f"Expected the folder of a run that was stopped. Received: {tmp_path / 'run'}, which has no")
+    assert line.startswith(f"Expected the directory of a run that was stopped. Received: {tmp_path / 'run'}, which has")
     assert line.endswith("Start a new run instead.")
     assert not (tmp_path / "run").exists()
 
@@ -214,6 +214,26 @@ def test_settings_come_back_as_they_were(begun, settings, tmp_path):
     assert vars(found) == {**vars(settings("lbfgs", tmp_path / "begun")), "resume": str(begun)}
     assert cli.run_directory(found, "mnist") == str(begun)
     assert "--resume" not in cli.command(mnist.PROGRAM, found)
+
+
+@pytest.mark.parametrize(
+    ("program", "command", "resumed"),
+    [
+        ("train.mnist", "keras-sae train mnist --seed 1", True),  # of an installed library
+        ("train.mnist", "python -m train.mnist --seed 1", True),
+        (None, "python -m train.mnist --seed 1", True),  # of earlier versions
+        (None, "python -m train.mnist", True),
+        (None, "python -m train.mnist_own --seed 1", False),
+        ("train.own", "python -m train.mnist", False),
+    ],
+)
+def test_runs_are_resumed_however_their_command_is_spelled(program, command, resumed, begun):
+    change(begun, command=command, **({} if program is None else {"program": program}))
+    if resumed:
+        assert cli.resumed(mnist.Config, mnist.PROGRAM, str(begun)).resume == str(begun)
+    else:
+        with pytest.raises(InputError, match=r"Expected a run of train\.mnist to resume\."):
+            cli.resumed(mnist.Config, mnist.PROGRAM, str(begun))
 
 
 def test_ctrl_c_says_how_to_go_on(settings, stop_at, monkeypatch, capsys, tmp_path):
