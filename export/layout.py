@@ -1,12 +1,15 @@
 """Where the files of an export lie: TensorFlow Serving's layout of versions, and a file for each other runtime."""
 
+import contextlib
+import hashlib
+import os
 import pathlib
 
 SAVED_MODEL = "saved_model"  # the directory of the versions 1, 2, ...
 
 
 def versions(directory: pathlib.Path) -> list[int]:
-    """Return the versions in a directory of SavedModels, newest first: subdirectories named 1, 2, ..., as Serving reads.
+    """Return the versions in a directory of SavedModels, newest first: directories named 1, 2, ..., as Serving reads.
 
     Other names, such as 01 or ², are no versions. A directory that is not there has none.
     """
@@ -22,3 +25,18 @@ def newest_saved_model(export: pathlib.Path) -> pathlib.Path | None:
     """Return the directory of the newest SavedModel of an export, or None if it has none."""
     found = versions(export / SAVED_MODEL)
     return export / SAVED_MODEL / str(found[0]) if found else None
+
+
+def file_state(path: str | pathlib.Path) -> str:
+    """Return a hash of the names, sizes and times of a file, or of all files below a directory.
+
+    It is another after a change of a file. Where there are no files, it is that of none.
+    """
+    path = pathlib.Path(path).expanduser().resolve()
+    below = [os.path.join(directory, name) for directory, _, names in os.walk(path) for name in names]
+    found = []
+    for file in sorted(below) if path.is_dir() else [str(path)]:
+        with contextlib.suppress(OSError):  # it went away meanwhile
+            status = os.stat(file)
+            found.append((file, status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(found).encode()).hexdigest()
