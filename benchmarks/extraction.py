@@ -5,7 +5,7 @@
 
 The rows are random bytes, as many columns as the model takes. A round measures, one after the other: the runtime alone,
 on float32 rows in memory; the bare writer alone, of features in memory, until they are on the disk; and the loop of the
-command, from a .npy file of bytes to the finished file, by the rate that it prints. The ratio is that rate to
+command, from a .npy file of bytes to the finished output, by the rate that it prints. The ratio is that rate to
 1 / (1 / runtime + 1 / writer), above 1 where they overlap. Medians of the rounds: other work comes and goes.
 """
 
@@ -21,7 +21,7 @@ import time
 
 import numpy as np
 
-GROUP_BYTES = 2**25  # of a row group of Parquet, as the command's
+GROUP_BYTES = 2**26  # a row group of Parquet, as large as a part of the command's output
 
 
 def main():
@@ -53,7 +53,7 @@ def measure(options, kind, run, width, folder):
     x = data.astype("float32")
     features = np.concatenate([run(x[i : i + options.batch_size]) for i in range(0, len(x), options.batch_size)])
     for suffix, write in WRITERS.items():
-        out = folder / f"features{suffix}"
+        out, bare = folder / f"features{suffix}", folder / f"bare{suffix}"
         command = [sys.executable, "-m", "export.features", str(options.export), "--data", str(folder / "rows.npy")]
         command += ["--out", str(out), "--overwrite", "--model", kind, "--batch-size", str(options.batch_size)]
         rounds = []
@@ -61,12 +61,12 @@ def measure(options, kind, run, width, folder):
             runtime = rate(
                 lambda: [run(x[i : i + options.batch_size]) for i in range(0, len(x), options.batch_size)], x
             )
-            writer = rate(lambda write=write, out=out: write(out, features), x)
+            writer = rate(lambda write=write, bare=bare: write(bare, features), x)
             rounds.append((runtime, writer, printed_rate(command)))
         runtime, writer, loop = map(statistics.median, zip(*rounds, strict=True))
         ratio = statistics.median(c * (1 / r + 1 / w) for r, w, c in rounds)
         print(f"{kind + ', ' + suffix:20}  {runtime:9,.0f}  {writer:9,.0f}  {loop:9,.0f}  {ratio:.2f}", flush=True)
-        out.unlink()
+        bare.unlink()
 
 
 def rate(work, x):

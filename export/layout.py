@@ -1,5 +1,8 @@
 """Where the files of an export lie: TensorFlow Serving's layout of versions, and a file for each other runtime."""
 
+import contextlib
+import hashlib
+import os
 import pathlib
 from typing import TypedDict
 
@@ -40,3 +43,18 @@ def newest_saved_model(export: pathlib.Path) -> pathlib.Path | None:
 def litert_file(method: str) -> str:
     """Return the name of the LiteRT file that is quantised by this method: encoder_int8.tflite. "none" is float32."""
     return LITERT if method == "none" else LITERT.replace(".", f"_{method}.")
+
+
+def file_state(path: str | pathlib.Path) -> str:
+    """Return a hash of the names, sizes and times of a file, or of all files below a directory.
+
+    It is another after a change of a file. Where there are no files, it is that of none.
+    """
+    path = pathlib.Path(path).expanduser().resolve()
+    below = [os.path.join(directory, name) for directory, _, names in os.walk(path) for name in names]
+    found = []
+    for file in sorted(below) if path.is_dir() else [str(path)]:
+        with contextlib.suppress(OSError):  # it went away meanwhile
+            status = os.stat(file)
+            found.append((file, status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(found).encode()).hexdigest()

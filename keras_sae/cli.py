@@ -19,7 +19,7 @@ from .errors import InputError
 CONSOLE = "keras-sae"  # the command that an installed library brings
 IN_CHECKOUT = (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file()
 
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _MODULE = re.compile(r"\bpython\s+-m\s+(train|export)\b(?:\.(\w+))?")
 
 

@@ -12,9 +12,11 @@ EXPORT is the --out of `python -m export`. Its SavedModel versions, EXPORT/saved
 
 A new version that is renamed into place (mv) takes over within seconds, without a dropped request; the one before stays
 for those who ask for it by number. Requests that come at the same time are computed together. Anybody who reaches the
-port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy that has one.
+port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy (nginx, Caddy) that has one. That proxy
+also has to end clients who send nothing, or their headers slowly: the server bounds only bodies and requests at once.
 """
 
+import argparse
 import functools
 import importlib.util
 import json
@@ -25,9 +27,12 @@ import shlex
 import signal
 import socket
 import sys
+from typing import Any
 
 from keras_sae import cli
 from keras_sae.cli import Parser, stderr_suppressed
+
+from ..layout import SAVED_MODEL, versions
 
 PROGRAM = "export.serve"
 fail = functools.partial(cli.fail, PROGRAM)
@@ -36,7 +41,7 @@ PACKAGES = ("fastapi", "uvicorn", "orjson", "prometheus_client", "tensorflow")
 SECONDS_TO_FINISH = 10  # for requests that are being answered when the server is told to stop
 
 
-def main():
+def main() -> None:
     arguments = parse()
     check(arguments)
     listening = listen(arguments.host, arguments.port)
@@ -49,9 +54,9 @@ def main():
         print("\nexport.serve: stopped.", file=sys.stderr)
 
 
-def parse():
+def parse() -> argparse.Namespace:
     parser = Parser(PROGRAM, __doc__)
-    parser.add_argument("export", metavar="EXPORT", type=pathlib.Path, help="folder that python -m export wrote")
+    parser.add_argument("export", metavar="EXPORT", type=pathlib.Path, help="directory that python -m export wrote")
     parser.add_argument("--name", default="encoder", help="of the model, in the paths (default: %(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0: from everywhere (default: %(default)s, this machine)"
@@ -64,8 +69,8 @@ def parse():
     return parser.parse_args()
 
 
-def check(arguments):
-    """End the program with one line where the flags, the folder or the packages are not right."""
+def check(arguments: argparse.Namespace) -> None:
+    """End the program with one line if the flags, the directory or the packages are not right."""
     if not re.fullmatch(r"[\w.-]+", arguments.name, re.ASCII):
         fail(f"--name expects letters, digits, '_', '.' and '-'. Received: {arguments.name}.")
     if not 0 <= arguments.port < 65536:
@@ -73,14 +78,14 @@ def check(arguments):
     for flag in ("max_rows", "max_megabytes", "body_seconds", "max_waiting"):
         if not 0 < getattr(arguments, flag) < float("inf"):
             fail(f"--{flag.replace('_', '-')} expects a number above 0. Received: {getattr(arguments, flag)}.")
-    folder = arguments.export / "saved_model"
-    if not folder.is_dir():
+    directory = arguments.export / SAVED_MODEL
+    if not directory.is_dir():
         fail(
-            f"Expected an export, the --out of python -m export. Received: {arguments.export}, which has no folder "
-            "saved_model.",
+            f"Expected an export, the --out of python -m export. Received: {arguments.export}, which has no directory "
+            f"{SAVED_MODEL}."
         )
-    if not any(path.name.isdigit() for path in folder.iterdir()):
-        fail(f"Expected a version, a folder 1, 2, ... Received: {folder}, which holds none.")
+    if not versions(directory):
+        fail(f"Expected a version, a directory 1, 2, ... Received: {directory}, which holds none.")
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         fail(
@@ -88,8 +93,8 @@ def check(arguments):
         )
 
 
-def listen(host, port):
-    """A socket on host and port. It takes connections only when the model is loaded."""
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket on host and port. It takes connections only when the model is loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -106,15 +111,14 @@ def listen(host, port):
     return listening
 
 
-def serve(arguments, listening):
-    """Load the model, say how to call it, answer until told to stop."""
+def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
+    """Load the model, say how to call it, answer until the process is told to stop."""
     print(f"Loading {arguments.export} ...", flush=True)
     with stderr_suppressed():
         import tensorflow as tf
         import uvicorn
 
         from . import application
-        from .connections import watched
 
         tf.config.list_physical_devices()
 
@@ -128,21 +132,21 @@ def serve(arguments, listening):
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     config = uvicorn.Config(
-        app, http=watched(arguments.body_seconds), ws="none", lifespan="on", log_level="warning", access_log=False,
+        app, ws="none", lifespan="on", log_level="warning", access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )  # fmt: skip
-    told = describe(arguments, app.state.models.versions, url)
+    description = describe(arguments, app.state.models.versions, url)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets=None):
             await super().startup(sockets)
-            print(told, flush=True)  # now that it listens, so that a script can wait for it
+            print(description, flush=True)  # now that it listens, so that a script can wait for it
 
     Server(config).run(sockets=[listening])
 
 
-def describe(arguments, versions, url):
-    """What is printed at the start: where, what, and a command that works as it stands."""
+def describe(arguments: argparse.Namespace, versions: dict[str, Any], url: str) -> str:
+    """Return what is printed at the start: where, what, and a command that works as it stands."""
     newest = next(iter(versions.values()))
     lines = [f"Serving {arguments.export} as {arguments.name}, version {', '.join(versions)}. Ctrl-C stops it.", ""]
     lines += [f"  try it      {url}/", f"  predict     {url}/v1/models/{arguments.name}:predict"]
@@ -151,14 +155,14 @@ def describe(arguments, versions, url):
     return "\n".join([*lines, "", example(arguments, newest, url)])
 
 
-def describe_specs(inputs):
+def describe_specs(inputs: dict[str, Any]) -> str:
     from .rest import describe_shape
 
     return ", ".join(f"{name} {describe_shape(spec.shape)} {spec.dtype.name}" for name, spec in inputs.items())
 
 
-def example(arguments, version, url):
-    """A command line that asks for a prediction: with the numbers in it where they are few."""
+def example(arguments: argparse.Namespace, version: Any, url: str) -> str:
+    """Return a command line that asks for a prediction, with the numbers in it if they are few."""
     name = "serving_default" if "serving_default" in version.signatures else next(iter(version.signatures), None)
     if name is None or len(version.signatures[name].inputs) != 1:
         return f"curl {url}/v1/models/{arguments.name}/metadata"
@@ -179,8 +183,8 @@ def example(arguments, version, url):
     return f"python -c {shlex.quote(code)} | curl -d @- {target}"
 
 
-def first_row(checks, spec):
-    """The first input of check.npz, if there is one that fits."""
+def first_row(checks: pathlib.Path, spec: Any) -> Any:
+    """Return the first input of check.npz, or None if there is none that fits."""
     import numpy as np
 
     try:

@@ -3,43 +3,62 @@
 Reference: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import orjson  # it reads a row of 784 numbers ten times as fast as json, and writes float32 in half the digits
 
+if TYPE_CHECKING:  # so that this module works without TensorFlow
+    from .versions import ServedSignature, Version
 
-class Refused(Exception):
-    """A request that cannot be answered: HTTP status, and what is said as {"error": ...}."""
 
-    def __init__(self, status, message):
+class RequestError(Exception):
+    """A request that is refused, with an HTTP status and a message, which is sent as {"error": ...}."""
+
+    def __init__(self, status: int, message: str):
         super().__init__(message)
         self.status = status
 
 
-def read_object(body):
-    """The JSON object of a request. NaN and Infinity are no JSON."""
+def choose_version(versions: "dict[str, Version]", number: str | None) -> "tuple[str, Version]":
+    """Return the number and the Version that a request asks for; None asks for the newest."""
+    if not versions:
+        raise RequestError(503, "Expected a loaded version. Received: none yet. Try again, and see the server's log.")
+    number = next(iter(versions)) if number is None else number
+    if number not in versions:
+        raise RequestError(404, f"Expected one of the versions {', '.join(versions)}. Received: {shortened(number)}.")
+    return number, versions[number]
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a request. NaN and Infinity are no JSON."""
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Refused(400, f"Expected a JSON object. Received: {error}.") from error
+        raise RequestError(400, f"Expected a JSON object. Received: {error}.") from error
     if not isinstance(request, dict):
-        raise Refused(400, f'Expected a JSON object with "instances" or "inputs". Received: {kind(request)}.')
+        raise RequestError(400, f'Expected a JSON object with "instances" or "inputs". Received: {kind(request)}.')
     return request
 
 
-def read_signature(request, version):
-    """(name, Signature) that a request asks for."""
+def read_signature(request: dict[str, Any], version: "Version") -> "tuple[str, ServedSignature]":
+    """Return the name and the signature that a request asks for."""
     name = request.get("signature_name") or "serving_default"
     if not isinstance(name, str) or name not in version.signatures:
         known = ", ".join(sorted(version.signatures))
-        raise Refused(400, f'Expected a "signature_name" among: {known}. Received: {shortened(name)}.')
+        raise RequestError(400, f'Expected a "signature_name" among: {known}. Received: {shortened(name)}.')
     return name, version.signatures[name]
 
 
-def read_arrays(request, signature, largest_rows):
-    """(arrays by input name, rows in the row form or None in the columnar form)."""
+def read_arrays(
+    request: dict[str, Any], signature: "ServedSignature", largest_rows: int
+) -> tuple[dict[str, np.ndarray], int | None]:
+    """Return the arrays by input name, and the number of rows in the row form or None in the columnar form."""
     given = [key for key in ("instances", "inputs") if key in request]
     if len(given) != 1:
-        raise Refused(400, f'Expected one of "instances" and "inputs". Received: {" and ".join(given) or "neither"}.')
+        raise RequestError(
+            400, f'Expected one of "instances" and "inputs". Received: {" and ".join(given) or "neither"}.'
+        )
     rows = None
     if given == ["instances"]:
         columns = columns_of(request["instances"], signature, largest_rows)
@@ -55,109 +74,113 @@ def read_arrays(request, signature, largest_rows):
     return arrays, rows
 
 
-def columns_of(instances, signature, largest_rows):
-    """Values by input name of the row form: plain values of the only input, or objects."""
+def columns_of(instances: Any, signature: "ServedSignature", largest_rows: int) -> dict[str, list]:
+    """Return the values by input name of the row form: plain values of the only input, or objects."""
     if not isinstance(instances, list) or not instances:
-        raise Refused(400, f'Expected "instances" as a list with a row or more. Received: {kind(instances)}.')
+        raise RequestError(400, f'Expected "instances" as a list with a row or more. Received: {kind(instances)}.')
     if len(instances) > largest_rows:
-        raise Refused(400, f"Expected {largest_rows} rows or fewer. Received: {len(instances)}. Send several requests.")
+        raise RequestError(
+            400, f"Expected {largest_rows} rows or fewer. Received: {len(instances)}. Send several requests."
+        )
     objects = sum(isinstance(instance, dict) for instance in instances)
     if not objects:
         return {only(signature.inputs, "objects"): instances}
     if objects < len(instances):
-        raise Refused(400, 'Expected "instances" to be all objects or all plain values. Received: both.')
+        raise RequestError(400, 'Expected "instances" to be all objects or all plain values. Received: both.')
     for instance in instances:
         check_names(instance, signature.inputs)
     return {name: [instance[name] for instance in instances] for name in signature.inputs}
 
 
-def only(inputs, otherwise):
-    """The name of the only input."""
+def only(inputs: dict[str, Any], otherwise: str) -> str:
+    """Return the name of the only input."""
     if len(inputs) != 1:
-        raise Refused(400, f"Expected {otherwise}, with the inputs {', '.join(inputs)}. Received: plain values.")
+        raise RequestError(400, f"Expected {otherwise}, with the inputs {', '.join(inputs)}. Received: plain values.")
     return next(iter(inputs))
 
 
-def check_names(values, inputs):
+def check_names(values: dict[str, Any], inputs: dict[str, Any]) -> None:
     if values.keys() != inputs.keys():
         names = ", ".join(shortened(name) for name in list(values)[:10]) or "none"
-        raise Refused(400, f"Expected the inputs {', '.join(inputs)}. Received: {names}.")
+        raise RequestError(400, f"Expected the inputs {', '.join(inputs)}. Received: {names}.")
 
 
-def check_rows(rows, largest):
+def check_rows(rows: dict[str, int], largest: int) -> None:
     if len(set(rows.values())) > 1:
-        raise Refused(400, f"Expected as many rows of each input. Received: {rows}.")
+        raise RequestError(400, f"Expected as many rows of each input. Received: {rows}.")
     number = next(iter(rows.values()))
     if not 1 <= number <= largest:
-        raise Refused(400, f"Expected 1 to {largest} rows. Received: {number}. Send several requests for more.")
+        raise RequestError(400, f"Expected 1 to {largest} rows. Received: {number}. Send several requests for more.")
 
 
-def read_array(values, spec, name):
-    """The NumPy array that a TensorSpec asks for. Raises Refused for another shape, kind or size of number."""
+def read_array(values: Any, spec: Any, name: str) -> np.ndarray:
+    """Return the array that a TensorSpec asks for. Raise RequestError for another shape, kind or size of number."""
     expected = f"Expected {name} of shape {describe_shape(spec.shape)} and type {spec.dtype.name}."
     text = spec.dtype.name == "string"
     try:
         array = np.array(values, dtype=object if text else None)
     except (ValueError, OverflowError) as error:
-        raise Refused(400, f"{expected} Received: rows of different lengths, or mixed values.") from error
+        raise RequestError(400, f"{expected} Received: rows of different lengths, or mixed values.") from error
     if not spec.shape.is_compatible_with(array.shape):
-        raise Refused(400, f"{expected} Received: shape {describe_shape(array.shape)}.")
+        raise RequestError(400, f"{expected} Received: shape {describe_shape(array.shape)}.")
     if text:
         if not all(isinstance(value, str) for value in array.flat):
-            raise Refused(400, f"{expected} Received: values that are no strings.")
+            raise RequestError(400, f"{expected} Received: values that are no strings.")
         return array
     return to_number(array, spec.dtype, expected)
 
 
-def to_number(array, dtype, expected):
-    """The array in a type of TensorFlow, without a value that changes by it."""
+def to_number(array: np.ndarray, dtype: Any, expected: str) -> np.ndarray:
+    """Return the array in a type of TensorFlow. Raise RequestError if a value does not fit into it."""
     allowed = "b" if dtype.is_bool else "iu" if dtype.is_integer else "iuf" if dtype.is_floating else ""
     if array.dtype.kind not in allowed:
         found = {"U": "strings", "b": "true or false", "f": "numbers with a fraction"}.get(
             array.dtype.kind, "no numbers"
         )
-        raise Refused(400, f"{expected} Received: {found}.")
+        raise RequestError(400, f"{expected} Received: {found}.")
     if dtype.is_integer and array.size and not dtype.min <= array.min() <= array.max() <= dtype.max:
-        raise Refused(400, f"{expected} Received: numbers from {array.min()} to {array.max()}.")
+        raise RequestError(400, f"{expected} Received: numbers from {array.min()} to {array.max()}.")
     with np.errstate(over="ignore"):  # seen by the next line
         converted = array.astype(dtype.as_numpy_dtype)
     if dtype.is_floating and not np.isfinite(converted).all():
-        raise Refused(400, f"{expected} Received: numbers too large for it.")
+        raise RequestError(400, f"{expected} Received: numbers too large for it.")
     return converted
 
 
-def write_outputs(outputs, rows):
-    """The JSON of an answer: {"predictions": ...} for the row form, {"outputs": ...} for the columnar form."""
+def write_outputs(outputs: dict[str, np.ndarray], rows: int | None) -> bytes:
+    """Return the JSON of an answer: {"predictions": ...} for the row form, {"outputs": ...} for the columnar form."""
     values = {name: jsonable(array, name) for name, array in outputs.items()}
     if rows is None:
         return dump({"outputs": values if len(values) > 1 else next(iter(values.values()))})
     if any(not np.ndim(array) or len(array) != rows for array in outputs.values()):
-        raise Refused(400, 'Expected outputs of one row each. Received: others; ask with "inputs", not "instances".')
+        raise RequestError(
+            400, 'Expected outputs of one row each. Received: others; ask with "inputs", not "instances".'
+        )
     if len(values) == 1:
         return dump({"predictions": next(iter(values.values()))})
     return dump({"predictions": [{name: value[row] for name, value in values.items()} for row in range(rows)]})
 
 
-def jsonable(array, name):
-    """The array in a type that orjson writes."""
+def jsonable(array: np.ndarray, name: str) -> Any:
+    """Return the array in a type that orjson writes."""
     if array.dtype == object:
         return np.vectorize(lambda value: value.decode("utf-8", "replace"), otypes=[object])(array).tolist()
     if array.dtype.kind not in "biuf":  # bfloat16 and the like, which are none of NumPy's own
         array = array.astype("float32")
     if not np.isfinite(array).all():
-        raise Refused(
+        raise RequestError(
             400, f"Expected inputs of a size that the model knows. Received: some that make {name} not finite."
         )
     return np.ascontiguousarray(array) if array.ndim else array.item()
 
 
-def dump(value):
-    """JSON in bytes, NumPy arrays included."""
+def dump(value: Any) -> bytes:
+    """Return a value as JSON, NumPy arrays included."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def status(states):
-    """The JSON of (number, state, error) of versions."""
+def status(states: list[tuple[str, str, str]]) -> dict[str, Any]:
+    """Return what is said of versions, from the number, state and error of each."""
     return {
         "model_version_status": [
             {
@@ -170,16 +193,16 @@ def status(states):
     }
 
 
-def metadata(name, number, version):
-    """The JSON of a version's signatures."""
+def metadata(name: str, number: str, version: "Version") -> dict[str, Any]:
+    """Return what is said of a version's signatures."""
     return {
         "model_spec": {"name": name, "signature_name": "", "version": number},
         "metadata": {"signature_def": {"signature_def": version.signature_def}},
     }
 
 
-def describe_shape(shape):
-    """(rows, 784) for (None, 784)."""
+def describe_shape(shape: Any) -> str:
+    """Return a shape in words: "(rows, 784)" for (None, 784)."""
     if getattr(shape, "rank", 0) is None:
         return "of any rank"
     sizes = ["rows" if size is None and not axis else "any" if size is None else str(size)
@@ -187,12 +210,12 @@ def describe_shape(shape):
     return f"({', '.join(sizes)})"
 
 
-def kind(value):
-    """A JSON value in words."""
+def kind(value: Any) -> str:
+    """Return what kind of JSON value this is, in words."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return {dict: "an object", str: "a string", bool: "true or false", type(None): "null"}.get(type(value), "a number")
 
 
-def shortened(value):
+def shortened(value: Any) -> str:
     return repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}..."

@@ -10,8 +10,8 @@ from .rows import Rows, constant_columns, counting_columns
 __all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "read_rows"]
 
 FORMATS = (
-    "a npy, npz, csv (or csv.gz), parquet or tfrecord file, a folder of images, or a name of tensorflow-datasets such "
-    "as tfds:mnist"
+    "a npy, npz, csv (or csv.gz), parquet or tfrecord file, a directory of images or of parquet files, or a name of "
+    "tensorflow-datasets such as tfds:mnist"
 )
 
 # The end of the file's name -> the function that reads it, and the options that it takes.
@@ -36,7 +36,8 @@ def read_rows(data, labels=None, feature=None, image_size=None, color=False, cac
             csv, parquet    columns of numbers, as float32 (uint8 if all are). A csv file begins with a line of names;
                    one of numbers only is refused unless they count 0, 1, 2, ... or 1, 2, 3, ...
             tfrecord    of tf.train.Example, a feature of numbers as float32, or a PNG or JPEG image.
-            A folder is one of images: png, jpg, bmp, gif, also in folders in it, uint8, in the order of their names.
+            A directory holds parquet files, which are read as one table in the order of their names, or else images:
+                   png, jpg, bmp, gif, also in directories in it, uint8, in the order of their names.
         labels: where the classes are. npy: the path of another npy file. npz: the name of an array. csv, parquet: of
             a column. tfrecord, tensorflow-datasets: of a feature. Images: "folders", the folder that each is in.
         feature: of tfrecord and tensorflow-datasets, the name of what to read, where there are several.
@@ -84,7 +85,7 @@ def _reader(source):
     if isinstance(source, str):
         return _DATASET
     if source.is_dir():
-        return _FOLDER
+        return _READERS[r"\.parquet"] if tables.parquet_parts(source) else _FOLDER
     for suffix, reader in _READERS.items():
         if re.search(f"{suffix}$", source.name, re.IGNORECASE):
             return reader

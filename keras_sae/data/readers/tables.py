@@ -46,12 +46,36 @@ def read_csv(path, labels=None, cache=None):
 
 
 def read_parquet(path, labels=None, cache=None):
-    """The columns of a Parquet file; labels: the name of a column."""
+    """The columns of a Parquet file, or of all Parquet files in a directory, in the order of their names.
+
+    labels: the name of a column.
+    """
     parquet = imported("pyarrow.parquet")
-    with _reading(path), parquet.ParquetFile(path, pre_buffer=False) as table:
-        columns = _Columns(table.schema_arrow, next(table.iter_batches(batch_size=1), None), labels, path)
+    files = parquet_parts(path) if path.is_dir() else [path]
+    with _reading(path):
+        schemas = [parquet.read_schema(file) for file in files]
+        different = [file.name for file, schema in zip(files, schemas, strict=True) if not schema.equals(schemas[0])]
+        if different:
+            raise InputError(
+                f"Expected Parquet files of the same columns and types. Received: {files[0]} and {different[0]}, which "
+                "differ. Keep only those of one table in the directory."
+            )
+        with parquet.ParquetFile(files[0], pre_buffer=False) as table:
+            columns = _Columns(schemas[0], next(table.iter_batches(batch_size=1), None), labels, path)
         size = max(1, CHUNK_BYTES // (8 * len(columns.names)))
-        return columns.read(table.iter_batches(batch_size=size), cache, table.metadata.num_rows)
+        total = sum(parquet.read_metadata(file).num_rows for file in files)
+        return columns.read(_batches(parquet, files, size), cache, total)
+
+
+def parquet_parts(directory):
+    """The Parquet files in a directory in the order of their names, without hidden ones, as data engines read them."""
+    return sorted(directory.glob("[!._]*.parquet"))
+
+
+def _batches(parquet, files, size):
+    for file in files:
+        with parquet.ParquetFile(file, pre_buffer=False) as table:
+            yield from table.iter_batches(batch_size=size)
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ def test_missing_path(tmp_path):
     with raises(
         InputError,
         f"Expected a file or folder of data. Received: {tmp_path / 'none'}, which does not exist. Name a npy, npz, "
-        "csv (or csv.gz), parquet or tfrecord file, a folder of images, or a name of tensorflow-datasets such as "
-        "tfds:mnist.",
+        "csv (or csv.gz), parquet or tfrecord file, a directory of images or of parquet files, or a name of "
+        "tensorflow-datasets such as tfds:mnist.",
     ):
         readers.read_rows(tmp_path / "none")
 

@@ -58,6 +58,19 @@ def test_parquet_of_several_types(tmp_path):
     assert (found.y.tolist(), found.class_names) == ([1, 0, 1], ("a", "b"))
 
 
+def test_a_directory_of_parquet_files_is_one_table_in_the_order_of_their_names(tmp_path):
+    for name, a, word in [("b", [3.5, 4], ["u", "v"]), ("a", [1, 2], ["v", "w"]), (".hidden", [9, 9], ["x", "y"])]:
+        table = pyarrow.table({"a": np.array(a, "float32"), "word": pyarrow.array(word).dictionary_encode()})
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    found = readers.read_rows(tmp_path, labels="word")
+    np.testing.assert_array_equal(found.x, [[1], [2], [3.5], [4]])
+    assert (found.y.tolist(), found.class_names) == ([1, 2, 0, 1], ("u", "v", "w"))
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2], "word": ["u", "v"]}), tmp_path / "c.parquet")
+    with raises(InputError, f"of the same columns and types. Received: {tmp_path / 'a.parquet'} and c.parquet, which"):
+        readers.read_rows(tmp_path, labels="word")
+
+
 # Texts of csv files that people have: (text, x).
 UNUSUAL = {
     "quoted": ('"a","b"\n"1","2.5"\n"3","4"\n', [[1, 2.5], [3, 4]]),

@@ -1,4 +1,4 @@
-"""export.cluster: the same application on Ray Serve, a cluster of one node on loopback."""
+"""export.serve.cluster: the same application on Ray Serve, a cluster of one node on loopback."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ import pytest
 
 from export import convert
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 # In a process of its own: Ray starts others, and warns of what is not ours.
 SERVE = """

@@ -1,0 +1,214 @@
+"""An output while it is written: a directory of Parquet parts, or a .npy file. A kill at any moment loses no row.
+
+An output grows in the working directory .NAME.partial beside its place, which holds
+    NAME             the output so far, written a part at a time
+    progress.json    how many of its rows are on the disk for certain, and the settings that they were computed with
+    rows/            what the reader writes, deleted when a command starts and ends
+A complete output is renamed to its place, and then the working directory is deleted.
+"""
+
+import abc
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_sae.data.readers.rows import Rows, imported
+from keras_sae.errors import InputError
+from keras_sae.files import check_space, to_disk, write_aside, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+Arrays = dict[str, np.ndarray]  # outputs of a model by name, each (rows, ...)
+PART_BYTES = 2**26  # a part is in memory twice: while it is computed, and while it is written
+PART_ROWS = 2**17  # bounds what a kill costs if a row is only a few numbers
+_SINGULAR = {"features": "feature", "outputs": "output", "probabilities": "probability"}
+
+
+class Output(abc.ABC):
+    """An output in its working directory. place: where it will be.  path: where it grows.  rows: how many are done."""
+
+    def __init__(self, place: pathlib.Path, labels: str | None):
+        """labels: the name of the labels in the data, or None."""
+        self.place, self.labels, self.rows = place, labels, 0
+        self.beside = place.with_name(f"{place.stem}.labels.npy") if labels and place.suffix == ".npy" else None
+        self.directory = place.parent / f".{place.name}.partial"
+        self.path, self.cache = self.directory / place.name, self.directory / "rows"
+        self._progress = self.directory / "progress.json"
+        self._settings: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def opened(self, settings: dict[str, Any], overwrite: bool) -> Iterator[None]:
+        """Hold the working directory for this process, and keep it at the end only if there are rows in it.
+
+        settings: all that the output depends on, by the names that messages use.  Raises InputError if the output
+        exists and may not be overwritten, was begun with other settings, or is being written by another process.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.directory / "lock", "w") as lock:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it, however a process ends
+            except OSError as error:
+                raise InputError(
+                    f"Expected one command at a time to write {self.place}. Received: another that is writing it. Wait "
+                    "for it, or stop it."
+                ) from error
+            shutil.rmtree(self.cache, ignore_errors=True)
+            if self._progress.exists() and self.path.exists():  # what is in its place already is not resumed
+                self.rows, self._settings = json.loads(self._progress.read_text()).values()
+            try:
+                self._refuse_what_exists(overwrite)
+                self._compare(settings)
+                yield
+            except OSError as error:  # errors of writing name no file
+                error.filename = error.filename or str(self.directory)
+                raise
+            finally:
+                shutil.rmtree(self.cache if self.rows else self.directory, ignore_errors=True)
+
+    def _refuse_what_exists(self, overwrite: bool) -> None:
+        # The file beside it is written when all rows are done, and may then be that of a command that was killed.
+        all_done = self.rows == self._settings.get("number of rows")
+        for path in (self.place, self.beside):
+            if path and path.exists() and not overwrite and not (all_done and path == self.beside):
+                raise InputError(
+                    f"Expected a new place to write to. Received: {path}, which exists. Nothing was changed. Name "
+                    "another, or add --overwrite."
+                )
+        parts = self.place.glob("part-*.parquet")
+        if self.place.is_dir() and (self.place.suffix == ".npy" or {*self.place.iterdir()} - {*parts}):
+            raise InputError(
+                f"Expected an output of the same kind to overwrite. Received: {self.place}, a directory with something "
+                "else. Name another place: --out"
+            )
+
+    def _compare(self, settings: dict[str, Any]) -> None:
+        changed = [name for name in settings if self.rows and self._settings.get(name) != settings[name]]
+        if changed:
+            raise InputError(
+                f"Expected the command and the data that {self.directory} was begun with. Received: another "
+                f"{', '.join(changed)}. Give the first again to resume, or delete that directory to start anew."
+            )
+        self._settings |= settings
+
+    def begin(self, example: Arrays, batch_size: int, rows: Rows) -> None:
+        """Prepare to write. example: the outputs for one row.  rows: the data, with their labels."""
+        for name, array in example.items():
+            if array.dtype.kind not in "biuf" or array.ndim == 0 or len(array) != 1:
+                raise InputError(
+                    f"Expected numbers for each row. Received: {name} of {array.dtype}, shape {array.shape}. "
+                    "Name another: --signature"
+                )
+        total, row_bytes = len(rows.x), sum(array.nbytes for array in example.values())
+        self._compare({"number of rows": total})
+        check_space(self.directory, row_bytes * (total - self.rows))
+        # A part is of complete batches, so that a resumed command computes the same batches, and the same bits.
+        self.part_rows = batch_size * max(1, min(PART_BYTES // row_bytes, PART_ROWS) // batch_size)
+        self.names = column_names(example)
+        self._begin(example, rows)
+
+    @abc.abstractmethod
+    def _begin(self, example: Arrays, rows: Rows) -> None:
+        """Prepare the file or directory at `path`."""
+
+    @abc.abstractmethod
+    def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
+        """Write the outputs for the rows from start to stop, and wait until they are on the disk."""
+
+    def write(self, batches: list[Arrays], start: int, stop: int) -> None:
+        """Write a part, the outputs for the rows from start to stop; from now on, a kill does not lose them."""
+        self._write(batches, start, stop)
+        write_json(self._progress, {"rows": stop, "settings": self._settings})
+        self.rows = stop
+
+    def publish(self) -> None:
+        """Rename the complete output to its place, and delete what was there."""
+        if self.path.is_dir() and self.place.exists():  # which a directory cannot be renamed over
+            os.replace(self.place, pathlib.Path(tempfile.mkdtemp(dir=self.directory)) / self.place.name)
+        os.replace(self.path, self.place)
+        self.rows = 0  # there is nothing left to resume
+        if os.name == "posix":  # Windows cannot open directories
+            to_disk(self.place.parent)
+
+
+class ParquetParts(Output):
+    """A directory of part-00000.parquet, ..., which data engines and our readers read as one table."""
+
+    def _begin(self, example: Arrays, rows: Rows) -> None:
+        self.arrow, self.parquet = imported("pyarrow"), imported("pyarrow.parquet")
+        self.label_column: dict[str, Any] = {}
+        if self.labels and rows.y is not None:
+            name = self.labels if rows.feature_names else "label"
+            name = f"true_{name}" if any(name in names for names in self.names.values()) else name
+            values, numbers = label_values(rows.class_names), rows.y.astype("int32")
+            to_text = self.arrow.DictionaryArray.from_arrays
+            self.label_column[name] = values[numbers] if values.dtype.kind == "i" else to_text(numbers, values)
+        self.path.mkdir(exist_ok=True)
+        for file in self.path.glob(".part-*"):  # in the making when a command was killed
+            file.unlink()
+
+    def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
+        columns = {}
+        for name, names in self.names.items():
+            transposed = [batch[name].reshape(len(batch[name]), -1).T for batch in batches]
+            block = np.empty((len(names), stop - start), transposed[0].dtype)
+            columns.update(zip(names, np.concatenate(transposed, axis=1, out=block), strict=True))
+        columns |= {name: column[start:stop] for name, column in self.label_column.items()}
+        with write_aside(self.path / f"part-{start // self.part_rows:05}.parquet") as aside:
+            self.parquet.write_table(self.arrow.table(columns), aside, use_dictionary=list(self.label_column) or False)
+
+
+class NpyFile(Output):
+    """A .npy file of the only output, made at its final size and filled from the front; labels are a file beside it."""
+
+    def _begin(self, example: Arrays, rows: Rows) -> None:
+        if len(example) > 1:
+            raise InputError(
+                f"Expected one output for a .npy file. Received: {', '.join(example)}. Name a directory for Parquet: "
+                "--out"
+            )
+        [(self.name, array)] = example.items()
+        shape, mode = (len(rows.x), *array.shape[1:]), "r" if self.rows else "w+"
+        self.offset = np.lib.format.open_memmap(self.path, mode, array.dtype, shape).offset
+        self.row_bytes = array.nbytes
+        self.label_column = label_values(rows.class_names)[rows.y] if self.beside else None
+
+    def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
+        with open(self.path, "r+b") as file:  # not through the map, where a full disk would end the process
+            file.seek(self.offset + start * self.row_bytes)
+            for batch in batches:
+                file.write(np.ascontiguousarray(batch[self.name]).data)
+        to_disk(self.path)
+
+    def publish(self) -> None:
+        if self.beside:
+            with write_aside(self.beside) as aside:
+                np.save(aside, self.label_column)
+        super().publish()
+
+
+def column_names(outputs: Arrays) -> dict[str, list[str]]:
+    """Return the names of each output's columns; an output of one number per row is one column."""
+    return {
+        name: [name] if array.ndim == 1 else [f"{_SINGULAR.get(name, name)}_{i}" for i in range(array[0].size)]
+        for name, array in outputs.items()
+    }
+
+
+def label_values(class_names: tuple[str, ...]) -> np.ndarray:
+    """Return the classes as they were in the data: int64 if all are integers, else text."""
+    with contextlib.suppress(ValueError, OverflowError):
+        numbers = np.array([int(name) for name in class_names], "int64")
+        if [str(number) for number in numbers] == list(class_names):
+            return numbers
+    return np.array(class_names)

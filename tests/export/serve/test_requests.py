@@ -1,0 +1,202 @@
+"""The server: the forms of requests that it answers as TensorFlow Serving does, and what it refuses."""
+
+import concurrent.futures
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+
+from export.serve import versions
+from export.serve.predictor import Limits
+from tests.export.serve.conftest import MODEL, PREDICT, SIGNATURES, SLOW, is_error, put, serving
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        ({"instances": [[1, 2, 3]]}, {"predictions": [[1.0, 2.0]]}),
+        ({"instances": [{"inputs": [1, 2, 3]}, {"inputs": [4, 5, 6]}]}, {"predictions": [[1.0, 2.0], [4.0, 5.0]]}),
+        ({"inputs": [[1, 2, 3]]}, {"outputs": [[1.0, 2.0]]}),
+        ({"inputs": {"inputs": [[1, 2, 3]]}}, {"outputs": [[1.0, 2.0]]}),
+        (
+            {"signature_name": "reconstruct", "instances": [[1, 2, 3], [0, 0, 0]]},
+            {"predictions": [{"features": [1.0, 2.0], "error": 14.0}, {"features": [0.0, 0.0], "error": 0.0}]},
+        ),
+        (
+            {"signature_name": "reconstruct", "inputs": [[1, 2, 3]]},
+            {"outputs": {"features": [[1.0, 2.0]], "error": [14.0]}},
+        ),
+        ({"signature_name": "two", "instances": [{"a": [1, 2], "b": 3}]}, {"predictions": [[3.0, 6.0]]}),
+        ({"signature_name": "two", "inputs": {"a": [[1, 2]], "b": [3]}}, {"outputs": [[3.0, 6.0]]}),
+        ({"signature_name": "images", "instances": [[[1, 2], [3, 255]]]}, {"predictions": [[3.0, 258.0]]}),
+        ({"signature_name": "whole", "inputs": [[1, 2], [3, 4]]}, {"outputs": 5.0}),
+        ({"signature_name": "text", "instances": ["ab", "é"]}, {"predictions": ["AB", "é"]}),
+        ({"signature_name": "negate", "instances": [[True], [False]]}, {"predictions": [[False], [True]]}),
+        ({"signature_name": "fussy", "instances": [[1, 2, 3]]}, {"predictions": [[2.0, 3.0, 4.0]]}),
+    ],
+    ids=lambda value: json.dumps(value)[:60],
+)
+def test_requests_are_answered_in_tensorflow_servings_forms(client, request_, answer):
+    for path in (PREDICT, f"{MODEL}/versions/1:predict"):
+        got = client.post(path, json=request_)
+        assert got.status_code == 200, got.text
+        assert got.headers["content-type"] == "application/json"
+        assert got.json() == answer
+
+
+def test_answers_are_those_of_the_model_to_the_last_bit(client, saved):
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype("float32")
+    expected = tf.saved_model.load(str(saved[1])).signatures["reconstruct"](inputs=tf.constant(x))
+    got = client.post(PREDICT, json={"signature_name": "reconstruct", "inputs": x.tolist()}).json()["outputs"]
+    for name, column in expected.items():
+        np.testing.assert_array_equal(np.array(got[name], "float32"), column)
+
+
+def test_the_states_have_tensorflow_servings_form(client):
+    expected = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert client.get(MODEL).json() == {"model_version_status": [expected]}
+    assert client.get(f"{MODEL}/versions/1").json() == {"model_version_status": [expected]}
+
+
+def test_the_metadata_have_tensorflow_servings_form(client):
+    value = client.get(f"{MODEL}/metadata").json()
+    assert value == client.get(f"{MODEL}/versions/1/metadata").json()
+    assert value["model_spec"] == {"name": "encoder", "signature_name": "", "version": "1"}
+    encode = value["metadata"]["signature_def"]["signature_def"]["encode"]
+    assert encode["method_name"] == "tensorflow/serving/predict"
+    assert encode["inputs"]["inputs"]["dtype"] == "DT_FLOAT"
+    assert encode["inputs"]["inputs"]["tensor_shape"] == {
+        "dim": [{"size": "-1", "name": ""}, {"size": "3", "name": ""}],
+        "unknown_rank": False,
+    }
+
+
+def test_tensorflow_servings_own_messages_read_the_states_and_metadata(client):
+    apis = pytest.importorskip("tensorflow_serving.apis.get_model_metadata_pb2")
+    status = pytest.importorskip("tensorflow_serving.apis.get_model_status_pb2")
+    json_format.ParseDict(client.get(MODEL).json(), status.GetModelStatusResponse())
+    signatures = json_format.ParseDict(
+        client.get(f"{MODEL}/metadata").json()["metadata"]["signature_def"], apis.SignatureDefMap()
+    )
+    assert {"serving_default", *SIGNATURES} <= set(signatures.signature_def)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"instances": [[1, 2]]}', ["(rows, 3)", "(1, 2)"]),
+        ('{"instances": [1, 2, 3]}', ["(rows, 3)", "(3)"]),
+        ('{"instances": [[1, 2, 3], [1]]}', ["different lengths"]),
+        ('{"instances": [["a", "b", "c"]]}', ["strings"]),
+        ('{"instances": [["1", 2, 3]]}', ["strings"]),
+        ('{"instances": [[null, 2, 3]]}', ["no numbers"]),
+        ('{"instances": [[true, false, true]]}', ["true or false"]),
+        ('{"instances": [[NaN, 2, 3]]}', ["JSON"]),
+        ('{"instances": [[Infinity, 2, 3]]}', ["JSON"]),
+        ('{"instances": [[1e400, 2, 3]]}', ["JSON"]),
+        ('{"instances": [[1e39, 2, 3]]}', ["too large"]),
+        ('{"instances": [[' + "9" * 60 + ", 2, 3]]}", ["too large"]),
+        ('{"signature_name": "reconstruct", "instances": [[3e38, 2, 3]]}', ["not finite"]),
+        ('{"signature_name": "images", "instances": [[[1, 2], [3, 256]]]}', ["uint8", "256"]),
+        ('{"signature_name": "images", "instances": [[[1, 2], [3, 0.5]]]}', ["uint8", "fraction"]),
+        ('{"signature_name": "text", "instances": [3]}', ["no strings"]),
+        ('{"signature_name": "two", "instances": [1]}', ["a, b", "plain"]),
+        ('{"signature_name": "two", "inputs": [1]}', ["a, b", "plain"]),
+        ('{"signature_name": "two", "inputs": {"a": [[1, 2]], "b": [1, 2]}}', ["as many rows"]),
+        ('{"signature_name": "two", "instances": [{"a": [1, 2]}]}', ["a, b", "'a'"]),
+        ('{"signature_name": "whole", "instances": [[1, 2], [3, 4]]}', ['"inputs"']),
+        ('{"signature_name": "fussy", "instances": [[1, 2, 30]]}', ["too large for me"]),
+        ('{"signature_name": "nothing", "instances": [[1, 2, 3]]}', ["encode", "'nothing'"]),
+        ('{"signature_name": 3, "instances": [[1, 2, 3]]}', ["encode", "3"]),
+        ('{"instances": [{"inputs": [1, 2, 3]}, [1, 2, 3]]}', ["both"]),
+        ('{"instances": [{"x": [1, 2, 3]}]}', ["'x'"]),
+        ('{"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}', ["instances and inputs"]),
+        ('{"instance": [[1, 2, 3]]}', ["neither"]),
+        ('{"instances": []}', ["a list of 0"]),
+        ('{"inputs": []}', ["(rows, 3)"]),
+        ('{"inputs": {"inputs": []}}', ["(rows, 3)"]),
+        ('{"inputs": {}}', ["none"]),
+        ('{"instances": null}', ["null"]),
+        ('{"instances": {"inputs": [1, 2, 3]}}', ["an object"]),
+        (json.dumps({"instances": [[0, 0, 0]] * 101}), ["100 rows", "101"]),
+        (json.dumps({"inputs": [[0, 0, 0]] * 101}), ["100 rows", "101"]),
+        ("[[1, 2, 3]]", ["a list"]),
+        ("", ["JSON"]),
+        ("{", ["JSON"]),
+        (b"\xff\xfe", ["JSON"]),
+        ('{"inputs": ' + "[" * 900 + "]" * 900 + "}", ["(rows, 3)"]),
+        ("[" * 5000, ["JSON"]),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_bad_requests_are_refused_with_what_was_expected(client, body, words):
+    answer = client.post(PREDICT, content=body)
+    assert answer.status_code == 400, answer.text
+    assert is_error(answer)
+    assert [word for word in words if word not in answer.json()["error"]] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/models/other:predict", 404),
+        ("POST", f"{MODEL}/versions/7:predict", 404),
+        ("POST", f"{MODEL}/versions/01:predict", 404),
+        ("POST", f"{MODEL}/versions/..%2F1:predict", 404),
+        ("POST", "/v1/models/..%2F..%2Fetc:predict", 404),
+        ("GET", "/v1/models/other", 404),
+        ("GET", f"{MODEL}/versions/7", 404),
+        ("GET", f"{MODEL}/versions/7/metadata", 404),
+        ("GET", "/v1/models/other/metadata", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/docs", 404),
+        ("GET", "/page/index.html", 404),
+        ("GET", f"{MODEL}/", 404),
+        ("GET", PREDICT, 404),
+        ("PUT", MODEL, 405),
+        ("POST", MODEL, 405),
+        ("DELETE", PREDICT, 405),
+        ("POST", "/healthz", 405),
+    ],
+)
+def test_unknown_paths_and_methods_are_refused_in_the_same_form(client, method, path, status):
+    answer = client.request(method, path, content=b'{"instances": [[1, 2, 3]]}' if method == "POST" else None)
+    assert answer.status_code == status
+    assert is_error(answer)
+
+
+def test_a_large_body_is_refused_by_its_length_and_by_what_comes(client):
+    def chunks():
+        for _ in range(50):
+            yield b" " * 10_000
+
+    for content in (b" " * 200_001, chunks()):
+        answer = client.post(PREDICT, content=content)
+        assert answer.status_code == 413
+        assert is_error(answer)
+        assert "200000 bytes" in answer.json()["error"]
+        assert answer.headers["connection"] == "close"
+
+
+def test_what_comes_on_top_of_the_waiting_is_refused(saved, tmp_path):
+    put(saved[1], tmp_path, 1)
+    with serving(tmp_path, limits=Limits(waiting=2)) as client:
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(lambda _: client.post(PREDICT, json=SLOW), range(8)))
+        assert {answer.status_code for answer in answers} == {200, 503}
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert all(is_error(answer) and answer.headers["retry-after"] == "1" for answer in refused)
+        assert client.post(PREDICT, json={"instances": [[1, 2, 3]]}).status_code == 200
+
+
+def test_a_fault_of_ours_is_answered_in_the_same_form(client, monkeypatch):
+    monkeypatch.setattr(versions.ServedSignature, "__call__", lambda signature, arrays: 1 / 0)
+    answer = client.post(PREDICT, json={"instances": [[1, 2, 3]]})
+    assert answer.status_code == 500
+    assert is_error(answer)
+    assert "ZeroDivision" not in answer.text
