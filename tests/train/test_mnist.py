@@ -131,9 +131,9 @@ def test_the_whole_experiment_reaches_the_published_figures(tmp_path):
         (["--rho", "nan"], "--rho expects", "nan"),
         (["--units", "0"], "--units expects 1 or more hidden units", "(0,)"),
         (["--units", "20", "-1"], "--units expects", "(20, -1)"),
-        (["--beta", "-1"], "--beta expects a weight of 0 or more", "-1.0"),
+        (["--beta", "-1"], "--beta expects a finite weight of 0 or more", "-1.0"),
         (["--beta", "inf"], "--beta expects", "inf"),
-        (["--weight-decay", "nan"], "--weight-decay expects 0 or more", "nan"),
+        (["--weight-decay", "nan"], "--weight-decay expects a finite number of 0 or more", "nan"),
         (["--weight-decay", "-0.1"], "--weight-decay expects", "-0.1"),
         (["--max-iterations", "0"], "--max-iterations expects 1 or more", "0"),
         (["--max-iterations", "-3"], "--max-iterations expects", "-3"),
@@ -473,10 +473,10 @@ def data(idx_folder, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda data: (data / "t10k-labels-idx1-ubyte.gz").unlink(), ["t10k-labels-idx1-ubyte.gz", "--data"]),
+        (lambda data: (data / "t10k-labels-idx1-ubyte.gz").unlink(), ["t10k-labels-idx1-ubyte.gz", "or name another directory"]),
         (cut_off, ["train-images-idx3-ubyte.gz", "cut off or damaged"]),
-        (lambda data: [p.unlink() for p in data.iterdir()], ["train-images-idx3-ubyte.gz", "nothing", "--data"]),
-        (shutil.rmtree, ["not a folder"]),
+        (lambda data: [p.unlink() for p in data.iterdir()], ["train-images-idx3-ubyte.gz", "nothing", "or name another directory"]),
+        (shutil.rmtree, ["not a directory"]),
     ],
     ids=["a file is missing", "a file is cut off", "an empty folder", "no folder"],
 )
@@ -487,7 +487,7 @@ def test_data_that_cannot_be_used_ends_with_one_line(refused, data, damage, word
 
 
 def test_a_data_set_that_is_not_embedded_ends_with_one_line(refused):
-    assert "--data DIR" in refused("--data", "embedded", "--dataset", "fashion_mnist", "--out", "run")
+    assert "Name the directory of its four IDX files" in refused("--data", "embedded", "--dataset", "fashion_mnist", "--out", "run")
 
 
 def test_another_run_is_never_overwritten(refused, tiny_run, idx_folder):
@@ -533,7 +533,7 @@ def test_damaged_data_ends_a_fresh_process_with_one_line(tmp_path, data):
     done = subprocess.run(**command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("train.mnist: error: Expected a whole gzip file.")
+    assert done.stderr.startswith("train.mnist: error: Expected a complete gzip file.")
     assert (done.stdout, contents(tmp_path)) == ("", before)
 
 

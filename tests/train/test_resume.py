@@ -237,7 +237,7 @@ def test_runs_are_resumed_however_their_command_is_spelled(program, command, res
 
 
 def test_ctrl_c_says_how_to_go_on(settings, stop_at, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(cli.Interrupted, "cure", cli.Interrupted.cure)
+    monkeypatch.setattr(cli.Interrupted, "hint", cli.Interrupted.hint)
     monkeypatch.setattr(cli.Interrupted, "listen", lambda: None)
     config, out = settings("lbfgs", tmp_path / "run"), tmp_path / "run"
     stop_at("layer_1", 0)
@@ -254,7 +254,7 @@ def test_ctrl_c_says_how_to_go_on(settings, stop_at, monkeypatch, capsys, tmp_pa
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_note_when_versions_changed(changed, begun, monkeypatch, capsys):
-    monkeypatch.setattr(cli.Interrupted, "cure", cli.Interrupted.cure)
+    monkeypatch.setattr(cli.Interrupted, "hint", cli.Interrupted.hint)
     if changed:
         change(begun, versions={**runs.versions(), "numpy": "1.0", "keras": "2.0"})
     config = cli.resumed(mnist.Config, mnist.PROGRAM, str(begun))
