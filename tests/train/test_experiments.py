@@ -180,7 +180,7 @@ WRONG = {
         "--rho",
         "1.5",
     ): "--rho expects a mean activation between 0 and 1 (exclusive), such as 0.1. Receiv",
-    (strokes, "--data", "nowhere"): "Expected a folder with IDX files. Received: nowhere",
+    (strokes, "--data", "nowhere"): "Expected a directory with IDX files. Received: nowhere",
     (labels, "--labels", "0"): "--labels expects 1 or more. Received: (0,)",
     (labels, "--units", "4", "0"): "--units expects 1 or more hidden units. Received: (4, 0)",
     (pca, "--seed", "-1"): "--seed expects a whole number from 0 to 4294967295. Received: -1",

@@ -473,10 +473,10 @@ def data(idx_folder, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda data: (data / "t10k-labels-idx1-ubyte.gz").unlink(), ["t10k-labels-idx1-ubyte.gz", "--data"]),
+        (lambda data: (data / "t10k-labels-idx1-ubyte.gz").unlink(), ["t10k-labels-idx1-ubyte.gz", "name another directory"]),
         (cut_off, ["train-images-idx3-ubyte.gz", "cut off or damaged"]),
-        (lambda data: [p.unlink() for p in data.iterdir()], ["train-images-idx3-ubyte.gz", "nothing", "--data"]),
-        (shutil.rmtree, ["not a folder"]),
+        (lambda data: [p.unlink() for p in data.iterdir()], ["train-images-idx3-ubyte.gz", "nothing", "name another directory"]),
+        (shutil.rmtree, ["not a directory"]),
     ],
     ids=["a file is missing", "a file is cut off", "an empty folder", "no folder"],
 )
@@ -487,7 +487,7 @@ def test_data_that_cannot_be_used_ends_with_one_line(refused, data, damage, word
 
 
 def test_a_data_set_that_is_not_embedded_ends_with_one_line(refused):
-    assert "--data DIR" in refused("--data", "embedded", "--dataset", "fashion_mnist", "--out", "run")
+    assert "Name the directory of its four IDX files" in refused("--data", "embedded", "--dataset", "fashion_mnist", "--out", "run")
 
 
 def test_another_run_is_never_overwritten(refused, tiny_run, idx_folder):
@@ -533,7 +533,7 @@ def test_damaged_data_ends_a_fresh_process_with_one_line(tmp_path, data):
     done = subprocess.run(**command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("train.mnist: error: Expected a whole gzip file.")
+    assert done.stderr.startswith("train.mnist: error: Expected a complete gzip file.")
     assert (done.stdout, contents(tmp_path)) == ("", before)
 
 

@@ -123,7 +123,7 @@ def test_too_few_utterances_for_the_labels(tones, tmp_path):
 
 def test_a_used_folder_is_refused_first(run, tmp_path):
     config = command.Config(data=str(tmp_path / "none"), out=str(run[0]))
-    with pytest.raises(InputError, match="Expected a new or empty folder for the run"):
+    with pytest.raises(InputError, match="Expected a new or empty directory for the run"):
         command.run(config, verbose=0)
 
 
