@@ -35,6 +35,7 @@ wheel: .venv/ready
 lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 format: .venv/ready
 	.venv/bin/ruff check --fix .

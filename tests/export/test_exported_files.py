@@ -149,7 +149,7 @@ def autoencoder(request, tmp_path_factory):
 def test_a_moving_average_leaves_no_trace_in_the_exports(tmp_path):
     """The encoder's layer that keeps it passes features on; LiteRT would refuse its variables."""
     x = np.random.default_rng(0).uniform(size=(9, 6)).astype("float32")
-    ae = keras_sae.SparseAutoencoder(4, keras_sae.KLSparsity(average="moving"))
+    ae = keras_sae.SparseAutoencoder(4, keras_sae.KLSparsity(window=128))
     ae.fit(x, verbose=0)
     keras_sae.save(ae, tmp_path / "run")
     found = signatures.of_run(tmp_path / "run")
