@@ -24,7 +24,7 @@ IMAGE_DATA = (
 
 
 def setting(default, help, **choices):
-    """A dataclass field with its help text; `choices=(...)` limits the values."""
+    """Return a dataclass field with its help text; `choices=(...)` limits the values."""
     return dataclasses.field(default=default, metadata={"help": help, **choices})
 
 
@@ -32,9 +32,9 @@ def setting(default, help, **choices):
 class RunConfig:
     """The flags of every command that concern its run directory."""
 
-    out: str | None = setting(None, "folder of the run, new or empty (default: a new one in runs/)")
+    out: str | None = setting(None, "directory of the run, new or empty (default: a new one in runs/)")
     resume: str | None = setting(
-        None, "folder of a run that was stopped: go on where it was, with the settings it has; takes no other flags"
+        None, "directory of a run that was interrupted: resume it, with the settings it has; takes no other flags"
     )
 
 
@@ -53,7 +53,7 @@ class TrainingConfig(RunConfig):
 
 
 def run_directory(config, name):
-    """Where the run is to be, checked: --resume, or --out, or the first free one of runs/name, runs/name-2, ..."""
+    """Return where the run is to be, checked: --resume, or --out, or the first free one of runs/name, runs/name-2, ..."""
     from keras_sae import runs
 
     if config.resume:
@@ -64,7 +64,7 @@ def run_directory(config, name):
 
 
 def resumed(config_class, program, directory):
-    """The `config_class` with the settings of a run that was stopped. Raises InputError if it is none of `program`."""
+    """Return the `config_class` with the settings of an interrupted run. Raise InputError if it is no run of `program`."""
     from keras_sae import runs
     from keras_sae.errors import InputError
 
@@ -92,7 +92,7 @@ def check_autoencoder(config: typing.Any) -> None:
 
 
 class Interrupted:
-    """Remembers Ctrl-C: where it meets a finalizer or a callback from C, Python drops the KeyboardInterrupt.
+    """Remember Ctrl-C: if it comes during a finalizer or a callback from C, Python drops the KeyboardInterrupt.
 
     `hint` is what is said then: how to resume, once there is a run.
     """
@@ -153,11 +153,11 @@ def check_alone(config, program):
     others = [f for f in dataclasses.fields(config) if f.name != "resume" and getattr(config, f.name) != f.default]
     if others:
         flags = ", ".join(f"--{f.name.replace('_', '-')}" for f in others)
-        fail(program, f"--resume goes on with the settings of the run. Received: {flags} as well. Leave them out.")
+        fail(program, f"--resume takes the settings of the run. Received: {flags} as well. Leave them out.")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, but not for flags that are off by default or have none."""
+    """Show defaults, but not for flags that are off by default or have none."""
 
     def _get_help_string(self, action):
         default = action.default
@@ -167,7 +167,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def parse(config_class, program, description, arguments):
-    """A `config_class` from the command line; a wrong flag or value ends the program with one line."""
+    """Return a `config_class` from the command line; a wrong flag or value ends the program with one line."""
     parser = shared.Parser(program, description, _HelpFormatter)
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
@@ -181,7 +181,7 @@ def parse(config_class, program, description, arguments):
 
 
 def _flag(field, hint):
-    """argparse's options for a field of type bool, int, float, str, T | None or tuple[T, ...]."""
+    """Return argparse's options for a field of type bool, int, float, str, T | None or tuple[T, ...]."""
     options = {"help": field.metadata["help"], "default": field.default}
     if isinstance(hint, types.UnionType):
         hint = next(t for t in typing.get_args(hint) if t is not types.NoneType)
@@ -195,7 +195,7 @@ def _flag(field, hint):
 
 
 def command(program, config):
-    """The command line that repeats this config."""
+    """Return the command line that repeats this config."""
     words = ["python", "-m", program]
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
@@ -211,7 +211,7 @@ def command(program, config):
 
 
 def free_directory(parent, name):
-    """parent/name, or parent/name-2, -3, ... : the first that does not exist."""
+    """Return parent/name, or parent/name-2, -3, ...: the first that does not exist."""
     number, path = 1, os.path.join(parent, name)
     while os.path.exists(path):
         number += 1
@@ -228,7 +228,7 @@ def load_keras():
 
 
 def describe_device():
-    """The device that Keras will train on, in words."""
+    """Return the device that Keras will train on, in words."""
     import keras
 
     if keras.backend.backend() != "tensorflow":

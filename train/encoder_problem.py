@@ -84,19 +84,19 @@ def run(config, verbose=1):
 
 
 def endless_batches(x, batch_size, seed):
-    """A shuffled stream of the rows, over and over, in batches; a batch may hold the end of one round and the next."""
+    """Return a shuffled stream of the rows, over and over, in batches; a batch may hold the end of one round and the next."""
     import tensorflow as tf
 
     return tf.data.Dataset.from_tensor_slices(x).shuffle(len(x), seed=seed).repeat().batch(batch_size)
 
 
 def count_codes(codes):
-    """How many different codes there are when rounded to bits."""
+    """Return how many different codes there are when rounded to bits."""
     return len({tuple(row) for row in codes.round()})
 
 
 def stop_when_solved(autoencoder, x, target):
-    """A callback that logs the mean squared error over all inputs and outputs, and stops when the problem is solved."""
+    """Return a callback that logs the mean squared error over all inputs, and stops when the problem is solved."""
 
     def look(epoch, logs):
         logs["mse"] = float(((batches.predict_in_chunks(autoencoder, x) - x) ** 2).mean())

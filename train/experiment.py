@@ -23,12 +23,12 @@ EXAMPLES, CALIBRATION = 1000, 200  # rows kept for exports
 
 
 def iterations(config):
-    """The number of iterations of a config that leaves it to the optimizer's default, for the record."""
+    """Return the number of iterations of a config that may leave it to the optimizer's default, for the record."""
     return {"max_iterations": config.iterations} if isinstance(config, cli.TrainingConfig) else {}
 
 
 def spread(rows, number):
-    """At most so many of the rows, from the first to the last at even distances: files are often sorted by class."""
+    """Return at most `number` of the rows, evenly spread from first to last: files are often sorted by class."""
     return np.asarray(rows[:: -(-len(rows) // number)])
 
 
@@ -136,7 +136,7 @@ class Experiment:
         return rho_hat
 
     def accuracy(self, classifier, x, y, name, words):
-        """The share of test rows that the classifier labels right, printed and added to the metrics as `name`."""
+        """Print the share of test rows that the classifier labels right, add it to the metrics as `name`, return it."""
         accuracy = float((batches.predict_in_chunks(classifier, x).argmax(axis=1) == y).mean())
         self.metrics[name] = accuracy
         print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words})", flush=True)

@@ -1,6 +1,6 @@
 """Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
 
-Reads .npy (memory-mapped), .npz, .csv, .parquet, .tfrecord, a folder of images, or tfds:NAME of tensorflow-datasets.
+Reads .npy (memory-mapped), .npz, .csv, .parquet, .tfrecord, a directory of images, or tfds:NAME of tensorflow-datasets.
 Inputs are scaled to [0, 1] inside the model, fitted on the training part, so that the encoder, and every export of it,
 takes data as they are. A tenth of the rows is held out: it measures, and nothing is learned from it.
 
@@ -8,7 +8,7 @@ takes data as they are. A tenth of the rows is held out: it measures, and nothin
   python -m train.features --data table.csv --labels species        features, then a classifier of this column
   python -m train.features --data photos/ --image-size 32 --labels folders --contrast
   python -m train.features --data huge.npy --optimizer adam         any size: memory stays flat
-  python -m train.features --resume runs/features                   goes on where it was stopped or killed
+  python -m train.features --resume runs/features                   resume a run that was interrupted
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ HELD_OUT = 10  # one row in so many
 
 @dataclasses.dataclass(frozen=True)
 class Config(cli.TrainingConfig):
-    data: str = cli.setting("", "file or folder of data, or tfds:NAME; required")
+    data: str = cli.setting("", "file or directory of data, or tfds:NAME; required")
     labels: str | None = cli.setting(
         None, "where the classes are: a column, an array of an npz, a feature, another .npy, or 'folders' of images"
     )
@@ -41,7 +41,7 @@ class Config(cli.TrainingConfig):
     seed: int = cli.setting(0, "of the initial weights, the rows held out and the order of minibatches")
 
     def __post_init__(self):
-        cli.check(self.data or self.resume, "--data", "a file or folder of data, or tfds:NAME", "nothing")
+        cli.check(self.data or self.resume, "--data", "a file or directory of data, or tfds:NAME", "nothing")
         size = self.image_size
         cli.check(
             size is None or (len(size) <= 2 and min(size) >= 1), "--image-size", "one or two numbers from 1", size
@@ -97,7 +97,7 @@ def run(config, verbose=1):
 
 
 def read(config):
-    """The data as Rows, and notes on what in them may not be meant, a list of lines."""
+    """Return the data as Rows, and a list of notes on what in them may not be meant."""
     size = config.image_size
     size = size[0] if size and len(size) == 1 else size
     rows = readers.read_rows(config.data, config.labels, config.feature, size, config.color)
@@ -122,14 +122,14 @@ def some(names):
 
 
 def split(number, seed):
-    """Indices of the rows to train on and of those held out, one in HELD_OUT, at random; both in the order of rows."""
+    """Return the indices of the rows to train on and of those held out, one in HELD_OUT at random; both sorted."""
     held_out = np.zeros(number, bool)
     held_out[np.random.default_rng(seed).permutation(number)[: max(1, number // HELD_OUT)]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def pick(x, rows):
-    """These rows of x: in memory if they are few, else a view that reads them when they are needed."""
+    """Return these rows of x: in memory if they are few, else a view that reads them when they are needed."""
     view = batches.RowSubset(x, rows)
     bytes_in_memory = 4 * view.shape[0] * view.shape[1]
     return np.asarray(x[rows]) if bytes_in_memory <= IN_MEMORY else view
@@ -150,7 +150,7 @@ def measure_half_variance(preprocessing, x):
 
 
 def build_stack(config, preprocessing, half_variance):
-    """The untrained stack, on inputs that `preprocessing` takes to [0, 1].
+    """Return the untrained stack, on inputs that `preprocessing` takes to [0, 1].
 
     The penalties are in proportion to the error that there is to reduce, as the classic 3 and 3e-3 are to that of MNIST
     (26): for a table of few columns they would leave all units alike. The inputs of a layer above the first are taken
@@ -167,7 +167,7 @@ def build_stack(config, preprocessing, half_variance):
 
 
 def classify(experiment, config, classifier, train, held_out):
-    """A softmax on the features, then the whole network, on labels; accuracies on the rows held out."""
+    """Train a softmax on the features, then the whole network; measure accuracies on the rows held out."""
     experiment.metrics["accuracy_commonest"] = float(np.mean(held_out[1] == np.bincount(train[1]).argmax()))
     experiment.train_head(config, classifier, *train)
     experiment.accuracy(classifier, *held_out, "accuracy_greedy", "pretrained features, softmax")
@@ -176,13 +176,13 @@ def classify(experiment, config, classifier, train, held_out):
 
 
 def measure(experiment, stack, x, held_out):
-    """Half the squared error of the stack as pretrained, on the rows trained on and on those held out."""
+    """Add half the squared error of the pretrained stack, on the training rows and on those held out, to the metrics."""
     for name, rows in {"train": x, "held_out": held_out}.items():
         experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["reconstruction"]
 
 
 def draw(directory, stack, rows, held_out):
-    """features.png: tiles where rows are images, else the weights of each unit; reconstructions.png of images."""
+    """Write features.png, tiles if rows are images, else the weights of each unit; and reconstructions.png of images."""
     first = stack.autoencoders[0]
     title = f"What each of the {first.units} units of layer 1 looks for"
     if rows.image_shape is None:

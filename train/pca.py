@@ -17,7 +17,7 @@ PROGRAM = "train.pca"
 
 @dataclasses.dataclass(frozen=True)
 class Config(cli.RunConfig):
-    data: str | None = cli.setting("embedded", "folder with the four IDX files of MNIST, or 'embedded'")
+    data: str | None = cli.setting("embedded", "directory with the four IDX files of MNIST, or 'embedded'")
     units: int = cli.setting(10, "hidden units, and principal components")
     max_iterations: int = cli.setting(1000, "L-BFGS iterations")
     seed: int = cli.setting(0, "of the random initial weights")
@@ -75,12 +75,12 @@ def run(config, verbose=1):
 
 
 def squared_error(x, reconstructed):
-    """Mean over examples of 1/2 ||xhat - x||^2."""
+    """Return the mean over examples of 1/2 ||xhat - x||^2."""
     return float(0.5 * ((reconstructed - x) ** 2).sum(axis=1).mean())
 
 
 def draw(directory, decoder, components, shape, visualization):
-    """features.png: the decoder's directions, PCA's, and the decoder's turned onto PCA's within their subspace."""
+    """Write features.png: the decoder's directions, PCA's, and the decoder's turned onto PCA's within their subspace."""
     turned = decoder @ np.linalg.lstsq(decoder, components, rcond=None)[0]
     rows = np.concatenate([decoder, components, turned], axis=1)
     title = "Rows: what the hidden units write; principal components; the components as combinations of hidden units"

@@ -35,7 +35,7 @@ HEADS = {"": (3e-3, "sparse features, softmax"), "_raw": (0.3, "log-mel spectrog
 class Config(cli.RunConfig):
     data: str | None = cli.setting(
         None,
-        "folder or zip of wav files DIGIT_SPEAKER_NUMBER.wav, 8 kHz, 16 bit, mono (default: "
+        "directory or zip of wav files DIGIT_SPEAKER_NUMBER.wav, 8 kHz, 16 bit, mono (default: "
         "$KERAS_SAE_DATA/spoken_digits, then tensorflow-datasets)",
     )
     test_speakers: tuple[str, ...] = cli.setting(
@@ -107,7 +107,7 @@ def run(config, verbose=1):
 
 
 def split(recordings, config):
-    """Numbers of the utterances to learn from and of those to test on, two arrays; raises InputError for bad flags."""
+    """Return the numbers of the utterances to learn from and to test on; raise InputError for bad flags."""
     speakers = sorted(set(recordings.speakers))
     unknown = [speaker for speaker in config.test_speakers if speaker not in speakers]
     if unknown:
@@ -131,7 +131,7 @@ def split(recordings, config):
 
 
 def sample_patches(spectrograms, number, shape, generator):
-    """Random patches of the spectrograms, (number, bands * frames), as many from each; some may be drawn twice."""
+    """Return random patches of the spectrograms, (number, bands * frames), as many from each; some may be drawn twice."""
     rows = []
     for chosen in np.array_split(np.arange(number), len(spectrograms)):
         spectrogram = spectrograms[len(rows)]
@@ -142,7 +142,7 @@ def sample_patches(spectrograms, number, shape, generator):
 
 
 def pooled_features(encoder, spectrograms, shape):
-    """The units' activations on all patches of each utterance, averaged over parts: (utterances, features)."""
+    """Return the units' activations on all patches of each utterance, averaged over parts: (utterances, features)."""
     rows = []
     for spectrogram in spectrograms:
         patches = speech.patches(spectrogram, *shape, step=BAND_STEP)
@@ -152,13 +152,13 @@ def pooled_features(encoder, spectrograms, shape):
 
 
 def pooled_raw(spectrogram):
-    """Mean and maximum of each band in each part of time: what the softmax does best with among raw log-mels."""
+    """Return mean and maximum of each band in each part of time: what the softmax does best with among raw log-mels."""
     values = spectrogram[..., None]  # each band as a position with one unit
     return np.concatenate([speech.pool(values, RAW_SEGMENTS, speech.BANDS, how) for how in (np.mean, np.max)])
 
 
 def classify(experiment, config, suffix, x, y, labelled, test):
-    """A softmax on the labelled utterances; its accuracy on the test speakers is measured."""
+    """Train a softmax on the labelled utterances; measure its accuracy on the test speakers."""
     x = x - x[labelled].mean(axis=0)
     x = (x / x[labelled].std()).astype("float32")
     decay, words = HEADS[suffix]
@@ -170,7 +170,7 @@ def classify(experiment, config, suffix, x, y, labelled, test):
 
 
 def draw(directory, autoencoder, shape):
-    """features.png."""
+    """Write features.png."""
     title = (
         f"What each of the {autoencoder.units} units listens for: {10 * shape[1]} ms of sound from left to right, "
         f"{shape[0]} neighbouring bands of frequency,\n"

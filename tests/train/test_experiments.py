@@ -173,7 +173,7 @@ WRONG = {
     (encoder_problem, "--target-error", "0"): "--target-error expects more than 0. Received: 0.0",
     (patches, "--patches", "1"): "--patches expects 2 or more. Received: 1",
     (patches, "--patch-size", "1"): "--patch-size expects 2 pixels or more. Received: 1",
-    (patches, "--images", "nowhere"): "Expected IMAGES.mat or a folder of photographs. Received: nowhere",
+    (patches, "--images", "nowhere"): "Expected IMAGES.mat or a directory of photographs. Received: nowhere",
     (strokes, "--digits", "0"): "--digits expects 1 or more. Received: 0",
     (
         strokes,

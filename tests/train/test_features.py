@@ -353,7 +353,7 @@ def test_mistakes_end_with_one_line(kind, refused, tmp_path):
 
 
 def test_data_that_are_not_there_end_with_one_line(refused, npy):
-    assert refused() == "--data expects a file or folder of data, or tfds:NAME. Received: nothing"
+    assert refused() == "--data expects a file or directory of data, or tfds:NAME. Received: nothing"
     assert refused("--data", "none.csv").startswith(
         "Expected a file or folder of data. Received: none.csv, which does not exist."
     )

@@ -147,7 +147,7 @@ def begun(settings, tmp_path):
 )
 def test_no_other_flags(flags, named, refused, begun):
     line = refused("--resume", begun, *flags)
-    assert line == f"--resume goes on with the settings of the run. Received: {named} as well. Leave them out."
+    assert line == f"--resume takes the settings of the run. Received: {named} as well. Leave them out."
 
 
 def test_a_folder_that_does_not_exist(refused, tmp_path):

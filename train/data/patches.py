@@ -14,7 +14,7 @@ WHITE_VARIANCE = 0.1  # of a whitened image; Olshausen's are scaled so
 def load_whitened(path=None):
     """(list of whitened grey images, one line on where they came from).
 
-    path: IMAGES.mat (its variable IMAGES, (height, width, number), is already whitened), or a folder of photographs;
+    path: IMAGES.mat (its variable IMAGES, (height, width, number), is already whitened), or a directory of photographs;
     by default scikit-learn's two photographs.
 
     Raises:
@@ -27,10 +27,10 @@ def load_whitened(path=None):
     if path.suffix == ".mat":
         return _from_mat(path), f"{path.name}, whitened by its makers"
     if not path.is_dir():
-        raise InputError(f"Expected IMAGES.mat or a folder of photographs. Received: {path}, which is neither.")
+        raise InputError(f"Expected IMAGES.mat or a directory of photographs. Received: {path}, which is neither.")
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOGRAPHS)
     if not files:
-        raise InputError(f"Expected photographs ({', '.join(PHOTOGRAPHS)}). Received: {path}, a folder with none.")
+        raise InputError(f"Expected photographs ({', '.join(PHOTOGRAPHS)}). Received: {path}, a directory with none.")
     return [whiten(_read(p)) for p in files], f"{len(files)} photographs in {path.name}, whitened"
 
 

@@ -26,7 +26,7 @@ DYNAMIC_RANGE = 40.0  # dB below the loudest point, where the spectrogram ends; 
 SPEECH_RANGE = 30.0  # dB below the loudest point, where the word begins and ends
 
 ARCHIVE = "recordings.zip"
-CURE = "Name a folder or a zip with the files of the Free Spoken Digit Dataset: --data PATH."
+CURE = "Name a directory or a zip with the files of the Free Spoken Digit Dataset: --data PATH."
 _NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>.+)_\d+\.wav", re.IGNORECASE)
 
 
@@ -47,7 +47,7 @@ class Recordings:
 def load_recordings(data=None):
     """Spoken digits from the first place that has them, as `Recordings`.
 
-    In this order: `data`, a folder or a zip of wav files DIGIT_SPEAKER_NUMBER.wav (8 kHz, 16 bit, mono);
+    In this order: `data`, a directory or a zip of wav files DIGIT_SPEAKER_NUMBER.wav (8 kHz, 16 bit, mono);
     `$KERAS_SAE_DATA/spoken_digits`; tensorflow-datasets' spoken_digit, if it is prepared; "tfds" downloads it.
 
     Raises:
@@ -79,7 +79,7 @@ def load_recordings(data=None):
 
 
 def read_recordings(path):
-    """The wav files of a folder, of `recordings` or `recordings.zip` in it, or of a zip, as `Recordings`.
+    """Return the wav files of a directory, of `recordings` or `recordings.zip` in it, or of a zip, as `Recordings`.
 
     Raises:
         InputError: no wav files there; a name that is not DIGIT_SPEAKER_NUMBER.wav; a file that is damaged, or is not
@@ -87,7 +87,7 @@ def read_recordings(path):
     """
     path = pathlib.Path(path)
     if not path.exists():
-        raise InputError(f"Expected a folder or a zip of wav files. Received: {path}, which does not exist. {CURE}")
+        raise InputError(f"Expected a directory or a zip of wav files. Received: {path}, which does not exist. {CURE}")
     if path.is_file():
         return _recordings(_read_zip(path), f"recordings in {path}")
     for folder in (path, path / "recordings"):
@@ -97,7 +97,7 @@ def read_recordings(path):
     if (path / ARCHIVE).is_file():
         return _recordings(_read_zip(path / ARCHIVE), f"recordings in {path / ARCHIVE}")
     found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
-    raise InputError(f"Expected wav files or {ARCHIVE} in {path}. Received a folder with: {found}. {CURE}")
+    raise InputError(f"Expected wav files or {ARCHIVE} in {path}. Received a directory with: {found}. {CURE}")
 
 
 def _is_wav(path):
@@ -105,7 +105,7 @@ def _is_wav(path):
 
 
 def _read_zip(path):
-    """File name -> samples, of the wav files in a zip, in whatever folder of it."""
+    """Return {file name: samples} of the wav files in a zip, in whatever directory of it."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if _is_wav(pathlib.PurePosixPath(name))]

@@ -99,9 +99,9 @@ def test_images_mat_is_taken_as_it_is(tmp_path):
 
 
 def test_what_is_no_source_of_images(tmp_path):
-    with raises(InputError, "Expected IMAGES.mat or a folder of photographs", "nowhere, which is neither"):
+    with raises(InputError, "Expected IMAGES.mat or a directory of photographs", "nowhere, which is neither"):
         patches.load_whitened(tmp_path / "nowhere")
-    with raises(InputError, "Expected photographs (.png", "a folder with none"):
+    with raises(InputError, "Expected photographs (.png", "a directory with none"):
         patches.load_whitened(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with raises(InputError, "Expected a photograph. Received:", "broken.png, which cannot be read"):

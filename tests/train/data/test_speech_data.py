@@ -151,21 +151,23 @@ def test_many_wrong_names_are_counted(tmp_path):
         speech.read_recordings(folder)
 
 
-CURE = "Name a folder or a zip with the files of the Free Spoken Digit Dataset: --data PATH."
+CURE = "Name a directory or a zip with the files of the Free Spoken Digit Dataset: --data PATH."
 
 
 def test_folder_without_recordings(tmp_path):
     expected = f"Expected wav files or recordings.zip in {tmp_path}."
-    with raises(InputError, expected, "Received a folder with: nothing.", CURE):
+    with raises(InputError, expected, "Received a directory with: nothing.", CURE):
         speech.read_recordings(tmp_path)
     written(tmp_path, {"a.txt": b"", "b.mp3": b""})
-    with raises(InputError, expected, "Received a folder with: a.txt, b.mp3.", CURE):
+    with raises(InputError, expected, "Received a directory with: a.txt, b.mp3.", CURE):
         speech.read_recordings(tmp_path)
 
 
 def test_place_that_does_not_exist(tmp_path):
     path = tmp_path / "none"
-    with raises(InputError, f"Expected a folder or a zip of wav files. Received: {path}, which does not exist.", CURE):
+    with raises(
+        InputError, f"Expected a directory or a zip of wav files. Received: {path}, which does not exist.", CURE
+    ):
         speech.load_recordings(path)
 
 
