@@ -53,7 +53,7 @@ class TrainingConfig(RunConfig):
 
 
 def run_directory(config, name):
-    """Return where the run is to be, checked: --resume, or --out, or the first free one of runs/name, runs/name-2, ..."""
+    """Return where the run is to be: --resume, --out, or the first free one of runs/name, runs/name-2, ..."""
     from keras_sae import runs
 
     if config.resume:
@@ -64,7 +64,7 @@ def run_directory(config, name):
 
 
 def resumed(config_class, program, directory):
-    """Return the `config_class` with the settings of an interrupted run. Raise InputError if it is no run of `program`."""
+    """Return the settings of an interrupted run. Raise InputError if it is no run of `program`."""
     from keras_sae import runs
     from keras_sae.errors import InputError
 

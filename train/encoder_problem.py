@@ -84,7 +84,7 @@ def run(config, verbose=1):
 
 
 def endless_batches(x, batch_size, seed):
-    """Return a shuffled stream of the rows, over and over, in batches; a batch may hold the end of one round and the next."""
+    """Return a shuffled stream of the rows, over and over, in batches, which may span two rounds."""
     import tensorflow as tf
 
     return tf.data.Dataset.from_tensor_slices(x).shuffle(len(x), seed=seed).repeat().batch(batch_size)

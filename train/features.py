@@ -176,13 +176,13 @@ def classify(experiment, config, classifier, train, held_out):
 
 
 def measure(experiment, stack, x, held_out):
-    """Add half the squared error of the pretrained stack, on the training rows and on those held out, to the metrics."""
+    """Measure half the squared error of the pretrained stack, on the training rows and on those held out."""
     for name, rows in {"train": x, "held_out": held_out}.items():
         experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["reconstruction"]
 
 
 def draw(directory, stack, rows, held_out):
-    """Write features.png, tiles if rows are images, else the weights of each unit; and reconstructions.png of images."""
+    """Write features.png, tiles of images or weights of columns, and reconstructions.png of images."""
     first = stack.autoencoders[0]
     title = f"What each of the {first.units} units of layer 1 looks for"
     if rows.image_shape is None:

@@ -77,7 +77,7 @@ def run(config, verbose=1):
 
 
 def build_stack(config, features):
-    """Return the untrained stack. Images have sigmoid outputs; a layer above has the range of the units it gives back."""
+    """Return the untrained stack. Images have sigmoid outputs, a layer above the range of the units below it."""
     penalty = keras.regularizers.L1(config.beta) if config.sparsity == "l1" else None
     corruption = config.corruption if config.noise == "masking" else keras.layers.GaussianNoise(config.corruption)
     autoencoders = [

@@ -19,7 +19,7 @@ PROGRAM = "train.patches"
 class Config(cli.RunConfig):
     images: str | None = cli.setting(
         None,
-        "IMAGES.mat (whitened by its makers) or a directory of photographs (default: scikit-learn's two photographs)",
+        "IMAGES.mat (whitened by its makers) or a directory of photographs (default: scikit-learn's two)",
     )
     patches: int = cli.setting(10_000, "how many patches to learn from")
     patch_size: int = cli.setting(8, "height and width of a patch, in pixels")

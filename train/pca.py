@@ -70,7 +70,7 @@ def run(config, verbose=1):
         "pca_reconstruction_error": squared_error(x, x @ components @ components.T),
     }
     print(f"\nlargest principal angle  {experiment.metrics['largest_principal_angle']:.2e} rad")
-    draw(experiment.directory, decoder, components, images.image_shape, visualization)
+    draw(experiment.directory, decoder, components, images.image_shape)
     return experiment.finish(autoencoder, (images.x_test - mean).astype("float32"), x, curves="L-BFGS iteration")
 
 
@@ -79,8 +79,8 @@ def squared_error(x, reconstructed):
     return float(0.5 * ((reconstructed - x) ** 2).sum(axis=1).mean())
 
 
-def draw(directory, decoder, components, shape, visualization):
-    """Write features.png: the decoder's directions, PCA's, and the decoder's turned onto PCA's within their subspace."""
+def draw(directory, decoder, components, shape):
+    """Write features.png: the decoder's directions, PCA's, and the decoder's turned onto PCA's."""
     turned = decoder @ np.linalg.lstsq(decoder, components, rcond=None)[0]
     rows = np.concatenate([decoder, components, turned], axis=1)
     title = "Rows: what the hidden units write; principal components; the components as combinations of hidden units"

@@ -131,7 +131,7 @@ def split(recordings, config):
 
 
 def sample_patches(spectrograms, number, shape, generator):
-    """Return random patches of the spectrograms, (number, bands * frames), as many from each; some may be drawn twice."""
+    """Return random patches of the spectrograms, (number, bands * frames), as many from each, with repetition."""
     rows = []
     for chosen in np.array_split(np.arange(number), len(spectrograms)):
         spectrogram = spectrograms[len(rows)]

@@ -475,12 +475,12 @@ def data(idx_folder, tmp_path):
     [
         (
             lambda data: (data / "t10k-labels-idx1-ubyte.gz").unlink(),
-            ["t10k-labels-idx1-ubyte.gz", "or name another directory"],
+            ["t10k-labels-idx1-ubyte.gz", "another directory"],
         ),
         (cut_off, ["train-images-idx3-ubyte.gz", "cut off or damaged"]),
         (
             lambda data: [p.unlink() for p in data.iterdir()],
-            ["train-images-idx3-ubyte.gz", "nothing", "or name another directory"],
+            ["train-images-idx3-ubyte.gz", "nothing", "another directory"],
         ),
         (shutil.rmtree, ["not a directory"]),
     ],
