@@ -1,4 +1,4 @@
-"""Data on their way to a model: reading, scaling, streaming in batches."""
+"""What happens to data before a model sees them: they are read, scaled and streamed in batches."""
 
 from . import batches, datasets, preprocessing, readers
 

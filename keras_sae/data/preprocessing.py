@@ -1,35 +1,39 @@
-"""Scaling of raw inputs to the range of the output units, fitted on training data, as layers inside the model."""
+"""Layers inside a model that scale raw inputs to the range of its output units, fitted on training data."""
+
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 from keras import ops
 
 from ..errors import InputError
-from .batches import CHUNK_SIZE, Chunks, mean_over_rows
+from .batches import CHUNK_SIZE, Chunks, RowSubset, mean_over_rows
 
-LARGEST_WHITENED = 4096  # features: their covariance is 134 MB, its eigenvectors take a minute
+LARGEST_WHITENED = 4096  # features, whose covariance takes 134 MB, and its eigenvectors a minute
 
 
-def fit_preprocessing(x, contrast=False, whiten=False, chunk_size=CHUNK_SIZE):
-    """A keras.Sequential of Keras' own layers that takes raw rows to [0, 1], fitted on x in passes over its chunks.
+def fit_preprocessing(
+    x: np.ndarray | RowSubset, contrast: bool = False, whiten: bool = False, chunk_size: int = CHUNK_SIZE
+) -> keras.Sequential:
+    """Return Keras' own layers in a row that scale raw rows to [0, 1], fitted on x in passes over its chunks.
 
-        contrast   x - mean(x), divided by sqrt(var(x) + c), of each example on its own; c is 0.01 of the mean variance
+        contrast   (x - mean(x)) / sqrt(var(x) + c) of each example on its own; c is 0.01 of the mean variance
         whiten     (x - mean) U (L + c)^(-1/2) U'                        ZCA; U L U' is the covariance, c 0.1 mean(L)
-        scale      uint8: x / 255.  Otherwise (x - low) / (high - low), cut off at 0 and 1, where low and high are each
-                   feature's least and largest value, or, after `contrast` or `whiten`, 3 standard deviations of all
+        scale      x / 255 if x is uint8, else (x - low) / (high - low), cut off at 0 and 1: low and high are the least
+                   and largest value of each feature or, after `contrast` or `whiten`, 3 standard deviations of all
                    values below and above their mean
 
     Args:
-        x: (examples, features), of the training part alone: an array in memory or memory-mapped.
-        contrast: normalise the contrast of each example first, as suits images and spectra.
-        whiten: then make features uncorrelated with equal variances, staying near the input (zero-phase).
-        chunk_size: rows at a time.
+        x: the training data alone, (examples, features), an array in memory or memory-mapped.
+        contrast: whether to normalise the contrast of each example first, as suits images and spectra.
+        whiten: whether to make features uncorrelated with equal variances then, staying near the input (zero-phase).
+        chunk_size: the number of rows that are read at a time.
 
     Returns:
         A built keras.Sequential, (examples, features) -> (examples, features), without trainable weights.
 
     Raises:
-        InputError: too many features to whiten.
+        InputError: if there are too many features to whiten.
 
     Reference: UFLDL, "Data Preprocessing" and "Whitening"; Bell & Sejnowski 1997 (ZCA).
     """
@@ -58,10 +62,11 @@ def fit_preprocessing(x, contrast=False, whiten=False, chunk_size=CHUNK_SIZE):
     return steps
 
 
-def _add_standardising(steps, x, chunk_size, by_feature):
-    """To mean 0, of all values or of each feature, and to a mean variance of 1, so that float32 holds what follows.
+def _add_standardising(steps: keras.Sequential, x: np.ndarray | RowSubset, chunk_size: int, by_feature: bool) -> None:
+    """Add layers that scale to mean 0, of all values or of each feature, and to a mean variance of 1.
 
-    Neither contrast nor whitening changes by it, but they add and square numbers, whatever the units of x.
+    This changes the result of neither contrast nor whitening. But both add and square numbers, which float32 would not
+    hold in every unit of x.
     """
     mean = _mean_of(x, chunk_size, lambda rows: rows, steps)
     mean = mean if by_feature else mean.mean()
@@ -69,7 +74,8 @@ def _add_standardising(steps, x, chunk_size, by_feature):
     _add_linear(steps, mean, variance**0.5, "whitening_input" if by_feature else "contrast_input")
 
 
-def _add_whitening(steps, x, chunk_size):
+def _add_whitening(steps: keras.Sequential, x: np.ndarray | RowSubset, chunk_size: int) -> None:
+    """Add a layer that whitens. Raise InputError if there are too many features for it."""
     features = x.shape[1]
     if features > LARGEST_WHITENED:
         raise InputError(
@@ -84,34 +90,42 @@ def _add_whitening(steps, x, chunk_size):
     steps.get_layer("whitening").set_weights([kernel, -mean @ kernel])
 
 
-def _add_linear(steps, shift, width, name):
-    """(x - shift) / width, of all features or of each; 0 where the width is 0.
+def _add_linear(steps: keras.Sequential, shift: np.ndarray | float, width: np.ndarray | float, name: str) -> None:
+    """Add layers for (x - shift) / width, with numbers for all features or for each; a width of 0 yields 0.
 
-    Two layers, for the difference of large numbers comes first; and not a Normalization, whose widths are 1e-7 or more.
+    They are two, so that large numbers are subtracted before they are scaled, and no Normalization, which takes smaller
+    widths for 1e-7.
     """
     width = np.where(width > np.finfo("float32").tiny, width, 1.0)
     steps.add(keras.layers.Rescaling(1.0, -np.asarray(shift, "float64"), name=f"{name}_shift"))
     steps.add(keras.layers.Rescaling(1.0 / width, name=name))
 
 
-def _rows(x, chunk_size, steps=None):
-    """Yield the chunks of x, through the steps so far, as float64 arrays."""
+def _rows(x: np.ndarray | RowSubset, chunk_size: int, steps: keras.Sequential | None = None) -> Iterator[np.ndarray]:
+    """Yield the chunks of x, after the steps that were added so far, as float64 arrays."""
     for chunk, _ in Chunks(x, chunk_size=chunk_size).read():
         rows = chunk if steps is None or not steps.layers else steps(chunk, training=False)
         yield ops.convert_to_numpy(rows).astype("float64")
 
 
-def _mean_of(x, chunk_size, function, steps=None, summed=False):
-    """Return the mean over examples of function(rows); `summed` says that it has summed over rows itself."""
+def _mean_of(
+    x: np.ndarray | RowSubset,
+    chunk_size: int,
+    function: Callable[[np.ndarray], np.ndarray],
+    steps: keras.Sequential | None = None,
+    summed: bool = False,
+) -> np.ndarray:
+    """Return the mean over examples of function(rows), which returns the sum over rows itself if `summed`."""
 
-    def sums(rows):
+    def sums(rows: np.ndarray) -> list[np.ndarray]:
         return [function(rows) if summed else function(rows).sum(axis=0)]
 
     return mean_over_rows(((rows, None) for rows in _rows(x, chunk_size, steps)), sums)[0]
 
 
-def _extremes(x, chunk_size):
-    low, high = np.inf, -np.inf
+def _extremes(x: np.ndarray | RowSubset, chunk_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest value of each feature."""
+    low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     for rows in _rows(x, chunk_size):
         low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
     return low, high

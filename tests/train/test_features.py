@@ -355,8 +355,8 @@ def test_mistakes_end_with_one_line(kind, refused, tmp_path):
 def test_data_that_are_not_there_end_with_one_line(refused, npy):
     assert refused() == "--data expects a file or directory of data, or tfds:NAME. Received: nothing"
     assert refused("--data", "none.csv").startswith(
-        "Expected a file or folder of data. Received: none.csv, which does not exist."
+        "Expected a file or directory of data. Received: none.csv, which does not exist."
     )
     assert refused("--data", npy[0], "--labels", "none.npy").startswith(
-        "Expected a npy file with the labels. Received: none.npy, which cannot be read"
+        "Expected an npy file with the labels. Received: none.npy, which cannot be read"
     )

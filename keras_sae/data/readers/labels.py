@@ -1,6 +1,8 @@
-"""Class numbers of labels that people have: integers, whole floats, booleans or text, some at a time."""
+"""Class numbers for the labels in data files: integers, floats without a fraction, booleans or text."""
 
+import pathlib
 import re
+from typing import Any
 
 import numpy as np
 
@@ -11,28 +13,28 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 class Labels:
-    """Class numbers of labels that arrive some at a time: integers, whole floats, booleans or text."""
+    """Labels that arrive some at a time, integers, floats without a fraction, booleans or text, and their classes."""
 
-    def __init__(self, where):
+    def __init__(self, where: pathlib.Path | str) -> None:
         self.where = where
         self.count = 0
-        self._found = {}  # name -> number, in the order in which they were found
-        self._numbers = []
-        self._pending = []
+        self._found: dict[str, int] = {}  # name -> number, in the order in which the names were found
+        self._numbers: list[np.ndarray] = []
+        self._pending: list[Any] = []
 
-    def append(self, value):
-        """One more label."""
+    def append(self, value: Any) -> None:
+        """Take one more label."""
         self._pending.append(value)
         if len(self._pending) == 10_000:
             self._flush()
 
-    def _flush(self):
+    def _flush(self) -> None:
         if self._pending:
             self.add(np.array(self._pending))
             self._pending = []
 
-    def add(self, values):
-        """More labels, an array (examples,)."""
+    def add(self, values: np.ndarray) -> None:
+        """Take more labels, an array (examples,). Raise InputError if one is missing or cannot be a class."""
         if values.dtype.kind not in "biufUSTO":
             raise InputError(
                 f"Expected labels that are integers or text. Received: {values.dtype.name} in {self.where}. Convert "
@@ -47,7 +49,8 @@ class Labels:
         self._numbers.append(np.array(numbers, "int64")[inverse])
         self.count += len(values)
 
-    def _check_floats(self, values):
+    def _check_floats(self, values: np.ndarray) -> None:
+        """Raise InputError if a float is missing or has a fraction."""
         if values.dtype.kind != "f":
             return
         self._missing(np.isnan(values))
@@ -60,16 +63,19 @@ class Labels:
                 f"{self.count + row + 1} (counted from 1) of {self.where}. Name another column, or round the numbers."
             )
 
-    def _missing(self, missing):
-        """Raise InputError where a label is missing, (examples,) bool."""
+    def _missing(self, missing: np.ndarray) -> None:
+        """Raise InputError if a label is missing; `missing` is an array of bool, (examples,)."""
         if missing.any():
             raise InputError(
                 f"Expected a label for every row. Received: none in row {self.count + missing.argmax() + 1} (counted "
                 f"from 1) of {self.where}. {MISSING_VALUES}"
             )
 
-    def classes(self, rows):
-        """(class numbers (examples,) int64, class names) of all labels so far, which should be as many as rows."""
+    def classes(self, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return (class numbers, (examples,) int64, and class names) of all labels taken so far.
+
+        Raise InputError if there are not as many labels as rows, or only one class.
+        """
         self._flush()
         if self.count != rows:
             raise InputError(f"Expected one label for each of {rows:,} rows. Received: {self.count:,} in {self.where}.")
@@ -83,15 +89,15 @@ class Labels:
         return np.array([place[name] for name in self._found])[np.concatenate(self._numbers)], tuple(names)
 
 
-def _class_name(value):
-    """3 and 3.0 -> "3"; bytes and text without spaces around them."""
+def _class_name(value: Any) -> str:
+    """Return the name of a label's class: "3" for 3 and 3.0; bytes and text without the spaces around them."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace").strip()
     return str(int(value)) if isinstance(value, float) else str(value).strip()
 
 
-def class_numbers(values, rows, where):
-    """(class numbers, class names) of all labels at once, an array (examples,) or (examples, 1)."""
+def class_numbers(values: np.ndarray, rows: int, where: pathlib.Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return (class numbers, class names) of all labels at once, an array (examples,) or (examples, 1)."""
     if values.ndim != 1 and values.shape[1:] != (1,):
         raise InputError(f"Expected labels of shape (examples,). Received: shape {values.shape} in {where}.")
     labels = Labels(where)

@@ -1,4 +1,8 @@
-"""Rows of numbers from TFRecord files and from tensorflow-datasets."""
+"""Readers of TFRecord files and of tensorflow-datasets."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +17,20 @@ PREFIX = "tfds:"
 SPLITS = ("train", "test", "validation")
 _IMAGE_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff")
 
+_Example = dict[str, np.ndarray | list[bytes]]  # the features of a tf.train.Example, float32, int64 or bytes
 
-def read_tfrecord(path, labels=None, feature=None, image_size=None, color=False, cache=None):
-    """A feature of every tf.train.Example in a TFRecord file: numbers, all of one length, or a PNG or JPEG image.
 
-    feature: its name, where there are several that could be meant. labels: the name of an int64 or bytes feature.
+def read_tfrecord(
+    path: pathlib.Path,
+    labels: str | None = None,
+    feature: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    color: bool = False,
+    cache: pathlib.Path | str | None = None,
+) -> Rows:
+    """Return a feature of every tf.train.Example in a TFRecord file: numbers of one length, or a PNG or JPEG image.
+
+    `feature` is its name, needed if several could be meant. `labels` is the name of an int64 or bytes feature.
     """
     first = next(_examples(path), None)
     if first is None:
@@ -25,7 +38,7 @@ def read_tfrecord(path, labels=None, feature=None, image_size=None, color=False,
     feature = feature or _only_feature(first[1], labels, path)
     size, classes = size_of(image_size), Labels(f"{labels} in {path}")
 
-    def rows():
+    def rows() -> Iterator[tuple[str, np.ndarray]]:
         for where, example in _examples(path):
             if labels is not None:
                 classes.append(_label(example, labels, where))
@@ -37,8 +50,8 @@ def read_tfrecord(path, labels=None, feature=None, image_size=None, color=False,
     return Rows(x, y, class_names, image_shape=shape if len(shape) > 1 else None, source=f"{feature} in {path}")
 
 
-def _examples(path):
-    """(description, {name: values}) of every tf.train.Example in a file; values: float32, int64 or list of bytes."""
+def _examples(path: pathlib.Path) -> Iterator[tuple[str, _Example]]:
+    """Yield (description, features) of every tf.train.Example in a file."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
@@ -53,7 +66,8 @@ def _examples(path):
         ) from error
 
 
-def _values(feature):
+def _values(feature: Any) -> np.ndarray | list[bytes]:
+    """Return the values of a feature of a tf.train.Example."""
     kind = feature.WhichOneof("kind")
     if kind == "float_list":
         return np.array(feature.float_list.value, "float32")
@@ -62,12 +76,12 @@ def _values(feature):
     return list(feature.bytes_list.value)
 
 
-def _is_image(values):
+def _is_image(values: np.ndarray | list[bytes]) -> bool:
     return isinstance(values, list) and len(values) == 1 and values[0].startswith(_IMAGE_BEGINNINGS)
 
 
-def _only_feature(example, labels, path):
-    """The name of the only feature that can be a row: several numbers, or an image."""
+def _only_feature(example: _Example, labels: str | None, path: pathlib.Path) -> str:
+    """Return the name of the only feature that can be a row, as it holds several numbers or an image."""
     possible = {name: values for name, values in example.items() if _is_image(values) or isinstance(values, np.ndarray)}
     long = [name for name, values in possible.items() if (_is_image(values) or len(values) > 1) and name != labels]
     if len(long) == 1:
@@ -78,19 +92,21 @@ def _only_feature(example, labels, path):
     )
 
 
-def _described(example):
-    """Names of features with the number and type of their values."""
+def _described(example: _Example) -> str:
+    """Return the names of features with the number and type of their values, for a message."""
     kinds = {name: "bytes" if isinstance(values, list) else values.dtype for name, values in example.items()}
     return ", ".join(f"{name} ({len(example[name])} {kinds[name]})" for name in sorted(example)) or "no features"
 
 
-def _named(example, name, where):
+def _named(example: _Example, name: str, where: str) -> np.ndarray | list[bytes]:
+    """Return the values of a feature. Raise InputError if there is none of this name."""
     if name not in example:
         raise InputError(f"Expected a feature named {name!r}. Received: {where} with: {_described(example)}.")
     return example[name]
 
 
-def _label(example, name, where):
+def _label(example: _Example, name: str, where: str) -> Any:
+    """Return the label in a feature. Raise InputError if it does not hold just one."""
     values = _named(example, name, where)
     if len(values) != 1 or getattr(values, "dtype", None) == "float32":
         raise InputError(
@@ -100,7 +116,8 @@ def _label(example, name, where):
     return values[0]
 
 
-def _row(example, name, where, size, color):
+def _row(example: _Example, name: str, where: str, size: tuple[int, int] | None, color: bool) -> np.ndarray:
+    """Return the numbers or the pixels in a feature. Raise InputError if it holds neither."""
     values = _named(example, name, where)
     if isinstance(values, np.ndarray):
         return values.astype("float32")
@@ -112,10 +129,17 @@ def _row(example, name, where, size, color):
     return decode(values[0], where, size, color)
 
 
-def read_tensorflow_dataset(name, labels=None, feature=None, image_size=None, color=False, cache=None):
-    """A split of a data set of tensorflow-datasets: NAME or NAME/SPLIT, by default its training data.
+def read_tensorflow_dataset(
+    name: str,
+    labels: str | None = None,
+    feature: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    color: bool = False,
+    cache: pathlib.Path | str | None = None,
+) -> Rows:
+    """Return a split of a data set of tensorflow-datasets, NAME or NAME/SPLIT, by default its training data.
 
-    feature: by default "image", or the only one of numbers. labels: the name of a feature, mostly "label".
+    `feature` is by default "image", or the only one of numbers. `labels` is the name of a feature, mostly "label".
     """
     name, split = _name_and_split(name.removeprefix(PREFIX))
     builder = _builder(name)
@@ -134,25 +158,27 @@ def read_tensorflow_dataset(name, labels=None, feature=None, image_size=None, co
     return _read_split(builder, split, where, labels, feature, size_of(image_size), color, cache)
 
 
-def _name_and_split(name):
+def _name_and_split(name: str) -> tuple[str, str]:
+    """Return the name of a data set and that of its split."""
     front, _, last = name.rpartition("/")
     return (front, last) if front and last in SPLITS else (name, "train")
 
 
-def _builder(name):
+def _builder(name: str) -> Any:
     """Return the builder of a data set, which is downloaded if tensorflow-datasets has not prepared it."""
     tfds = imported("tensorflow_datasets")
     try:
         return datasets.tensorflow_datasets_builder(name, download=True)
     except InputError:
         raise
-    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:  # asserts that it has the version
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:  # the last if it lacks the version
         raise InputError(
             f"Expected the name of a data set of tensorflow-datasets. Received: {name!r}: {str(error).splitlines()[0]}"
         ) from error
 
 
-def _feature_of_dataset(features, labels, where):
+def _feature_of_dataset(features: Any, labels: str | None, where: str) -> str:
+    """Return the name of the feature to read if none was given. Raise InputError if several could be meant."""
     if "image" in features:
         return "image"
     flat = [name for name in features if isinstance(features[name].shape, tuple) and name != labels]
@@ -165,12 +191,22 @@ def _feature_of_dataset(features, labels, where):
     return numeric[0]
 
 
-def _read_split(builder, split, where, labels, feature, size, color, cache):
+def _read_split(
+    builder: Any,
+    split: str,
+    where: str,
+    labels: str | None,
+    feature: str,
+    size: tuple[int, int] | None,
+    color: bool,
+    cache: pathlib.Path | str | None,
+) -> Rows:
+    """Return a feature of every example of a split, with the options of `read_tensorflow_dataset`."""
     import tensorflow_datasets as tfds
 
     classes, images = Labels(f"{labels} in {where}"), _holds_images(builder.info.features[feature])
 
-    def rows():
+    def rows() -> Iterator[tuple[str, np.ndarray]]:
         for number, example in enumerate(tfds.as_numpy(builder.as_dataset(split=split)), 1):
             if labels is not None:
                 classes.append(_name_of_label(builder.info.features[labels], example[labels]))
@@ -184,7 +220,7 @@ def _read_split(builder, split, where, labels, feature, size, color, cache):
     return Rows(x, y, class_names, image_shape=shape if images else None, source=f"{where} in {builder.data_path}")
 
 
-def _holds_images(feature):
+def _holds_images(feature: Any) -> bool:
     return (
         isinstance(feature.shape, tuple)
         and len(feature.shape) == 3
@@ -193,17 +229,19 @@ def _holds_images(feature):
     )
 
 
-def _pixels(array, size, color):
+def _pixels(array: np.ndarray, size: tuple[int, int] | None, color: bool) -> np.ndarray:
+    """Return the pixels of an image (height, width, channels), as `decode` returns those of a file."""
     array = array[..., 0] if array.shape[-1] == 1 else array
     return pixels(imported("PIL.Image").fromarray(array), size, color)
 
 
-def _numbers(array, where):
+def _numbers(array: np.ndarray, where: str) -> np.ndarray:
+    """Return numbers as uint8, if they are, or float32. Raise InputError if they are not real numbers."""
     array = np.atleast_1d(array)
     check_numbers(array.dtype, where)
     return array if array.dtype == "uint8" else array.astype("float32")
 
 
-def _name_of_label(feature, value):
-    """The name of a class where the data set has names, else the number."""
+def _name_of_label(feature: Any, value: Any) -> Any:
+    """Return the name of a class if the data set has names, else its number."""
     return feature.int2str(value) if getattr(feature, "names", None) and value >= 0 else value

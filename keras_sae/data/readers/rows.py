@@ -1,4 +1,4 @@
-"""Rows of numbers that need not fit into memory: written to a file piece by piece, mapped, checked."""
+"""Rows of numbers that need not fit into memory: they are written to a file piece by piece, mapped and checked."""
 
 import atexit
 import contextlib
@@ -10,6 +10,8 @@ import pathlib
 import re
 import tempfile
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,50 +19,53 @@ from ...errors import InputError
 from ...extras import imported as imported
 from ...files import check_space, forget, write_aside
 
-CHUNK_BYTES = 2**24  # of rows at a time: enough for a fast disk, little beside a model
-LARGEST = np.finfo("float32").max  # models compute in float32, where a larger number is infinity
+CHUNK_BYTES = 2**24  # of rows are read or written at a time: enough for a fast disk, little beside a model
+LARGEST = np.finfo("float32").max  # models compute in float32, in which a larger number is infinity
 MISSING_VALUES = "Remove or fill in such rows."
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Data as rows of numbers, with class numbers where there are labels.
+    """Data as rows of numbers, with class numbers if there are labels.
 
-    x: (examples, features) of a number type, a read-only np.memmap.  y: (examples,) int64, or None.  class_names: of
-    the classes 0, 1, 2, ..., str, sorted (by number if all are integers).  feature_names: of the columns of tables,
-    str.  image_shape: (height, width) or (height, width, 3) where rows are images, else None.  source: one line for
-    people on where the data came from.
+    Attributes:
+        x: the numbers, (examples, features), a read-only np.memmap.
+        y: the class numbers, (examples,) int64, or None.
+        class_names: the names of the classes 0, 1, 2, ..., sorted (by number if all are integers).
+        feature_names: the names of the columns if the rows are those of a table.
+        image_shape: (height, width) or (height, width, 3) if the rows are images, else None.
+        source: one line that tells people where the data came from.
     """
 
     x: np.ndarray
     y: np.ndarray | None = None
-    class_names: tuple = ()
-    feature_names: tuple = ()
-    image_shape: tuple | None = None
+    class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] | None = None
     source: str = ""
 
 
 # --- passes over rows ---
 
 
-def row_blocks(x):
-    """(number of the first row, some rows) of an array (examples, ...), from the first to the last."""
+def row_blocks(x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number of the first row, some rows) of an array (examples, ...), from its first row to its last."""
     size = max(1, CHUNK_BYTES // max(1, x[:1].nbytes))
     for start in range(0, len(x), size):
         yield start, x[start : start + size]
         forget(x)
 
 
-def constant_columns(x):
-    """Indices, int64, of the columns that hold one value in all rows: they teach a model nothing."""
+def constant_columns(x: np.ndarray) -> np.ndarray:
+    """Return the indices, int64, of the columns that hold one value in all rows: they teach a model nothing."""
     varies = np.zeros(x.shape[1], bool)
     for _, chunk in row_blocks(x):
         varies |= (chunk != x[0]).any(axis=0)
     return np.flatnonzero(~varies)
 
 
-def counting_columns(x):
-    """Indices, int64, of the columns that rise by 1 from row to row, as the numbers of the rows themselves do."""
+def counting_columns(x: np.ndarray) -> np.ndarray:
+    """Return the indices, int64, of the columns that rise by 1 from row to row, as the numbers of the rows do."""
     counts = np.ones(x.shape[1], bool)
     for start, chunk in row_blocks(x):
         numbers = start + np.arange(len(chunk))[:, None]
@@ -71,7 +76,7 @@ def counting_columns(x):
 # --- checks ---
 
 
-def check_numbers(dtype, where):
+def check_numbers(dtype: np.dtype, where: pathlib.Path | str) -> None:
     """Raise InputError unless values of this dtype are real numbers."""
     if dtype.kind not in "biuf":
         kinds = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "M": "dates", "V": "records"}
@@ -81,7 +86,7 @@ def check_numbers(dtype, where):
         )
 
 
-def check_rows_shape(shape, where):
+def check_rows_shape(shape: tuple[int, ...], where: pathlib.Path | str) -> None:
     """Raise InputError unless this is the shape of two rows or more with one feature or more."""
     if len(shape) < 2:
         raise InputError(
@@ -95,8 +100,10 @@ def check_rows_shape(shape, where):
         raise InputError(f"Expected two rows or more. Received: {rows} in {where}.")
 
 
-def check_finite(x, where, first_row=0, feature_names=()):
-    """Raise InputError where rows (examples, features) hold NaN, infinity or more than float32 can hold."""
+def check_finite(
+    x: np.ndarray, where: pathlib.Path | str, first_row: int = 0, feature_names: Sequence[str] = ()
+) -> None:
+    """Raise InputError if rows (examples, features) hold NaN, infinity or more than float32 can hold."""
     if x.dtype.kind != "f":
         return
     for start, chunk in row_blocks(x):
@@ -114,24 +121,27 @@ def check_finite(x, where, first_row=0, feature_names=()):
 
 
 @functools.cache
-def _temporary_folder():
-    """The path of a folder that lives until the process ends."""
+def _temporary_folder() -> str:
+    """Return the path of a directory that is deleted when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="keras_sae-")
     atexit.register(folder.cleanup)
     return folder.name
 
 
-def cache_file(cache, source, *options):
-    """A path in the folder `cache` (None: a temporary one) for what is read from a source with these options."""
+def cache_file(cache: pathlib.Path | str | None, source: pathlib.Path | str, *options: Any) -> pathlib.Path:
+    """Return the path for what is read from a source with these options.
+
+    It is in the directory `cache`, or in a temporary one if that is None.
+    """
     folder = pathlib.Path(_temporary_folder() if cache is None else cache)
     stem = re.sub(r"\W+", "-", pathlib.Path(source).name)[:40]
     return folder / f"{stem}-{zlib.crc32(repr((str(source), *options)).encode()):08x}.raw"
 
 
 @contextlib.contextmanager
-def writing(path):
-    """A path beside `path` to write to, which takes its place at the end. A full disk becomes an InputError."""
-    cure = "Free some space, or name a folder on another disk as the cache."
+def writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield a path to write to, which takes the place of `path` at the end. Raise InputError if writing fails."""
+    cure = "Free some space, or name a directory on another disk as the cache."
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_aside(path) as aside:
@@ -140,14 +150,20 @@ def writing(path):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"Expected room for the data in {path.parent}. Received: a full disk. {cure}") from error
         raise InputError(
-            f"Expected a folder that can be written to, for the data. Received: {path.parent} ({error.strerror})."
+            f"Expected a directory that can be written to, for the data. Received: {path.parent} ({error.strerror})."
         ) from error
 
 
-def store(batches, path, where, total=0, feature_names=()):
-    """Write batches of rows, arrays (rows, features) of one type and width, to a file: (examples, features), mapped.
+def store(
+    batches: Iterable[np.ndarray],
+    path: pathlib.Path,
+    where: pathlib.Path | str,
+    total: int = 0,
+    feature_names: Sequence[str] = (),
+) -> np.ndarray:
+    """Write batches of rows, arrays (rows, features) of one type and width, to a file, and return it mapped.
 
-    total: the number of rows where it is known, to ask for the room beforehand.
+    If the number of rows is known, `total` makes sure that there is room for them before the first is written.
     """
     count, batch = 0, np.zeros((0, 1), "uint8")
     with writing(path) as aside:
@@ -162,18 +178,26 @@ def store(batches, path, where, total=0, feature_names=()):
     return np.memmap(path, batch.dtype, "r", shape=(count, batch.shape[1]))
 
 
-def store_each(named, path, where, total=0, cure=""):
-    """Write single examples, an iterable of (name, array) of one shape: (x mapped, that shape)."""
+def store_each(
+    named: Iterable[tuple[Any, np.ndarray]],
+    path: pathlib.Path,
+    where: pathlib.Path | str,
+    total: int = 0,
+    cure: str = "",
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Write single examples, pairs (name, array) of one shape, to a file, and return (the file mapped, that shape)."""
     named = iter(named)
-    first = next(named, None)
+    first: Any = next(named, None)
     if first is None:
         check_rows_shape((0, 1), where)
     x = store(_batched(_one_shape(first, named, cure)), path, where, total)
     return x, first[1].shape
 
 
-def _one_shape(first, others, cure):
-    """The arrays, as rows, of (name, array), first and others; InputError at the first of another shape."""
+def _one_shape(
+    first: tuple[Any, np.ndarray], others: Iterator[tuple[Any, np.ndarray]], cure: str
+) -> Iterator[np.ndarray]:
+    """Yield the arrays of pairs (name, array) as rows. Raise InputError if one is not of the shape of the first."""
     for name, array in itertools.chain([first], others):
         if array.shape != first[1].shape:
             raise InputError(
@@ -183,11 +207,13 @@ def _one_shape(first, others, cure):
         yield array.reshape(-1)
 
 
-def _size(array):
+def _size(array: np.ndarray) -> str:
+    """Return the shape of an array for a message."""
     return " x ".join(map(str, array.shape))
 
 
-def _batched(rows):
+def _batched(rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield arrays of some rows each, CHUNK_BYTES or less if more than one fits."""
     first = next(rows)
     size = max(1, CHUNK_BYTES // max(1, first.nbytes))
     rows = itertools.chain([first], rows)

@@ -1,9 +1,12 @@
-"""Rows of numbers from tables, csv and Parquet, read with pyarrow some rows at a time."""
+"""Readers of tables, csv and Parquet, which pyarrow reads some rows at a time."""
 
 import contextlib
 import csv
 import io
+import pathlib
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +15,15 @@ from ...extras import imported
 from .labels import Labels
 from .rows import CHUNK_BYTES, MISSING_VALUES, Rows, cache_file, store
 
-BLOCK_BYTES = 2**21  # of a csv file at a time; the first decides what is a number; pyarrow reads 32 of them ahead
-ROW_BYTES = 16  # at most, for each byte of the line of names
+BLOCK_BYTES = 2**21  # of a csv file at a time; the first block decides the types; pyarrow reads 32 blocks ahead
+ROW_BYTES = 16  # that a row takes at most, for each byte of the line of names
 DELIMITERS = ",;\t|"
 
 _CONVERSION = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: invalid value '(.*)'", re.S)
 
 
-def read_csv(path, labels=None, cache=None):
-    """The columns of a csv file with a line of names, gzipped or not; labels: the name of a column.
+def read_csv(path: pathlib.Path, labels: str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
+    """Return the columns of a csv file with a line of names, gzipped or not. `labels` is the name of a column.
 
     Values are separated by commas, semicolons, tabs or bars, whichever the first line has most of.
     """
@@ -28,12 +31,12 @@ def read_csv(path, labels=None, cache=None):
     with _reading(path):
         delimiter, length = _first_line(arrow, path)
 
-        def opened(types=None):
+        def opened(types: dict[str, Any] | None = None) -> Any:
             return reader.open_csv(
                 str(path),
                 reader.ReadOptions(
-                    block_size=max(BLOCK_BYTES, ROW_BYTES * length),  # which has to hold a whole row
-                    use_threads=False,  # with threads errors name no row
+                    block_size=max(BLOCK_BYTES, ROW_BYTES * length),  # a block has to hold a complete row
+                    use_threads=False,  # with threads, errors do not name the row
                 ),
                 reader.ParseOptions(delimiter=delimiter),
                 reader.ConvertOptions(column_types=types),
@@ -45,10 +48,10 @@ def read_csv(path, labels=None, cache=None):
             return columns.read(table, cache)
 
 
-def read_parquet(path, labels=None, cache=None):
-    """The columns of a Parquet file, or of all Parquet files in a directory, in the order of their names.
+def read_parquet(path: pathlib.Path, labels: str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
+    """Return the columns of a Parquet file, or of all Parquet files in a directory in the order of their names.
 
-    labels: the name of a column.
+    `labels` is the name of a column.
     """
     parquet = imported("pyarrow.parquet")
     files = parquet_parts(path) if path.is_dir() else [path]
@@ -67,20 +70,21 @@ def read_parquet(path, labels=None, cache=None):
         return columns.read(_batches(parquet, files, size), cache, total)
 
 
-def parquet_parts(directory):
-    """The Parquet files in a directory in the order of their names, without hidden ones, as data engines read them."""
+def parquet_parts(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Return the Parquet files in a directory by name, without hidden ones, which data engines do not read either."""
     return sorted(directory.glob("[!._]*.parquet"))
 
 
-def _batches(parquet, files, size):
+def _batches(parquet: Any, files: list[pathlib.Path], size: int) -> Iterator[Any]:
+    """Yield the rows of Parquet files as record batches of pyarrow."""
     for file in files:
         with parquet.ParquetFile(file, pre_buffer=False) as table:
             yield from table.iter_batches(batch_size=size)
 
 
 @contextlib.contextmanager
-def _reading(path, names=()):
-    """Turn pyarrow's errors into one line with the name of the column."""
+def _reading(path: pathlib.Path, names: Sequence[str] = ()) -> Iterator[None]:
+    """Raise InputError, one line with the name of the column, if pyarrow raises an error."""
     arrow = imported("pyarrow")
     try:
         yield
@@ -102,8 +106,8 @@ def _reading(path, names=()):
         ) from error
 
 
-def _first_line(arrow, path):
-    """(what separates the values of a csv file, length of its first line); InputError if that holds no names."""
+def _first_line(arrow: Any, path: pathlib.Path) -> tuple[str, int]:
+    """Return (the delimiter of a csv file, the length of its first line). Raise InputError if that holds no names."""
     with arrow.input_stream(str(path)) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
         line = next((line for line in text if line.strip()), None)
     if line is None:
@@ -119,17 +123,23 @@ def _first_line(arrow, path):
     return delimiter, len(line)
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     with contextlib.suppress(ValueError):
         return bool(float(text)) or True
     return False
 
 
 class _Columns:
-    """Which columns of a table are features and which one holds the labels."""
+    """The columns of a table: those that are features, and the one that holds the labels.
 
-    def __init__(self, schema, first, labels, path):
-        """schema: pyarrow's.  first: some first rows, a RecordBatch or None.  labels: the name of a column or None."""
+    Args:
+        schema: the schema of the table, as pyarrow has it.
+        first: the first rows, a RecordBatch of pyarrow, or None.
+        labels: the name of the column of labels, or None.
+        path: the file or directory of the table.
+    """
+
+    def __init__(self, schema: Any, first: Any, labels: str | None, path: pathlib.Path) -> None:
         self.labels, self.path = labels, path
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
@@ -140,7 +150,8 @@ class _Columns:
         if not self.features:
             raise InputError(f"Expected one column of numbers or more. Received: no others than {labels!r} in {path}.")
 
-    def _find(self, labels):
+    def _find(self, labels: str) -> int:
+        """Return the index of the column of labels. Raise InputError if not just one has this name."""
         if self.names.count(labels) != 1:
             found = ", ".join(self.names[:6]) + ", ..." * (len(self.names) > 6)
             raise InputError(
@@ -149,7 +160,8 @@ class _Columns:
             )
         return self.names.index(labels)
 
-    def _check_numeric(self, first):
+    def _check_numeric(self, first: Any) -> None:
+        """Raise InputError if a feature does not hold numbers."""
         others = [i for i in self.features if not _is_numeric(self.types[i])]
         if not others:
             return
@@ -160,7 +172,8 @@ class _Columns:
             "write them as numbers, or name one of them as the column of labels."
         )
 
-    def _check_index(self):
+    def _check_index(self) -> None:
+        """Raise InputError if a feature has no name or is the index of a data frame."""
         for i in self.features:
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):
                 raise InputError(
@@ -168,27 +181,27 @@ class _Columns:
                     "it is pandas' index, save the table with index=False."
                 )
 
-    def csv_types(self):
-        """Types to read a csv file with: features that begin as integers may go on with fractions."""
+    def csv_types(self) -> dict[str, Any]:
+        """Return the types to read a csv file with: a feature may hold integers at first and fractions later."""
         double = imported("pyarrow").float64()
         return {
             name: kind if kind == "bool" or i == self.label_column else double
             for i, (name, kind) in enumerate(zip(self.names_in_file, self.types, strict=True))
         }
 
-    def read(self, batches, cache, total=0):
-        """All rows of the table, `Rows`. batches: of pyarrow."""
+    def read(self, batches: Iterable[Any], cache: pathlib.Path | str | None, total: int = 0) -> Rows:
+        """Return all rows of the table, which pyarrow's `batches` hold; `total` is their number if it is known."""
         labels = Labels(f"column {self.labels!r} of {self.path}")
         kinds = {str(self.types[i]) for i in self.features}
         dtype = "uint8" if kinds == {"uint8"} else "float32"
         feature_names = tuple(self.names[i] for i in self.features)
 
-        def arrays():
+        def arrays() -> Iterator[np.ndarray]:
             row = 0
-            with _reading(self.path, self.names):  # here, before `store` takes it for an error of writing
+            with _reading(self.path, self.names):  # here, as `store` would take it for an error of writing
                 for batch in batches:
                     if self.label_column is not None:
-                        labels.add(self._labels(batch, row))
+                        labels.add(self._labels(batch, self.label_column, row))
                     yield self._numbers(batch, dtype, row)
                     row += batch.num_rows
 
@@ -196,15 +209,16 @@ class _Columns:
         y, class_names = (None, ()) if self.labels is None else labels.classes(len(x))
         return Rows(x, y, class_names, feature_names, source=f"columns of {self.path}")
 
-    def _numbers(self, batch, dtype, first_row):
+    def _numbers(self, batch: Any, dtype: str, first_row: int) -> np.ndarray:
+        """Return the features of a batch, (rows, features)."""
         x = np.empty((batch.num_rows, len(self.features)), dtype)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is then reported
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which `store` reports
             for place, i in enumerate(self.features):
                 x[:, place] = self._column(batch, i, first_row)
         return x
 
-    def _column(self, batch, i, first_row):
-        """Column i of a batch, a NumPy array; InputError where values are missing."""
+    def _column(self, batch: Any, i: int, first_row: int) -> np.ndarray:
+        """Return column i of a batch. Raise InputError if a value is missing."""
         column = batch.column(i)
         if column.null_count:
             row = first_row + column.is_null().to_numpy(zero_copy_only=False).argmax() + 1
@@ -217,8 +231,9 @@ class _Columns:
             column = column.dictionary_decode()
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
-    def _labels(self, batch, first_row):
-        kind = str(batch.column(self.label_column).type)
+    def _labels(self, batch: Any, i: int, first_row: int) -> np.ndarray:
+        """Return the labels of a batch, its column i. Raise InputError if they are of a type that cannot be a class."""
+        kind = str(batch.column(i).type)
         if not re.match(
             "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(large_)?string|null", kind
         ):
@@ -226,14 +241,14 @@ class _Columns:
                 f"Expected labels that are integers or UTF-8 text. Received: {kind} in column {self.labels!r} of "
                 f"{self.path}. Convert them first."
             )
-        return self._column(batch, self.label_column, first_row)
+        return self._column(batch, i, first_row)
 
 
-def _is_numeric(kind):
-    """Whether a type of pyarrow is of numbers; an empty column is, until its first row turns out to be missing."""
+def _is_numeric(kind: Any) -> bool:
+    """Return whether a type of pyarrow holds numbers. An empty column does; `_column` reports its missing values."""
     return re.match("bool|u?int|halffloat|float|double|decimal|null", str(kind)) is not None
 
 
-def _example(batch, i):
-    """A value of a column for a message, if there are rows."""
+def _example(batch: Any, i: int) -> str:
+    """Return the first value of a column for a message, or nothing if there are no rows."""
     return f": {str(batch.column(i)[0].as_py())[:20]!r}" if batch is not None and batch.num_rows else ""

@@ -93,11 +93,11 @@ def test_damaged_npz(images, tmp_path):
     np.savez(tmp_path / "x.npz", x=images)
     content = bytearray((tmp_path / "x.npz").read_bytes())
     (tmp_path / "cut.npz").write_bytes(content[:5000])
-    with raises(InputError, "Expected a npz file. Received: ", "cut.npz, which is damaged: "):
+    with raises(InputError, "Expected an npz file. Received: ", "cut.npz, which is damaged: "):
         readers.read_rows(tmp_path / "cut.npz")
     content[5000] ^= 1
     (tmp_path / "flipped.npz").write_bytes(content)
-    with raises(InputError, "Expected a npz file. Received: ", "flipped.npz, which is damaged: Bad CRC-32"):
+    with raises(InputError, "Expected an npz file. Received: ", "flipped.npz, which is damaged: Bad CRC-32"):
         readers.read_rows(tmp_path / "flipped.npz", cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
     with zipfile.ZipFile(tmp_path / "texts.npz", "w") as archive:

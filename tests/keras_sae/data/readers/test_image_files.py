@@ -101,12 +101,14 @@ def test_cut_off_image(image_folder):
 
 def test_folders_that_cannot_be_read(image_folder, tmp_path):
     (tmp_path / "none" / "a.txt").parent.mkdir()
-    with raises(InputError, "Expected images (.png, .jpg", "Received a folder with: nothing."):
+    with raises(InputError, "Expected images (.png, .jpg", "Received a directory with: nothing."):
         readers.read_rows(tmp_path / "none")
     (tmp_path / "none" / "a.csv").touch()
-    with raises(InputError, "Received a folder with: a.csv. Name the folder of the images, or one file of data."):
+    with raises(InputError, "Received a directory with: a.csv. Name the directory of the images, or one file of data."):
         readers.read_rows(tmp_path / "none")
-    with raises(InputError, "Expected labels of two classes or more. Received: only '3' in the names of folders in "):
+    with raises(
+        InputError, "Expected labels of two classes or more. Received: only '3' in the names of directories in "
+    ):
         readers.read_rows(image_folder / "3", labels="folders")
     with raises(InputError, "Expected labels='folders' for images", "Received: labels='label' for "):
         readers.read_rows(image_folder, labels="label")

@@ -63,5 +63,7 @@ def test_labels_one_by_one():
 
 def test_labels_that_are_not_there(tmp_path):
     np.save(tmp_path / "x.npy", np.eye(3))
-    with raises(InputError, "Expected a npy file with the labels. Received: y.npy, which cannot be read (No such file"):
+    with raises(
+        InputError, "Expected an npy file with the labels. Received: y.npy, which cannot be read (No such file"
+    ):
         readers.read_rows(tmp_path / "x.npy", labels="y.npy")

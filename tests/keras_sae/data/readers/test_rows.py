@@ -21,7 +21,7 @@ from tests.keras_sae.data.readers.conftest import write_text
 def test_missing_path(tmp_path):
     with raises(
         InputError,
-        f"Expected a file or folder of data. Received: {tmp_path / 'none'}, which does not exist. Name a npy, npz, "
+        f"Expected a file or directory of data. Received: {tmp_path / 'none'}, which does not exist. Name an npy, npz, "
         "csv (or csv.gz), parquet or tfrecord file, a directory of images or of parquet files, or a name of "
         "tensorflow-datasets such as tfds:mnist.",
     ):
@@ -30,7 +30,7 @@ def test_missing_path(tmp_path):
 
 def test_unknown_suffix(tmp_path):
     path = write_text(tmp_path / "table.xlsx", "x")
-    with raises(InputError, f"Expected a file of data by its suffix. Received: {path}. Name a npy, npz, csv"):
+    with raises(InputError, f"Expected a file of data by its suffix. Received: {path}. Name an npy, npz, csv"):
         readers.read_rows(path)
 
 
@@ -125,7 +125,7 @@ def test_full_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(rows, "check_finite", full)
     with raises(
-        InputError, "Expected room for the data in ", "Received: a full disk. Free some space, or name a folder"
+        InputError, "Expected room for the data in ", "Received: a full disk. Free some space, or name a directory"
     ):
         readers.read_rows(path, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -133,7 +133,7 @@ def test_full_disk(tmp_path, monkeypatch):
 
 def test_cache_that_cannot_be_written_to(tmp_path):
     path = write_text(tmp_path / "x.csv", "a,b\n1,2\n3,4\n")
-    with raises(InputError, "Expected a folder that can be written to, for the data. Received: ", "(File exists)"):
+    with raises(InputError, "Expected a directory that can be written to, for the data. Received: ", "(File exists)"):
         readers.read_rows(path, cache=path)
 
 
