@@ -21,7 +21,7 @@ import time
 
 import numpy as np
 
-GROUP_BYTES = 2**26  # a row group of Parquet, as large as a part of the command's output
+GROUP_BYTES = 2**25  # a row group of Parquet, as large as a part of the command's output
 
 
 def main():

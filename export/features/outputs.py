@@ -29,7 +29,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 Arrays = dict[str, np.ndarray]  # outputs of a model by name, each (rows, ...)
-PART_BYTES = 2**26  # a part is in memory twice: while it is computed, and while it is written
+PART_BYTES = 2**25  # a part is in memory twice: while it is computed, and while it is written
 PART_ROWS = 2**17  # bounds what a kill costs if a row is only a few numbers
 _SINGULAR = {"features": "feature", "outputs": "output", "probabilities": "probability"}
 
