@@ -89,7 +89,7 @@ def export_model(
         if calibration is not None:
             _save_rows(work / "calibration.npz", calibration)
         run = pathlib.Path(model) if isinstance(model, str | os.PathLike) else _as_run(model, work, options)
-        config = _read_config(run)
+        config = run_record(run)
         _run_module("convert", run, work, json.dumps(options))
         measured: dict[str, Measured] = json.loads(_run_module("check", work / "export"))
         _check_bounds(measured)
@@ -196,7 +196,7 @@ def _as_run(model: "keras.Model", work: pathlib.Path, options: dict) -> pathlib.
     return run
 
 
-def _read_config(run: pathlib.Path) -> dict:
+def run_record(run: pathlib.Path) -> dict:
     """Return the record of how a run was made."""
     from keras_sae import runs
 

@@ -43,7 +43,7 @@ def test_the_pretrained_stack_gives_digits_back(digits):
     metrics = json.loads((FOLDER / "mnist_784_200_200_10" / "metrics.json").read_text())
     rho_hat = stack.autoencoders[0].encode(digits.x_train).numpy().mean()
     assert rho_hat == pytest.approx(metrics["rho_hat_mean_1"], abs=0.005)  # of 4,000 of the 60,000 digits
-    error = keras_sae.objective(stack.autoencoders[0], digits.x_train).parts["error"]
+    error = keras_sae.objective(stack.autoencoders[0], digits.x_train).parts["reconstruction"]
     assert error < 9  # half squared error; that of the mean digit is 26
 
 

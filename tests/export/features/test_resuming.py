@@ -48,7 +48,7 @@ def test_a_run_that_is_stopped_resumes_and_ends_with_the_same_bytes(
     out, done = out.with_suffix(suffix), batch // 2 * 8  # whole parts, of two batches
     main(*command(exported, data, out.with_stem("undisturbed")))
     with monkeypatch.context() as patched:  # call 0 is the example
-        patched.setattr(runtimes.LiteRT, "run", failing(batch + 1, KeyboardInterrupt(), runtimes.LiteRT.run))
+        patched.setattr(runtimes.Model, "__call__", failing(batch + 1, KeyboardInterrupt(), runtimes.Model.__call__))
         with pytest.raises(SystemExit) as ended:
             main(*command(exported, data, out))
     assert ended.value.code == 130
@@ -63,7 +63,7 @@ def test_a_run_that_is_stopped_resumes_and_ends_with_the_same_bytes(
 
 @pytest.mark.usefixtures("often")
 def test_a_run_that_is_stopped_before_its_first_part_leaves_nothing(main, exported, data, out, monkeypatch, capfd):
-    monkeypatch.setattr(runtimes.LiteRT, "run", failing(2, KeyboardInterrupt(), runtimes.LiteRT.run))
+    monkeypatch.setattr(runtimes.Model, "__call__", failing(2, KeyboardInterrupt(), runtimes.Model.__call__))
     with pytest.raises(SystemExit):
         main(*command(exported, data, out))
     assert capfd.readouterr().err.strip() == "export.features: interrupted. Nothing was written."
