@@ -74,7 +74,7 @@ def run(module: str, words: list[str]) -> None:
 def find(package: str) -> importlib.machinery.ModuleSpec:
     """Return the spec of train or export: inside keras_sae if that is installed, beside it in a bare checkout.
 
-    Another copy of them, which may be installed at the same time, is passed over.
+    Another copy of them that is installed at the same time is ignored.
     """
     places = (pathlib.Path(__file__).parent, pathlib.Path(__file__).parents[1])
     specs = (importlib.util.find_spec(name) for name in (f"keras_sae.{package}", package))

@@ -1,5 +1,7 @@
 """What a unit looks for: the input of norm 1 that activates it most."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -12,26 +14,27 @@ def maximal_inputs(encoder: keras.Model, iterations: int = 300) -> np.ndarray:
 
         x_j = argmax a_j(x)  subject to ||x|| <= 1
 
-    Of a first layer it is x_j = W_j / ||W_j||, and found at once. Of deeper layers it is found by steepest ascent on
-    the unit sphere, from the direction of the gradient at 0, with steps that shrink from 0.3 to 0.003; a local maximum.
+    For a first layer x_j = W_j / ||W_j||, which the first step finds. For deeper layers it is a local maximum, found by
+    steepest ascent on the unit sphere: it starts in the direction of the gradient at 0, and its steps shrink from 0.3
+    to 0.003.
 
     Args:
         encoder: keras.Model, (examples, features) -> (examples, units), such as `ae.encoder` or `stack.encoder`.
-        iterations: steps of the ascent.
+        iterations: how many steps the ascent has.
 
     Reference: UFLDL, "Visualizing a Trained Autoencoder"; Erhan et al. 2009, "Visualizing Higher-Layer Features".
     """
     features, units = encoder.input_shape[-1], encoder.output_shape[-1]
     dtype = encoder.inputs[0].dtype
 
-    def activation_of_own_unit(values):
-        with at([], []):  # which keeps the penalties of this pass from staying on the layers
+    def activation_of_own_unit(values: list) -> tuple[Any, Any]:
+        with at([], []):  # so that the penalties of this pass do not stay on the layers
             activations = ops.diagonal(encoder(values[0], training=False))  # row j is the input of unit j
         return ops.sum(activations), activations
 
     ascend = compile_gradients(activation_of_own_unit)
 
-    def step(x):
+    def step(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         activations, (gradients,) = ascend([ops.convert_to_tensor(x, dtype)])
         return ops.convert_to_numpy(activations), _unit_rows(ops.convert_to_numpy(gradients))
 

@@ -1,7 +1,8 @@
 """Compiled functions and gradients under each Keras backend: the only file that asks which backend runs.
 
-Both compile a function of the values of weights, which it hands to `at`: the variables hold the values while a model
-runs and keep their own afterwards. Tensors in, tensors out.
+`compile_function` and `compile_gradients` compile a function of the values of weights, which the function passes to
+`at`: the variables hold these values while a model runs, and their own again afterwards. Arguments and results are
+tensors.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,14 +16,15 @@ def widest_float() -> str:
     if keras.backend.backend() == "jax":
         import jax
 
-        return "float64" if jax.config.jax_enable_x64 else "float32"
+        # JAX adds its flags to the class at run time, which type checkers do not see.
+        return "float64" if jax.config.jax_enable_x64 else "float32"  # type: ignore[attr-defined]
     return "float64"
 
 
 def has_float64() -> bool:
     """Return whether a float64 model computes in float64: not in JAX without `jax_enable_x64`, nor in PyTorch.
 
-    (Keras 3.15 multiplies float64 matrices in float32 there.)
+    (With PyTorch, Keras 3.15 multiplies float64 matrices in float32.)
     """
     return keras.backend.backend() != "torch" and widest_float() == "float64"
 
@@ -54,7 +56,8 @@ def compile_function(function: Callable) -> Callable:
         import tensorflow as tf
 
         graph = tf.function(function, reduce_retracing=True)
-        # Each model and data set has a graph of its own, so tracing anew is no mistake to warn of (private name).
+        # Each model and data set has its own graph, so TensorFlow's warning of frequent tracing would be wrong. The
+        # attribute that turns it off is private.
         graph._omit_frequent_tracing_warning = True
         return graph
     if backend == "jax":
@@ -75,7 +78,7 @@ def compile_gradients(function: Callable) -> Callable:
 def _tensorflow_gradients(function: Callable) -> Callable:
     import tensorflow as tf
 
-    def run(values, *arguments):
+    def run(values: list, *arguments: Any) -> tuple:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             scalar, result = function(values, *arguments)
@@ -89,7 +92,7 @@ def _jax_gradients(function: Callable) -> Callable:
 
     gradient = jax.grad(function, has_aux=True)
 
-    def run(values, *arguments):
+    def run(values: list, *arguments: Any) -> tuple:
         gradients, result = gradient(values, *arguments)
         return result, gradients
 
@@ -99,7 +102,7 @@ def _jax_gradients(function: Callable) -> Callable:
 def _torch_gradients(function: Callable) -> Callable:
     import torch
 
-    def run(values, *arguments):
+    def run(values: list, *arguments: Any) -> tuple:
         values = [value.detach().requires_grad_() for value in values]
         scalar, result = function(values, *arguments)
         gradients = torch.autograd.grad(scalar, values, allow_unused=True, materialize_grads=True)

@@ -1,4 +1,4 @@
-"""The card of a run: how it was made, how to use it, and what was measured, for people, in Markdown."""
+"""The card of a run, in Markdown for people: how it was made, how to use it, and what was measured."""
 
 import pathlib
 import typing
@@ -16,9 +16,9 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
         lines += ["Made by:", "", f"    {config['command']}", ""]
     if "data" in config:
         lines += [f"Data: {config['data']}.", ""]
-    lines += _use(directory, config.get("preset"))
+    lines += _usage_lines(directory, config.get("preset"))
     if metrics:
-        lines += ["## Measured", "", *_measured(metrics, config.get("meanings")), ""]
+        lines += ["## Measured", "", *_metrics_table(metrics, config.get("meanings")), ""]
     for picture in PICTURES:
         if (directory / f"{picture}.png").exists():
             lines += [f"![{picture}]({picture}.png)", ""]
@@ -28,7 +28,7 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
     return "\n".join(lines) + "\n"
 
 
-def _use(directory: pathlib.Path, preset: str | None) -> list[str]:
+def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
     """Return the lines that show how to load a run, or a preset, and how to export it."""
     load = f'keras_sae.from_preset("{preset}")' if preset else 'keras_sae.load("RUN")  # this directory'
     run = f"models/{preset}" if preset else directory
@@ -42,13 +42,13 @@ def _use(directory: pathlib.Path, preset: str | None) -> list[str]:
     ]
 
 
-def _measured(metrics: Mapping[str, float], meanings: Mapping[str, str] | None) -> list[str]:
-    """Return the table of the numbers, with what each is if that is recorded."""
+def _metrics_table(metrics: Mapping[str, float], meanings: Mapping[str, str] | None) -> list[str]:
+    """Return the table of the numbers, and say what each is if that is recorded."""
     if not meanings:
-        return ["| number | value |", "|---|---|", *(f"| {name} | {_number(x)} |" for name, x in metrics.items())]
-    rows = [f"| {name} | {_number(value)} | {meanings.get(name, '')} |" for name, value in metrics.items()]
+        return ["| number | value |", "|---|---|", *(f"| {name} | {_formatted(x)} |" for name, x in metrics.items())]
+    rows = [f"| {name} | {_formatted(value)} | {meanings.get(name, '')} |" for name, value in metrics.items()]
     return ["| number | value | what it is |", "|---|---|---|", *rows]
 
 
-def _number(value: float) -> str:
+def _formatted(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"

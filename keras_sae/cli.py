@@ -1,4 +1,4 @@
-"""What every command shares: a parser that teaches, one-line errors, a clean Ctrl-C, a quiet start.
+"""What every command shares: a parser, one-line errors, a clean Ctrl-C, a quiet start.
 
 Nothing here imports Keras, so that --help and mistakes answer at once.
 """
@@ -19,7 +19,7 @@ from .errors import InputError
 CONSOLE = "keras-sae"  # the command that an installed library brings
 IN_CHECKOUT = (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file()
 
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _MODULE = re.compile(r"\bpython\s+-m\s+(train|export)\b(?:\.(\w+))?")
 
 
@@ -44,7 +44,7 @@ def is_own_command() -> bool:
 def spelled(text: str) -> str:
     """Return the text with commands as the user has them: `python -m train.mnist`, or `keras-sae train mnist`.
 
-    The first is how a checkout is used, unless it was started by the console command as well.
+    A checkout uses the first, unless the console command started this process.
     """
     if IN_CHECKOUT and STARTED_AS not in (CONSOLE, "keras_sae"):
         return text
@@ -60,7 +60,12 @@ def _console_command(found: re.Match[str]) -> str:
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that keeps the line breaks of its description and answers a mistake with one line."""
 
-    def __init__(self, program: str, description: str | None, formatter_class=argparse.RawDescriptionHelpFormatter):
+    def __init__(
+        self,
+        program: str,
+        description: str | None,
+        formatter_class: type[argparse.HelpFormatter] = argparse.RawDescriptionHelpFormatter,
+    ):
         prog = program if program.startswith(CONSOLE) else f"python -m {program}"
         super().__init__(prog, description=description, formatter_class=formatter_class, allow_abbrev=False)
         self.program = program
@@ -82,14 +87,14 @@ def fail(program: str, message: object) -> NoReturn:
 def reported(program: str, interrupted: Callable[[], str] = lambda: "Nothing was written.") -> Iterator[None]:
     """End the program with one line and status 2 on an InputError, with `interrupted()` and status 130 on Ctrl-C.
 
-    A full disk, or a directory that cannot be written to, is the user's to fix as well.
+    The same line and status end it if the disk is full or a directory cannot be written to, which the user can fix.
     """
     try:
         yield
     except InputError as error:
         fail(program, error)
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in _DISK_ERRORS:
             raise
         name = error.filename or "files"
         fail(program, f"Expected to read and write {name}. Received: {error.strerror}. {interrupted()}")

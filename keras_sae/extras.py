@@ -1,4 +1,4 @@
-"""Optional packages: which extra of this library brings each, and the line that says so if it is not installed."""
+"""Optional packages: which extra of this library installs each, and the error that says so if it is missing."""
 
 import importlib
 import importlib.util
@@ -17,7 +17,7 @@ _EXTRAS = {  # module: (package, extra of this library that installs it)
 
 
 def imported(name: str, purpose: str = "read such data with") -> types.ModuleType:
-    """Return the module of this name, which an optional package brings.
+    """Return the module of this name, which an optional package provides.
 
     Raises:
         MissingPackageError: the package is not installed, or cannot be imported.
@@ -25,16 +25,16 @@ def imported(name: str, purpose: str = "read such data with") -> types.ModuleTyp
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise _missing(name, purpose) from error
+        raise _missing_package(name, purpose) from error
 
 
 def check(name: str, purpose: str) -> None:
-    """Raise MissingPackageError unless there is a module of this name, which is not imported."""
+    """Raise MissingPackageError unless there is a module of this name; do not import it."""
     if importlib.util.find_spec(name) is None:
-        raise _missing(name, purpose)
+        raise _missing_package(name, purpose)
 
 
-def _missing(name: str, purpose: str) -> MissingPackageError:
+def _missing_package(name: str, purpose: str) -> MissingPackageError:
     package, extra = _EXTRAS[name.split(".")[0]]
     return MissingPackageError(
         f"Expected {package} to {purpose}. Received: Python without it. pip install 'keras-sae[{extra}]'"

@@ -1,6 +1,8 @@
 """Pictures: learned features as tiles, reconstructions, training curves."""
 
 import math
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -9,8 +11,10 @@ import numpy as np
 from .extras import imported
 
 
-def display_network(weights, shape=None, columns=None, padding=1):
-    """Learned features as one tile image, grey or colour, each tile scaled to its own contrast.
+def display_network(
+    weights: Any, shape: tuple[int, ...] | None = None, columns: int | None = None, padding: int = 1
+) -> np.ndarray:
+    """Return learned features as one tile image, grey or colour, each tile scaled to its own contrast.
 
     Tile j is column j of `weights`, which is also, divided by its norm, the input of norm 1 that activates unit j
     most. Each is shifted to mean 0 and divided by its largest absolute value, so 0 is mid-grey, 1 white, -1 black.
@@ -18,7 +22,7 @@ def display_network(weights, shape=None, columns=None, padding=1):
     Args:
         weights: (features, units), an encoder kernel; or the transpose of a decoder kernel or of data (rows as tiles).
         shape: (height, width) of a tile, or (height, width, 3) for red, green and blue; by default a grey square.
-        columns: tiles in a row; near a square picture by default.
+        columns: tiles in a row; by default the picture is nearly square.
         padding: black pixels between tiles.
 
     Returns:
@@ -45,10 +49,10 @@ def display_network(weights, shape=None, columns=None, padding=1):
     return tile_image(np.round(127.5 + 127.5 * tiles), columns, padding)
 
 
-def tile_image(tiles, columns=None, padding=1):
-    """Pictures of values 0 to 255, (number, height, width) or (..., 3), in rows on a black ground; a uint8 array."""
+def tile_image(tiles: np.ndarray, columns: int | None = None, padding: int = 1) -> np.ndarray:
+    """Return pictures of values 0 to 255, (number, height, width) or (..., 3), in rows on black, as a uint8 array."""
     number, height, width = tiles.shape[:3]
-    columns = columns or _columns(number)
+    columns = columns or _default_columns(number)
     rows = math.ceil(number / columns)
     size = (rows * (height + padding) + padding, columns * (width + padding) + padding)
     image = np.zeros((*size, *tiles.shape[3:]), dtype="uint8")
@@ -59,13 +63,19 @@ def tile_image(tiles, columns=None, padding=1):
     return image
 
 
-def _columns(number):
-    """Columns that fill every row in a picture at most four times as wide as high, or else near a square."""
+def _default_columns(number: int) -> int:
+    """Return columns that fill every row of a picture at most four times as wide as high, or else nearly a square."""
     square = math.ceil(math.sqrt(number))
     return next((columns for columns in range(square, 2 * square + 1) if number % columns == 0), square)
 
 
-def save_features(path, weights, title, shape=None, columns=None):
+def save_features(
+    path: str | pathlib.Path,
+    weights: Any,
+    title: str,
+    shape: tuple[int, ...] | None = None,
+    columns: int | None = None,
+) -> None:
     """Write the tiles of `display_network` with a title, as PNG."""
     image = display_network(weights, shape, columns)
     figure, axes = new_figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
@@ -75,7 +85,7 @@ def save_features(path, weights, title, shape=None, columns=None):
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def save_reconstructions(path, rows, title, shape):
+def save_reconstructions(path: str | pathlib.Path, rows: Mapping[str, Any], title: str, shape: tuple[int, ...]) -> None:
     """Write rows of pictures one above the other, as PNG.
 
     rows: name -> (examples, features) in [0, 1], the same examples in each row.
@@ -92,7 +102,7 @@ def save_reconstructions(path, rows, title, shape):
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def save_rho_hat(path, rho_hat, rho):
+def save_rho_hat(path: str | pathlib.Path, rho_hat: np.ndarray, rho: float) -> None:
     """Write the distribution of the units' mean activations, with their target rho, as PNG."""
     figure, axes = new_figure(figsize=(5, 3))
     axes.hist(rho_hat, bins=30, color="tab:red", alpha=0.7)
@@ -103,10 +113,10 @@ def save_rho_hat(path, rho_hat, rho):
     figure.savefig(path, dpi=150)
 
 
-def save_curves(path, histories, xlabel):
+def save_curves(path: str | pathlib.Path, histories: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> None:
     """Write the objective against the iteration, one panel for each stage, as PNG.
 
-    histories: name -> the `history` dict of a keras History; "loss" is drawn, with its terms where it has them.
+    histories: name -> the `history` dict of a keras History; "loss" is drawn, and its terms if it has them.
     """
     figure, axes = new_figure(figsize=(3.4 * len(histories), 3.2), ncols=len(histories), squeeze=False)
     terms = {

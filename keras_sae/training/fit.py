@@ -1,4 +1,4 @@
-"""One door to training: full-batch L-BFGS, or any Keras optimizer on minibatches."""
+"""Training by one function: full-batch L-BFGS, or any Keras optimizer on minibatches."""
 
 import contextlib
 import pathlib
@@ -12,7 +12,8 @@ from ..data.batches import TransformedDataset, in_memory, is_array, predict_in_c
 from .lbfgs import fit_lbfgs
 from .minibatches import fit_minibatches
 
-ITERATIONS, EPOCHS = 400, 30  # of L-BFGS, as in UFLDL's exercises, and of other optimizers
+ITERATIONS = 400  # by default with L-BFGS, as in UFLDL's exercises
+EPOCHS = 30  # by default with other optimizers
 
 
 def fit(
@@ -46,13 +47,14 @@ def fit(
         callbacks: Keras callbacks; an iteration of L-BFGS counts as an epoch.
         validation_data: held-out x or (x, y), which is only measured: "val_loss" in the History after every epoch.
         verbose: 1 shows a progress bar; 0 is silent.
-        **options: of `fit_lbfgs` (tolerance, chunk_size) or of `fit_minibatches` (seed, and those of Keras' `fit`).
+        **options: arguments of `fit_lbfgs` (tolerance, chunk_size) or `fit_minibatches` (seed, and those of Keras'
+            `fit`).
 
     Returns:
         A keras History; `history.result` holds "seconds", of L-BFGS also "evaluations" and "stopped" (why, in words).
 
     Raises:
-        ValueError: data that do not fit the model; no loss.
+        ValueError: the data do not fit the model, or the model has no loss.
         DivergedError: the objective or the weights are NaN or infinite.
         InputError: the checkpoint is broken, or of another model or other data.
     """
@@ -68,7 +70,7 @@ def fit(
 
 
 def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
-    """Compile the model with a new optimizer, and with the loss, the metrics and all else that it had."""
+    """Compile the model with a new optimizer, and with the loss, the metrics and the other settings that it had."""
     if not model.compiled:
         if not isinstance(model, Autoencoder):
             raise ValueError(f"Training needs the model's loss: call {model.name}.compile(loss=...) first.")
@@ -91,15 +93,15 @@ def fit_head(
 
         J = mean cross-entropy + lambda/2 ||theta||^2          theta: the kernel of the head
 
-    The same as training with `classifier.get_layer("encoder").trainable = False`, without computing the features at
-    every step.
+    The result is that of training with `classifier.get_layer("encoder").trainable = False`, but the features are not
+    computed again at every step.
 
     Args:
-        classifier: a model as `StackedAutoencoder.classifier` makes it, with layers "encoder" and "head".
-        x, y: inputs and integer labels, as of `fit`; or x a data set of (inputs, labels).
-        *args, **options: of `fit`.
-        directory: directory for a file of the features if the data are not in memory, by default a temporary one; what
-            an interrupted call left there is used again.
+        classifier: a model that `StackedAutoencoder.classifier` made, with layers "encoder" and "head".
+        x, y: inputs and integer labels, as for `fit`; or x is a data set of (inputs, labels).
+        *args, **options: arguments of `fit`.
+        directory: where the features are written to a file if the data are not in memory, by default a temporary
+            directory; the file that an interrupted call left there is used again.
 
     Reference: UFLDL, "Softmax Regression" and "Self-Taught Learning".
     """

@@ -17,7 +17,7 @@ from ..regularizers import recorded_activations
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The objective at the model's present weights.
+    """The objective at one set of weights.
 
     value: J, a float.  gradients: float64 arrays, one for each of `model.trainable_variables`; empty if not asked for.
     parts: the terms that add up to J: "reconstruction" (of other models than autoencoders "data_loss"; the mean loss of
@@ -55,7 +55,7 @@ def objective(model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK
         An `Objective` with `.value`, `.gradients`, `.parts`, `.rho_hat`.
 
     Raises:
-        ValueError: no rows, no loss, shapes that do not fit.
+        ValueError: there are no rows, the model has no loss, or shapes do not fit.
 
     Reference: CS294A lecture notes, section 3 ("you'll need to compute rho_hat over the training set first").
     """
@@ -80,12 +80,12 @@ class ObjectiveFunction:
         self._batch_losses = compile_function(self._chunk_total)
         self._batch_gradients = compile_gradients(self._chunk_total)
         self._weight_gradients = compile_gradients(self._weight_total)
-        self.sparsities: list | None = None  # of the layers in the order of the forward pass; the first pass finds them
+        self.sparsities: list | None = None  # in the order of the forward pass, which finds them
 
     def __call__(self, values: list | None = None, gradients: bool = True) -> Objective:
-        """Return the Objective at these weight values (arrays, one a trainable variable), or at the model's own.
+        """Return the Objective at these weight values (an array for each trainable variable), or at the model's own.
 
-        gradients: whether to compute them; without, it takes about half the time.
+        gradients: whether to compute the gradient; without it the call takes about half the time.
         """
         if values is None:
             tensors = [v.value for v in self.variables]
@@ -136,7 +136,7 @@ class ObjectiveFunction:
         losses = ops.cast(self.loss(y, outputs), widest_float())
         total = ops.sum(losses)
         for (sparsity, activations), whole_set in zip(recorded, rho_hat, strict=True):
-            # The value of rho_hat is that of the whole set; m times its gradient, that of this chunk's sum.
+            # rho_hat has the value of the whole set; m times its gradient is the gradient of this chunk's sum.
             own = sparsity.sum_over_rows(activations)
             rho_hat_j = whole_set + (own - ops.stop_gradient(own))
             total += ops.cast(sparsity.penalty(rho_hat_j, activations.dtype), total.dtype)

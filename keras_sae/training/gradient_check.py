@@ -1,6 +1,7 @@
-"""Exact gradients against central differences."""
+"""A check of the exact gradients against central differences."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,14 +20,14 @@ class GradientReport:
     errors: path of the weight -> ||g - n|| / (||g|| + ||n||).  checked: path -> (entries checked, entries in all).
     """
 
-    errors: dict
-    checked: dict
+    errors: dict[str, float]
+    checked: dict[str, tuple[int, int]]
 
     @property
-    def largest(self):
+    def largest(self) -> float:
         return max(self.errors.values())
 
-    def __str__(self):
+    def __str__(self) -> str:
         width = max(len(name) for name in self.errors)
         lines = [f"{'weight':{width}}  {'entries checked':>20}  relative error"]
         for name, error in self.errors.items():
@@ -35,24 +36,40 @@ class GradientReport:
         return "\n".join(lines)
 
 
-def check_gradients(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SIZE, seed=0):
-    """The largest relative error of `objective`'s gradients against central differences; see `gradient_report`."""
+def check_gradients(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    samples: int = 50,
+    step: float = 1e-5,
+    chunk_size: int = CHUNK_SIZE,
+    seed: int = 0,
+) -> float:
+    """Return the largest relative error of `objective`'s gradients against central differences (`gradient_report`)."""
     return gradient_report(model, x, y, samples, step, chunk_size, seed).largest
 
 
-def gradient_report(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SIZE, seed=0):
-    """Relative errors of `objective`'s gradients against central differences, in float64, for each weight array.
+def gradient_report(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    samples: int = 50,
+    step: float = 1e-5,
+    chunk_size: int = CHUNK_SIZE,
+    seed: int = 0,
+) -> GradientReport:
+    """Return relative errors of `objective`'s gradients against central differences, in float64, for each weight array.
 
         error = ||g - n|| / (||g|| + ||n||),   n_i = (J(theta + step e_i) - J(theta - step e_i)) / (2 step)
 
-    over `samples` entries of the array drawn at random (all of them if it has no more). A right gradient stays
+    over `samples` entries of the array drawn at random (all of them if it has no more). A correct gradient stays
     below 1e-6. The model itself is neither changed nor cast: a float64 copy of it is checked.
 
     Args:
         model, x, y, chunk_size: as for `objective`. A few hundred rows are enough.
-        samples: entries checked in each weight array; each costs two evaluations of the objective.
-        step: of the difference.
-        seed: of the drawing.
+        samples: how many entries of each weight array are checked; each costs two evaluations of the objective.
+        step: the step of the difference.
+        seed: the seed of the drawing.
 
     Returns:
         A `GradientReport`.
@@ -79,7 +96,14 @@ def gradient_report(model, x, y=None, samples=50, step=1e-5, chunk_size=CHUNK_SI
     return GradientReport(errors, checked)
 
 
-def _relative_error(function, values, number, gradient, chosen, step):
+def _relative_error(
+    function: ObjectiveFunction,
+    values: list[np.ndarray],
+    number: int,
+    gradient: np.ndarray,
+    chosen: np.ndarray,
+    step: float,
+) -> float:
     entries = values[number].reshape(-1)  # a view: what is written here changes `values`
     numeric = np.empty(len(chosen))
     for i, index in enumerate(chosen):
@@ -94,11 +118,11 @@ def _relative_error(function, values, number, gradient, chosen, step):
     return float(np.linalg.norm(exact - numeric) / size) if size > 0 else 0.0
 
 
-def float64_copy(model, x):
-    """A copy of the model whose every layer computes in float64, with the same weights, loss and trainable layers."""
+def float64_copy(model: keras.Model, x: Any) -> keras.Model:
+    """Return a copy of the model whose layers compute in float64, with the same weights, loss and trainable layers."""
     if not model.built:
         model.build((None, Chunks(x).num_features()))
-    copy = keras.saving.deserialize_keras_object(_with_float64(keras.saving.serialize_keras_object(model)))
+    copy = keras.saving.deserialize_keras_object(_replace_dtypes(keras.saving.serialize_keras_object(model)))
     if not copy.built:
         copy.build(model.input_shape if hasattr(model, "input_shape") else (None, Chunks(x).num_features()))
     copy.set_weights([w.astype("float64") for w in model.get_weights()])
@@ -107,13 +131,13 @@ def float64_copy(model, x):
     return copy
 
 
-def _with_float64(config):
-    """The serialised model with every dtype, policy or plain, replaced by float64; no losses, which may be lambdas."""
+def _replace_dtypes(config: Any) -> Any:
+    """Return a serialised model with float64 for every dtype or policy, and without losses, which may be lambdas."""
     if isinstance(config, list):
-        return [_with_float64(item) for item in config]
+        return [_replace_dtypes(item) for item in config]
     if isinstance(config, dict):
         return {
-            key: "float64" if key == "dtype" else _with_float64(value)
+            key: "float64" if key == "dtype" else _replace_dtypes(value)
             for key, value in config.items()
             if key != "compile_config"
         }

@@ -16,7 +16,7 @@ from . import checkpoints
 from .full_batch import ObjectiveFunction
 from .quasi_newton import LBFGS
 
-LIMIT = "the limit of iterations"  # why training stopped
+LIMIT = "the limit of iterations"  # a reason why training stopped
 SETS_LEARNING_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
@@ -42,12 +42,12 @@ def fit_lbfgs(
     Args:
         model, x, y, chunk_size: as for `keras_sae.objective`.
         max_iterations: steps at most. A step evaluates the objective on all of x once, sometimes more often.
-        tolerance: stop when a step lowers J by less than this fraction of it.
+        tolerance: training stops when a step lowers J by less than this fraction of it.
         callbacks: Keras callbacks; an iteration counts as an epoch. `model.stop_training = True` stops. Callbacks that
             set a learning rate are refused: L-BFGS has none, its line search finds the length of a step.
         checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one
             CPU, as without the interruption. It is written every 20 seconds, when training is interrupted, and at the
-            end; another call then finds the training finished. With the model in another state, remove it.
+            end; another call then finds the training finished. Remove it to train from the model's present weights.
         validation_data: held-out x or (x, y), an array or a data set. The objective on it, with the rho_hat of these
             rows, is "val_loss" of every iteration; nothing is learned from it.
         verbose: 1 shows a progress bar with the objective, the mean rho_hat and the time left; 0 is silent.
@@ -59,9 +59,9 @@ def fit_lbfgs(
         "stopped" (why, in words).
 
     Raises:
-        ValueError: a callback that sets a learning rate.
+        ValueError: a callback sets a learning rate.
         DivergedError: the objective is NaN or infinite.
-        InputError: the checkpoint is broken or of another model or other data.
+        InputError: the checkpoint is broken, or of another model or other data.
 
     Reference: Liu & Nocedal 1989. UFLDL's exercises call minFunc's L-BFGS in the same way, 400 iterations.
     """
@@ -84,7 +84,7 @@ def fit_lbfgs(
     history = model.history
     history.history, history.epoch = search.history, list(range(search.iterations))
     saved = time.monotonic()
-    if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last
+    if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last one
         search.stopped = LIMIT
     try:
         while search.stopped is None:
@@ -127,13 +127,13 @@ def corrupted_once(model: keras.Model, x: Any, y: Any) -> tuple[Any, Any]:
 class _Search:
     """The minimisation over one flat float64 vector; the model has the weights of the last completed iteration."""
 
-    def __init__(self, model, x, y, chunk_size, checkpoint):
+    def __init__(self, model: keras.Model, x: Any, y: Any, chunk_size: int, checkpoint: checkpoints.Checkpoint | None):
         state, record = checkpoint or ({}, {})
         denoising = isinstance(model, Autoencoder) and model.corrupt is not None
         noise = model.corrupt.variables if denoising else []
         for variable, value in zip(noise, state.pop("noise", []), strict=False):
             variable.assign(value)
-        self.noise = [_array(v) for v in noise]  # before the noise is drawn from it
+        self.noise = [_array(v) for v in noise]  # the state of the generator before it draws the noise
         x, y = corrupted_once(model, x, y)
         self.model, self.objective = model, ObjectiveFunction(model, x, y, chunk_size)
         self.variables = self.objective.variables
@@ -148,16 +148,19 @@ class _Search:
         self.optimizer = LBFGS(self, start, state=state or None)
         self.assign()
         self.validation: ObjectiveFunction | None = None  # the objective on held-out data
-        self.completed = self.optimizer.state(), self.iterations, {}
+        # The last completed iteration: the state of L-BFGS, how many iterations there were, and its logs.
+        self.completed: tuple[dict[str, list[np.ndarray]], int, dict[str, float]] = (
+            self.optimizer.state(), self.iterations, {}
+        )  # fmt: skip
 
-    def __call__(self, theta):
-        """(J, gradient), as L-BFGS wants them."""
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return (J, gradient), as L-BFGS expects them."""
         self.result = self.objective(self.split(theta))
         self.evaluations += 1
         return self.result.value, np.concatenate([g.ravel() for g in self.result.gradients])
 
-    def step(self, tolerance):
-        """One iteration; returns its logs, or None if it found no lower point. Sets `stopped` where it is the last."""
+    def step(self, tolerance: float) -> dict[str, float] | None:
+        """Do one iteration and return its logs, or None if it found no lower point. Set `stopped` if it is the last."""
         before = self.optimizer.value
         if not math.isfinite(before):
             raise DivergedError(
@@ -175,39 +178,42 @@ class _Search:
             logs["rho_hat"] = float(np.concatenate(self.result.rho_hat).mean())
         if self.validation is not None:
             logs["val_loss"] = self.validation(gradients=False).value
-        # One assignment, so that what is saved is of one iteration whenever Ctrl-C comes.
+        # This is one assignment, so that Ctrl-C never leaves parts of two iterations to be saved.
         self.completed = self.optimizer.state(), self.iterations, logs
         if before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1):
             self.stopped = "the relative reduction of J is below the tolerance"
         return dict(logs)
 
-    def split(self, theta):
+    def split(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Return theta as one array for each variable, in its shape."""
         return [a.reshape(s) for a, s in zip(np.split(theta, self.ends), self.shapes, strict=True)]
 
-    def assign(self):
+    def assign(self) -> None:
+        """Give the model the weights of the last completed iteration."""
         for variable, value in zip(self.variables, self.split(self.optimizer.theta), strict=True):
             variable.assign(value)
 
-    def counts(self):
-        """What the History and the checkpoint say of the training as a whole."""
+    def counts(self) -> dict[str, Any]:
+        """Return what the History and the checkpoint record of the entire training."""
         seconds = self.seconds + time.monotonic() - self.began
         return {"evaluations": self.evaluations, "seconds": seconds, "stopped": self.stopped}
 
-    def save(self, path):
+    def save(self, path: str | pathlib.Path) -> None:
+        """Write the last completed iteration as a checkpoint, unless its objective is not finite."""
         state, iterations, logs = self.completed
-        if not math.isfinite(state["value"][0]):  # nothing to go on from
+        if not math.isfinite(state["value"][0]):  # there is nothing to resume from
             return
-        if self.stopped:  # no more iterations will need the memory
+        if self.stopped:  # no iteration will need the remembered steps
             state = {name: state[name] for name in ("theta", "value", "gradient")}
         history = {name: values[:iterations] for name, values in self.history.items()}
         for name, value in logs.items():
-            if len(history.setdefault(name, [])) < iterations:  # a callback failed before the History heard of it
+            if len(history.setdefault(name, [])) < iterations:  # a callback failed before the History got it
                 history[name].append(value)
         record = {"iterations": iterations, "history": history, **self.counts()}
         checkpoints.write(path, {**state, "noise": self.noise}, **record)
 
-    def _check(self, state, start):
-        """InputError unless the checkpoint fits the model, and the data give the value that it has."""
+    def _check(self, state: dict[str, list[np.ndarray]], start: np.ndarray) -> None:
+        """Raise InputError unless the checkpoint fits the model and the data give the value of J that it holds."""
         [theta], [value] = state.get("theta", [np.zeros(0)]), state.get("value", [np.nan])
         if theta.shape != start.shape:
             raise InputError(
@@ -219,10 +225,10 @@ class _Search:
         now = self.objective(self.split(theta)).value
         if not math.isclose(now, value, rel_tol=1e-4):
             raise InputError(
-                f"Expected a checkpoint made on the same data and objective. Received: one with J = {value:.6g} where "
-                f"the data given now have {now:.6g}. Go on with the same data, or remove the checkpoint."
+                f"Expected a checkpoint made on the same data and objective. Received: one with J = {value:.6g}, but "
+                f"the data given now have {now:.6g}. Resume with the same data, or remove the checkpoint."
             )
 
 
-def _array(variable):
+def _array(variable: Any) -> np.ndarray:
     return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))

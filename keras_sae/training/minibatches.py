@@ -33,7 +33,7 @@ def fit_minibatches(
 ) -> keras.callbacks.History:
     """Train a compiled model by Keras' `fit`, in an order of examples that depends on the seed and the epoch alone.
 
-    As `fit_lbfgs` it can be interrupted, and memory stays flat if x is memory-mapped.
+    Like `fit_lbfgs` it can be interrupted and resumed, and its memory does not grow with x if x is memory-mapped.
 
     Args:
         model: a compiled keras.Model, or an autoencoder of this library (Adam if it is not compiled).
@@ -42,20 +42,20 @@ def fit_minibatches(
         y: targets, (examples, ...); autoencoders take x.
         epochs: passes over x.
         batch_size: rows in a batch; the last of an epoch may have fewer.
-        seed: of the order.
+        seed: the seed of the order.
         callbacks: Keras callbacks.
         checkpoint: a file, .npz. If it exists, training resumes from it, with an array to the same weights, bit for bit
             on one CPU, as without the interruption. It is written at the end of an epoch, every 20 seconds at most, and
             at the end of training; another call then finds the training finished.
         verbose: 1 shows a progress bar; 0 is silent.
-        **options: of Keras' `fit`, such as validation_data.
+        **options: arguments of Keras' `fit`, such as validation_data.
 
     Returns:
         A keras History; `history.result` holds "seconds", of all calls with this checkpoint together.
 
     Raises:
-        DivergedError: the loss or the weights are NaN or infinite; a checkpoint is that of the last good epoch.
-        InputError: the checkpoint is broken or of another model.
+        DivergedError: the loss or the weights are NaN or infinite; a checkpoint holds the last good epoch.
+        InputError: the checkpoint is broken, or of another model.
     """
     if isinstance(x, TransformedDataset):
         raise ValueError(
@@ -67,15 +67,15 @@ def fit_minibatches(
         model.build((None, Chunks(x).num_features()))
     if not model.compiled:
         model.compile()
-    keeper = _Backup(model, checkpoint)
-    watching = [*(callbacks or []), *([ProgressBar()] if verbose else []), keras.callbacks.History(), keeper]
+    backup = _Backup(model, checkpoint)
+    watching = [*(callbacks or []), *([ProgressBar()] if verbose else []), keras.callbacks.History(), backup]
     if is_array(x):
         x = Minibatches(x, y, batch_size, seed, **inputs_of(model))
         watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
     elif y is not None:
-        raise ValueError("Give `y` with arrays only; a dataset yields (x, y) itself.")
-    # The keeper comes after the History, which it completes at the beginning and writes down at the end.
-    initial_epoch = epochs if keeper.stopped else keeper.epoch
+        raise ValueError("Give `y` with arrays only; a data set yields (x, y) itself.")
+    # The backup comes after the History, which it restores at the beginning and saves at the end.
+    initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
     return model.fit(x, epochs=epochs, initial_epoch=initial_epoch, callbacks=watching, verbose=0, **options)
 
@@ -83,26 +83,35 @@ def fit_minibatches(
 class Minibatches(keras.utils.PyDataset):
     """Rows of arrays in random order, which depends on the seed and on the epoch that was begun last.
 
-    (Keras' `fit` copies an array whole into a tensor, and takes its order from the global random state, which a run
-    that goes on after a kill does not have.)
+    (Keras' `fit` copies the entire array into a tensor, and takes its order from the global random state, which a run
+    that resumes after a kill does not have.)
     """
 
-    def __init__(self, x, y=None, batch_size=256, seed=0, dtype="float32", shape=None):
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 256,
+        seed: int = 0,
+        dtype: str = "float32",
+        shape: tuple | None = None,
+    ):
         super().__init__()
         check_shape(x.shape, shape)
         check("batch_size", batch_size)
         self.x, self.y, self.batch_size, self.seed, self.dtype = x, y, batch_size, seed, dtype
         self.begin(0)
 
-    def begin(self, epoch):
+    def begin(self, epoch: int) -> None:
         """Draw the order of this epoch. (Keras' own signals to a PyDataset also come before the first epoch.)"""
         self.order = np.random.default_rng((self.seed, epoch)).permutation(np.arange(len(self.x), dtype="uint32"))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
 
-    def __getitem__(self, index):
-        rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])  # sorted: read in one sweep
+    def __getitem__(self, index: int) -> tuple:
+        # The rows are sorted, so that they are read in one sweep.
+        rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
         x = np.asarray(self.x[rows], self.dtype)
         if index % FORGET_EVERY == 0:
             forget(self.x)
@@ -110,48 +119,49 @@ class Minibatches(keras.utils.PyDataset):
 
 
 class _Backup(keras.callbacks.Callback):
-    """Writes all that `fit` needs to go on: weights, the optimizer's state, random states, the History."""
+    """Writes all that `fit` needs to resume: weights, the optimizer's state, random states, the History."""
 
-    def __init__(self, model, path):
+    def __init__(self, model: keras.Model, path: str | pathlib.Path | None):
         super().__init__()
-        self.path, self.epoch, self.history, self.seconds = path, 0, {}, 0.0
-        self.stopped = False  # by a callback, such as EarlyStopping, for good
+        self.path, self.epoch, self.seconds = path, 0, 0.0
+        self.history: dict[str, list[float]] = {}
+        self.stopped = False  # whether a callback, such as EarlyStopping, has ended the training
         model.optimizer.build(model.trainable_variables)
-        metrics = {id(variable) for variable in model.metrics_variables}  # begin anew with every epoch
+        metrics = {id(variable) for variable in model.metrics_variables}  # they start anew in every epoch
         self.variables = [v for v in [*model.variables, *model.optimizer.variables] if id(v) not in metrics]
         found = checkpoints.read(path) if path else None
         if found:
             self._restore(*found)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self.began = self.saved = time.monotonic()
         self.model.history.history.update(self.history)
         self.model.history.epoch = list(range(self.epoch))
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch  # as many have ended
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch  # counted from 0, so that it is the number of completed epochs
         if self.path and epoch and time.monotonic() - self.saved > checkpoints.SECONDS:
             self._save()
             self.saved = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not math.isfinite(logs["loss"]):
             raise self._diverged(
                 f"The loss of {self.model.name} is {float(logs['loss'])} at batch {batch + 1}", self.epoch + 1
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch + 1
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         self.model.history.result = {"seconds": self._seconds()}
         self.stopped = self.stopped or self.model.stop_training
         self._save()
 
-    def _seconds(self):
+    def _seconds(self) -> float:
         return self.seconds + time.monotonic() - self.began
 
-    def _save(self):
+    def _save(self) -> None:
         arrays = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)) for v in self.variables]
         if not all(np.isfinite(a.astype("float32")).all() for a in arrays):
             raise self._diverged(f"Weights of {self.model.name} are not finite at the end", self.epoch)
@@ -160,7 +170,7 @@ class _Backup(keras.callbacks.Callback):
         record = {"epoch": self.epoch, "history": self.model.history.history, "stopped": self.stopped}
         checkpoints.write(self.path, {"variables": arrays}, **record, seconds=self._seconds())
 
-    def _diverged(self, where, epoch):
+    def _diverged(self, where: str, epoch: int) -> DivergedError:
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         kept = f"The last good weights are in {self.path}. " if self.path and os.path.exists(self.path) else ""
         return DivergedError(
@@ -168,7 +178,7 @@ class _Backup(keras.callbacks.Callback):
             "or beta, and look for very large values in the data."
         )
 
-    def _restore(self, arrays, record):
+    def _restore(self, arrays: dict[str, list[np.ndarray]], record: dict[str, Any]) -> None:
         values = arrays.get("variables", [])
         found, expected = [tuple(a.shape) for a in values], [tuple(v.shape) for v in self.variables]
         if found != expected:

@@ -1,10 +1,13 @@
-"""L-BFGS on a flat vector, one iteration at a time, with a state that can be written down and taken up again."""
+"""L-BFGS on a flat vector, one iteration at a time, with a state that can be saved and resumed from."""
 
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import scipy.optimize
+
+Function = Callable[[np.ndarray], tuple[float, np.ndarray]]  # theta -> (value, gradient)
 
 
 class LBFGS:
@@ -13,34 +16,41 @@ class LBFGS:
         H = V'_k ... V'_1 (gamma I) V_1 ... V_k + ...      V_i = I - r_i y_i s_i',  r_i = 1 / y_i's_i
         gamma = s'y / y'y of the last step
 
-    The step alpha meets the strong Wolfe conditions (c1 = 1e-4, c2 = 0.9; SciPy's line search), tried from 1; the
-    first step is no longer than 1. SciPy's own L-BFGS-B keeps its state to itself, and spends several times as long on
+    The step alpha meets the strong Wolfe conditions (c1 = 1e-4, c2 = 0.9); SciPy's line search looks for it from 1. The
+    first step is no longer than 1. SciPy's own L-BFGS-B does not expose its state, and spends several times as long on
     vectors as this two-loop recursion, which needs no bounds.
 
     Args:
         function: theta -> (value, gradient), float64.
         theta: the start, a flat float64 vector.
-        memory: steps remembered.
-        state: to go on from, what `state()` gave, instead of from theta.
+        memory: how many of the last steps are remembered.
+        state: what `state()` returned, to resume from it instead of starting at theta.
 
     Reference: Nocedal & Wright 2006, "Numerical Optimization", algorithms 7.4 and 7.5.
     """
 
-    def __init__(self, function, theta, memory=10, state=None):
+    def __init__(
+        self,
+        function: Function,
+        theta: np.ndarray,
+        memory: int = 10,
+        state: dict[str, list[np.ndarray]] | None = None,
+    ):
         self.function, self.memory = _Remembering(function), memory
+        self.steps: list[np.ndarray] = []  # s_i, oldest first
+        self.changes: list[np.ndarray] = []  # y_i, in the same order
         if state is None:
             self.theta, (self.value, self.gradient) = theta, self.function(theta)
-            self.steps, self.changes = [], []  # s_i and y_i, oldest first
         else:
             [self.theta], [value], [self.gradient] = state["theta"], state["value"], state["gradient"]
             self.value = float(value)
             self.steps, self.changes = state.get("steps", []), state.get("changes", [])
             self.function.remember(self.theta, self.value, self.gradient)
 
-    def step(self):
-        """One iteration. Returns whether it found a lower point; if not, theta stays where it is."""
+    def step(self) -> bool:
+        """Do one iteration and return whether it found a lower point; if not, theta does not change."""
         found = self._search(self._direction())
-        if found is None and self.steps:  # what is remembered has misled: forget it, and try straight downhill
+        if found is None and self.steps:  # the remembered steps misled: forget them and try steepest descent
             self.steps, self.changes = [], []
             found = self._search(self._direction())
         if found is None:
@@ -50,8 +60,8 @@ class LBFGS:
         self.theta, self.value, self.gradient = found, value, gradient
         return True
 
-    def state(self):
-        """All that the next iterations depend on, lists of arrays by name."""
+    def state(self) -> dict[str, list[np.ndarray]]:
+        """Return all that the next iterations depend on, lists of arrays by name."""
         return {
             "theta": [self.theta],
             "value": [np.array(self.value)],
@@ -60,8 +70,8 @@ class LBFGS:
             "changes": self.changes,
         }
 
-    def _direction(self):
-        """-H g by the two-loop recursion (algorithm 7.4)."""
+    def _direction(self) -> np.ndarray:
+        """Return -H g by the two-loop recursion (algorithm 7.4)."""
         direction = -self.gradient
         if not self.steps:
             return direction / max(1.0, math.sqrt(_dot(direction, direction)))
@@ -76,16 +86,16 @@ class LBFGS:
             direction += (weights.pop() - _dot(y, direction) / curvature) * s
         return direction
 
-    def _search(self, direction):
-        """A point along the direction that meets the Wolfe conditions, or at least is lower; None if there is none."""
+    def _search(self, direction: np.ndarray) -> np.ndarray | None:
+        """Return a point along the direction that meets the Wolfe conditions or at least is lower; None if none is."""
         if not _dot(direction, self.gradient) < 0:
             return None
-        for _ in range(20):  # a step into infinity is too long
+        for _ in range(20):  # shorten a step to a point at which the function is not finite
             if np.isfinite(self.function(self.theta + direction)[0]):
                 break
             direction = direction / 10
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # that no point was found is told by what it returns
+            warnings.simplefilter("ignore", RuntimeWarning)  # the result already says that no point was found
             alpha, _, _, value, *_ = scipy.optimize.line_search(
                 lambda theta: self.function(theta)[0],
                 lambda theta: self.function(theta)[1],
@@ -96,27 +106,29 @@ class LBFGS:
             )
         return self.theta + alpha * direction if alpha and value < self.value else None
 
-    def _remember(self, s, y):
+    def _remember(self, s: np.ndarray, y: np.ndarray) -> None:
         if _dot(s, y) <= np.finfo("float64").eps * _dot(y, y):  # no curvature: H would not stay positive definite
             return
         self.steps, self.changes = [*self.steps, s][-self.memory :], [*self.changes, y][-self.memory :]
 
 
-def _dot(a, b):
-    """a'b on one thread: BLAS would start as many as there are cores, and wait for those that others use."""
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Return a'b, computed on one thread: BLAS starts one for each core, and waits for cores that others use."""
     return float(np.einsum("i,i->", a, b))
 
 
 class _Remembering:
     """A function that is not computed again at the point where it was computed last."""
 
-    def __init__(self, function):
-        self.function, self.theta, self.result = function, None, None
+    def __init__(self, function: Function):
+        self.function = function
+        self.theta: np.ndarray | None = None  # the point computed last
+        self.result: tuple[float, np.ndarray]
 
-    def __call__(self, theta):
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         if self.theta is None or not np.array_equal(theta, self.theta):
             self.remember(theta, *self.function(theta))
         return self.result
 
-    def remember(self, theta, value, gradient):
+    def remember(self, theta: np.ndarray, value: float, gradient: np.ndarray) -> None:
         self.theta, self.result = theta, (value, gradient)

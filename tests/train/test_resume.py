@@ -202,7 +202,7 @@ def test_other_data(refused, begun, idx_folder):
 def test_a_broken_checkpoint(begun, idx_folder):
     change(begun, data=f"IDX files in {idx_folder}; 120 to train, 40 to test")
     (begun / "checkpoints" / "layer_1.npz").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"Expected a checkpoint to go on from\. Received: .*layer_1\.npz"):
+    with pytest.raises(InputError, match=r"Expected a checkpoint to resume from\. Received: .*layer_1\.npz"):
         resume(begun)
 
 

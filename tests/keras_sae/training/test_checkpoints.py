@@ -82,27 +82,27 @@ DAMAGE = {
 def test_a_broken_file(damage, path):
     checkpoints.write(path, ARRAYS, **RECORD)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
-    expected = ["Expected a checkpoint to go on from", f"Received: {path}, which cannot be read", "Remove it to train"]
+    expected = ["Expected a checkpoint to resume from", f"Received: {path}, which cannot be read", "Remove it to train"]
     with raises(InputError, *expected):
         checkpoints.read(path)
 
 
 def test_an_archive_of_something_else(path):
     np.savez(path, x=np.zeros(3))
-    with raises(InputError, "Expected a checkpoint to go on from", f"Received: {path}", "record"):
+    with raises(InputError, "Expected a checkpoint to resume from", f"Received: {path}", "record"):
         checkpoints.read(path)
 
 
 def test_one_array_that_is_no_archive(path):
     with open(path, "wb") as file:
         np.save(file, np.zeros(3))
-    with raises(InputError, "Expected a checkpoint to go on from", f"Received: {path}"):
+    with raises(InputError, "Expected a checkpoint to resume from", f"Received: {path}"):
         checkpoints.read(path)
 
 
 def test_arbitrary_objects_are_not_unpickled(path):
     np.savez(path, record=np.array([{"epoch": 1}], dtype=object))
-    with raises(InputError, "Expected a checkpoint to go on from", "allow_pickle=False"):
+    with raises(InputError, "Expected a checkpoint to resume from", "allow_pickle=False"):
         checkpoints.read(path)
 
 

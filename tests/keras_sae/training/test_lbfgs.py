@@ -390,7 +390,7 @@ def test_checkpoint_of_other_data(x, checkpoint):
     with pytest.raises(KeyboardInterrupt):
         fit(autoencoder(), x, checkpoint=checkpoint, callbacks=[At(2, interrupt)])
     before = checkpoint.read_bytes()
-    expected = ["a checkpoint made on the same data and objective. Received: one with J = ", "Go on with the same data"]
+    expected = ["a checkpoint made on the same data and objective. Received: one with J = ", "Resume with the same"]
     for other, data in [(autoencoder(), 1 - x), (autoencoder(weight_decay=1.0), x)]:
         with raises(InputError, *expected):
             fit(other, data, checkpoint=checkpoint)
@@ -405,7 +405,7 @@ def test_checkpoint_of_minibatches(x, checkpoint):
 
 def test_broken_checkpoint(x, checkpoint):
     checkpoint.write_bytes(b"")
-    with raises(InputError, "Expected a checkpoint to go on from", f"Received: {checkpoint}"):
+    with raises(InputError, "Expected a checkpoint to resume from", f"Received: {checkpoint}"):
         fit(autoencoder(), x, checkpoint=checkpoint)
 
 

@@ -271,7 +271,7 @@ def test_checkpoint_of_lbfgs(x, checkpoint):
 
 def test_broken_checkpoint(x, checkpoint):
     checkpoint.write_bytes(b"")
-    with raises(InputError, "Expected a checkpoint to go on from", f"Received: {checkpoint}"):
+    with raises(InputError, "Expected a checkpoint to resume from", f"Received: {checkpoint}"):
         fit(sparse(), x, checkpoint=checkpoint)
 
 
