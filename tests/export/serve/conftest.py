@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 from starlette.testclient import TestClient
 
-from export import convert
 from export.serve import application, versions
 from export.serve.predictor import Limits
+from tests.export.conftest import export_here
 
 ROOT = pathlib.Path(__file__).parents[3]
 MODEL = "/v1/models/encoder"
@@ -168,7 +168,7 @@ def server(tiny_run, saved, tmp_path_factory):
     Version 2 is what `python -m export` writes.
     """
     out = tmp_path_factory.mktemp("served")
-    convert.convert(tiny_run[0], out, ["saved_model"], [], 1)
+    export_here(tiny_run[0], out, formats=["saved_model"])
     os.replace(out / "saved_model" / "1", out / "saved_model" / "2")
     put(saved[1], out, 1)
     with start(out, "--body-seconds", "1", "--max-megabytes", "1") as process:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from export import convert
+from tests.export.conftest import export_here
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -34,7 +34,7 @@ ray.shutdown()
 @pytest.mark.slow
 def test_a_replica_answers_as_tensorflow_serving_does(tiny_run, tmp_path):
     pytest.importorskip("ray", reason="needs Ray: pip install 'keras-sae[cluster]'")
-    convert.convert(tiny_run[0], tmp_path, ["saved_model"], [], 1)
+    export_here(tiny_run[0], tmp_path, formats=["saved_model"])
     with np.load(tmp_path / "check.npz") as check:
         rows, features = check["inputs"][:5], check["encode/features"][:5]
     with socket.socket() as free:
