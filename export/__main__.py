@@ -15,7 +15,7 @@ import pathlib
 
 from keras_sae.cli import Parser, reported, stderr_suppressed
 
-from .exporting import BOUNDS, PROGRAM, export_model, run_record
+from .exporting import BOUNDS, PROGRAM, check_backend, export_model, run_record
 from .layout import FORMATS
 
 
@@ -30,7 +30,8 @@ def main() -> None:
     arguments = parser.parse_args()
     out = pathlib.Path(arguments.out or arguments.run / "export")
     with reported(PROGRAM), stderr_suppressed():
-        run_record(arguments.run)  # says so if it is no run, before anything is printed
+        check_backend()
+        run_record(arguments.run)  # what cannot be exported is refused before anything is printed
         print(f"Converting the model of {arguments.run}, and checking the files in a fresh process ...", flush=True)
         measured = export_model(arguments.run, out, formats=arguments.to, quantize=arguments.quantize)
     for name, values in measured.items():

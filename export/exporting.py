@@ -76,7 +76,7 @@ def export_model(
     """
     _check_choices("formats", formats, layout.FORMATS)
     _check_choices("quantize", quantize, tuple(BOUNDS))
-    _check_backend()
+    check_backend()
     out = pathlib.Path(out)
     earlier = _earlier_files(out)
     newest = next(iter(layout.versions(out / layout.SAVED_MODEL)), 0)
@@ -107,7 +107,7 @@ def _check_choices(name: str, received: Sequence[str], known: tuple[str, ...]) -
         raise InputError(f"Expected {name} to be a list of some of {', '.join(known)}. Received: {name}={received!r}")
 
 
-def _check_backend() -> None:
+def check_backend() -> None:
     """Raise InputError if another backend is asked for, which Keras may even be unable to load."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend != "tensorflow":

@@ -10,7 +10,7 @@ import pytest
 
 import keras_sae
 from benchmarks import classic
-from keras_sae import runs
+from keras_sae import layers, runs
 from keras_sae.backend import has_float64
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -79,12 +79,41 @@ def test_fit_minibatches_repeats_itself(x):
     assert histories[0].history["loss"] == histories[1].history["loss"]
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_the_one_door_trains_and_resumes(optimizer, x, tmp_path):
+    models = [autoencoder() for _ in range(2)]
+    options = {"optimizer": optimizer, "iterations": 4, "verbose": 0, "validation_data": x}
+    losses = keras_sae.fit(models[0], x, **options).history["loss"]
+    for iterations in (2, 4):
+        history = keras_sae.fit(models[1], x, **options | {"iterations": iterations}, checkpoint=tmp_path / "c.npz")
+    assert losses[-1] < losses[0]
+    assert history.history["val_loss"][-1] == pytest.approx(keras_sae.objective(models[1], x).value, rel=1e-3)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_a_tied_functional_model_and_a_moving_average_train(x, tmp_path):
+    hidden = layers.SparseDense(5, sparsity=keras_sae.KLSparsity(0.1, 3.0, window=32), name="hidden")
+    model = keras.Sequential([keras.Input((12,)), hidden, layers.DenseTranspose(hidden, "sigmoid")])
+    model.compile("adam", loss=keras_sae.HalfSquaredError())
+    losses = model.fit(x, x, epochs=20, batch_size=20, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    kernel, bias, rho_hat, weight_sum, output_bias = model.get_weights()
+    assert ((rho_hat > 0) & (rho_hat < 1)).all()
+    assert weight_sum > 0.9
+    sigmoid = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    expected = sigmoid(sigmoid(x @ kernel + bias) @ kernel.T + output_bias)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(copy(x)), expected, rtol=1e-4)
+
+
 def test_a_run_comes_back(x, tmp_path):
     stack = keras_sae.StackedAutoencoder([autoencoder(name="one"), autoencoder(name="two")])
-    stack.pretrain(x, max_iterations=3)
+    stack.pretrain(x, iterations=3, verbose=0)
     classifier = stack.classifier(3)
     labels = np.arange(len(x)) % 3
-    keras_sae.fit_lbfgs(classifier, x, labels, max_iterations=3, verbose=0)
+    keras_sae.fit_head(classifier, x, labels, iterations=3, verbose=0)
+    keras_sae.fit(classifier, x, labels, iterations=3, verbose=0)
     for name, model in {"stack": stack, "classifier": classifier}.items():
         keras_sae.save(model, tmp_path / name)
         copy = keras_sae.load(tmp_path / name)
