@@ -306,27 +306,31 @@ def test_a_tied_model_stays_tied_when_it_is_built_anew(kind, how, x):
     assert not np.allclose(copy(x), model(x))
 
 
-@pytest.mark.parametrize("kind", TIED)
-def test_a_tied_model_survives_a_file_in_a_fresh_process(kind, x, tmp_path):
-    """Trained on after loading, it has one kernel still, and gives what the model here gives."""
-    model = TIED[kind]()
-    model.save(tmp_path / "model.keras")
+def test_tied_models_survive_files_in_a_fresh_process(x, tmp_path):
+    """Trained on after loading, each has one kernel still, and gives what the model here gives."""
+    models = {kind: make() for kind, make in TIED.items()}
     np.save(tmp_path / "x.npy", x)
+    for kind, model in models.items():
+        model.save(tmp_path / f"{kind}.keras")
     code = (
-        "import sys, keras, numpy as np, keras_sae\n"
-        "model, x = keras.saving.load_model(sys.argv[1] + '/model.keras'), np.load(sys.argv[1] + '/x.npy')\n"
-        "np.save(sys.argv[1] + '/found.npy', model(x))\n"
-        "keras_sae.fit_lbfgs(model, x, x, max_iterations=3, verbose=0)\n"
-        "np.savez(sys.argv[1] + '/trained.npz', *model.get_weights(), outputs=model(x))\n"
+        "import os, sys, keras, numpy as np, keras_sae\n"
+        "os.chdir(sys.argv[1])\n"
+        "x = np.load('x.npy')\n"
+        "for kind in sys.argv[2:]:\n"
+        "    model = keras.saving.load_model(kind + '.keras')\n"
+        "    found = np.asarray(model(x))\n"
+        "    keras_sae.fit_lbfgs(model, x, x, max_iterations=3, verbose=0)\n"
+        "    np.savez(kind + '.npz', *model.get_weights(), found=found, outputs=model(x))\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model(x), rtol=1e-12)
-    trained = np.load(tmp_path / "trained.npz")
-    kernel, bias, output_bias = (trained[f"arr_{i}"] for i in range(3))
-    expected = sigmoid(sigmoid(x @ kernel + bias) @ kernel.T + output_bias)
-    np.testing.assert_allclose(trained["outputs"], expected, rtol=1e-12)
-    keras_sae.fit_lbfgs(model, x, x, max_iterations=3, verbose=0)
-    np.testing.assert_allclose(kernel, model.get_weights()[0], rtol=1e-6)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), *TIED], cwd=ROOT, check=True, capture_output=True)
+    for kind, model in models.items():
+        trained = np.load(tmp_path / f"{kind}.npz")
+        np.testing.assert_allclose(trained["found"], model(x), rtol=1e-12)
+        kernel, bias, output_bias = (trained[f"arr_{i}"] for i in range(3))
+        expected = sigmoid(sigmoid(x @ kernel + bias) @ kernel.T + output_bias)
+        np.testing.assert_allclose(trained["outputs"], expected, rtol=1e-12)
+        keras_sae.fit_lbfgs(model, x, x, max_iterations=3, verbose=0)
+        np.testing.assert_allclose(kernel, model.get_weights()[0], rtol=1e-6)
 
 
 def test_a_tied_decoder_of_another_model_says_what_to_do():
@@ -415,7 +419,9 @@ x = np.random.default_rng(0).uniform(size=(8, 6)).astype("float32")
 """
 
 
-@pytest.mark.parametrize("options", ["", ", sparsity=keras_sae.KLSparsity(window=32)"])
+@pytest.mark.parametrize(
+    "options", ["", pytest.param(", sparsity=keras_sae.KLSparsity(window=32)", marks=pytest.mark.slow)]
+)
 def test_several_replicas_are_refused_in_one_line(options, tmp_path):
     script = REPLICAS.replace("{options}", options).replace("{call}", "ae.fit(x, batch_size=8, verbose=0)")
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
