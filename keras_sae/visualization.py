@@ -120,7 +120,7 @@ def save_curves(path: str | pathlib.Path, histories: Mapping[str, Mapping[str, S
     """
     figure, axes = new_figure(figsize=(3.4 * len(histories), 3.2), ncols=len(histories), squeeze=False)
     terms = {
-        "loss": "objective", "reconstruction": "reconstruction", "data_loss": "cross-entropy",
+        "loss": "objective", "reconstruction": "loss on the data", "data_loss": "loss on the data",
         "weight_decay": "weight decay", "sparsity": "sparsity",
     }  # fmt: skip
     for panel, (name, history) in zip(axes[0], histories.items(), strict=True):
