@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sae import runs
+from keras_sae.autoencoder import Autoencoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
 
     found = {name: Signature(encode, inputs, (encoder,), as_they_are) for name in ("serving_default", "encode")}
     autoencoder = model
-    if not hasattr(model, "decode"):
+    if not isinstance(model, Autoencoder):
         found["classify"] = Signature(_classify(model), inputs, (model,), as_they_are)
         path = run / "checkpoints" / "stack.keras"
         autoencoder = keras.saving.load_model(path, compile=False) if path.exists() else None

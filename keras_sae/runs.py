@@ -206,7 +206,9 @@ def load_encoder(directory: Path) -> "keras.Model":
 
 def encoder_of(model: "keras.Model") -> "keras.Model":
     """Return the encoder of a model as runs hold it: of a classifier, the network below its softmax."""
-    return model.encoder if hasattr(model, "encoder") else model.get_layer("encoder")
+    from .autoencoder import Autoencoder
+
+    return model.encoder if isinstance(model, Autoencoder) else model.get_layer("encoder")
 
 
 def save_model(model: "keras.Model", path: Path) -> None:
