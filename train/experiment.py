@@ -85,10 +85,12 @@ class Experiment:
         watching += [callbacks.TensorBoard(self.directory / "logs" / stage, tile_shape)]
         watching += [callbacks.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
         options |= {} if optimizer == "lbfgs" else {"seed": self.seed}
+        # A stream of minibatches cannot be taken up where it was: such a stage starts again, to the same end.
+        resumable = optimizer == "lbfgs" or batches.is_array(x)
         began = time.perf_counter()
         history = train(
             model, x, y, optimizer, iterations, batch_size=BATCH_SIZE, callbacks=watching, verbose=0,
-            checkpoint=self.checkpoints / f"{stage}.npz", **options,
+            checkpoint=self.checkpoints / f"{stage}.npz" if resumable else None, **options,
         )  # fmt: skip
         seconds = history.result["seconds"]
         self.seconds_before += max(seconds - (time.perf_counter() - began), 0.0)

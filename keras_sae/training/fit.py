@@ -42,8 +42,9 @@ def fit(
             with.
         iterations: steps of L-BFGS at most (default 400), or epochs (default 30).
         batch_size: rows of a minibatch; L-BFGS always takes all rows.
-        checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one CPU.
-            It is written every 20 seconds, at Ctrl-C and at the end.
+        checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one CPU
+            (minibatches of a data set: at the end of an epoch, if each epoch of the set is the same). It is written
+            every 20 seconds (minibatches: at the end of an epoch), by L-BFGS at Ctrl-C too, and at the end.
         callbacks: Keras callbacks; an iteration of L-BFGS counts as an epoch.
         validation_data: held-out x or (x, y), which is only measured: "val_loss" in the History after every epoch.
         verbose: 1 shows a progress bar; 0 is silent.
