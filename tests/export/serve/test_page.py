@@ -209,6 +209,33 @@ def test_a_drawing_shows_its_features_its_reconstruction_and_its_class_while_it_
         assert browser.text("#error") == ""
 
 
+def test_an_answer_to_a_drawing_that_was_cleared_meanwhile_is_not_shown(tmp_path):
+    with opened(tmp_path, ALL) as browser:
+        # The answers wait until the paper was cleared, and are counted when the page has read them.
+        browser.value("""(() => {
+          const asked = window.fetch, answers = [];
+          window.read = 0;
+          window.answer = () => answers.forEach(go => go());
+          window.asked = 0;
+          window.fetch = async (...question) => {
+            const answer = await asked(...question);
+            window.asked++;
+            await new Promise(go => answers.push(go));
+            setTimeout(() => window.read++, 100);
+            return answer;
+          };
+        })()""")
+        draw(browser, THREE[:1])
+        browser.mouse("Released", "#paper")
+        browser.until(lambda: browser.value("window.asked") == 2)  # reconstruct and classify
+        browser.click("#clear")
+        browser.value("window.answer()")
+        browser.until(lambda: browser.value("window.read") == 2)
+        assert features(browser) == {}
+        assert browser.text("#error") == ""
+        assert browser.value("document.querySelector('#classes').childElementCount") == 0
+
+
 def test_a_model_with_images_alone_is_given_bytes(tmp_path):
     with opened(tmp_path, {"images": "images", "serving_default": "images"}) as browser:
         draw(browser, THREE)
