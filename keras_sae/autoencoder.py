@@ -20,6 +20,7 @@ class Autoencoder(keras.Model):
         encode      x -> features, a tensor
         decode      features -> reconstruction, a tensor, which a subclass defines
         targets     x -> what the model learns to return for x
+        uncut       x -> the same if its preprocessing did not cut off: what the error of a single row is measured on
         corrupt     a layer that adds noise to the inputs while training, or None
         sparsity    the penalty on the features, or None
     """
@@ -60,6 +61,10 @@ class Autoencoder(keras.Model):
     def targets(self, x: Any) -> Any:
         """Return what the model learns to return for x: x itself, (examples, features)."""
         return x
+
+    def uncut(self, x: Any) -> Any:
+        """Return `targets(x)` without what its preprocessing cuts off, on the same scale."""
+        return self.targets(x)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

@@ -1,6 +1,7 @@
 """Layers inside a model that scale raw inputs to the range of its output units, fitted on training data."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,23 +11,36 @@ from ..errors import InputError
 from .batches import CHUNK_SIZE, Chunks, RowSubset, mean_over_rows
 
 LARGEST_WHITENED = 4096  # features, whose covariance takes 134 MB, and its eigenvectors a minute
+TAIL = 0.05  # the share of a feature's values on either side that does not decide its range alone
+FAR = 10  # times the distance between the tails: what lies farther beyond them is cut off
+SAMPLE = 10_000, 2**28  # the rows that the tails are estimated from, and the bytes that they may take at most
+CUT_OFF = "cut_off"
 
 
 def fit_preprocessing(
-    x: np.ndarray | RowSubset, contrast: bool = False, whiten: bool = False, chunk_size: int = CHUNK_SIZE
+    x: np.ndarray | RowSubset,
+    contrast: bool = False,
+    whiten: bool = False,
+    value_range: tuple[float, float] | None = None,
+    chunk_size: int = CHUNK_SIZE,
 ) -> keras.Sequential:
     """Return Keras' own layers in a row that scale raw rows to [0, 1], fitted on x in passes over its chunks.
 
+    The numbers alone decide, not their type: 0 and 1 are scaled alike as bool, uint8, int64 and float32.
+
         contrast   (x - mean(x)) / sqrt(var(x) + c) of each example on its own; c is 0.01 of the mean variance
         whiten     (x - mean) U (L + c)^(-1/2) U'                        ZCA; U L U' is the covariance, c 0.1 mean(L)
-        scale      x / 255 if x is uint8, else (x - low) / (high - low), cut off at 0 and 1: low and high are the least
-                   and largest value of each feature or, after `contrast` or `whiten`, 3 standard deviations of all
-                   values below and above their mean
+        scale      (x - low) / (high - low), cut off at 0 and 1. low and high are
+                   - after `contrast` or `whiten`, 3 standard deviations of all values below and above their mean;
+                   - else `value_range`, if it is given;
+                   - else the least and largest value of each feature, but no farther from its quantiles of 5 and 95 %
+                     than 10 times their distance, so that a few wrong values do not flatten all others
 
     Args:
         x: the training data alone, (examples, features), an array in memory or memory-mapped.
         contrast: whether to normalise the contrast of each example first, as suits images and spectra.
         whiten: whether to make features uncorrelated with equal variances then, staying near the input (zero-phase).
+        value_range: (lowest, highest) value of every feature if the format tells, as (0, 255) of images of 8 bits.
         chunk_size: the number of rows that are read at a time.
 
     Returns:
@@ -53,13 +67,26 @@ def fit_preprocessing(
         mean = _mean_of(x, chunk_size, lambda rows: rows.mean(axis=1), steps).item()
         deviation = _mean_of(x, chunk_size, lambda rows: ((rows - mean) ** 2).mean(axis=1), steps).item() ** 0.5
         low, high = mean - 3 * deviation, mean + 3 * deviation
-    elif x.dtype == np.uint8:
-        low, high = 0.0, 255.0
+    elif value_range is not None:
+        low, high = map(float, value_range)
     else:
-        low, high = _extremes(x, chunk_size)
+        low, high = _ranges(x, chunk_size)
     _add_linear(steps, low, high - low, "scale")
-    steps.add(keras.layers.ReLU(max_value=1.0, name="cut_off"))  # cuts off at 0 as well
+    steps.add(keras.layers.ReLU(max_value=1.0, name=CUT_OFF))  # cuts off at 0 as well
     return steps
+
+
+def scaled_without_cut_off(steps: Any, x: Any) -> Any:
+    """Return what `steps`, a layer or model, makes of x, a tensor, before it cuts off, if that is its last step.
+
+    The distance of rows far outside the training range to their reconstruction is told by this alone.
+    """
+    layers = getattr(steps, "layers", [])
+    if not layers or layers[-1].name != CUT_OFF:
+        return steps(x)
+    for layer in layers[:-1]:
+        x = layer(x)
+    return x
 
 
 def _add_standardising(steps: keras.Sequential, x: np.ndarray | RowSubset, chunk_size: int, by_feature: bool) -> None:
@@ -121,6 +148,30 @@ def _mean_of(
         return [function(rows) if summed else function(rows).sum(axis=0)]
 
     return mean_over_rows(((rows, None) for rows in _rows(x, chunk_size, steps)), sums)[0]
+
+
+def _ranges(x: np.ndarray | RowSubset, chunk_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (low, high) of each feature: its extremes, but none far beyond the tails of its distribution.
+
+    A feature with one value in nearly all rows has no tails, and keeps its extremes. One with the same value in all rows
+    has the width of most others: a new value then counts as it would there, in pixels for example.
+    """
+    low, high = _extremes(x, chunk_size)
+    sample = _sample(x)
+    lower = np.quantile(sample, TAIL, axis=0, method="higher").astype("float64")  # never the outermost values
+    upper = np.quantile(sample, 1 - TAIL, axis=0, method="lower").astype("float64")
+    reach = np.where(upper > lower, FAR * (upper - lower), np.inf)
+    low, high = np.maximum(low, lower - reach), np.minimum(high, upper + reach)
+    widths = high - low
+    usual = np.median(widths[widths > 0]) if widths.any() else 1.0
+    return low, np.where(widths > 0, high, low + usual)
+
+
+def _sample(x: np.ndarray | RowSubset) -> np.ndarray:
+    """Return rows of x in float32: all if they are few, else as many as SAMPLE says, drawn at random."""
+    number = min(len(x), SAMPLE[0], max(2, SAMPLE[1] // (4 * x.shape[1])))
+    rows = np.sort(np.random.default_rng(0).choice(len(x), number, replace=False))
+    return np.asarray(x[rows], "float32")
 
 
 def _extremes(x: np.ndarray | RowSubset, chunk_size: int) -> tuple[np.ndarray, np.ndarray]:
