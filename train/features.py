@@ -57,10 +57,10 @@ import numpy as np
 import keras_sae
 from keras_sae import visualization
 from keras_sae.data import batches, readers
-from keras_sae.data.preprocessing import fit_preprocessing
+from keras_sae.data.preprocessing import fit_preprocessing, scale_range, scaled_without_cut_off
 from keras_sae.errors import InputError
 
-from . import figures
+from . import baselines, figures
 from .experiment import Experiment
 
 
@@ -68,17 +68,17 @@ def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
     out = cli.run_directory(config, "features")
     rows, notes = read(config)
+    notes += check_classes(rows, config)
     train, held_out = split(len(rows.x), config.seed)
     x = pick(rows.x, train)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
-    facts = {"class_names": rows.class_names} if rows.class_names else {}
-    facts |= {"pixel_range": 255} if rows.image_shape and rows.x.dtype == "uint8" else {}
+    preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)
+    half_variance, notes_on_scale = measure_scaled(config, preprocessing, x, rows.feature_names)
+    facts = schema(rows, preprocessing)
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
-    for note in notes:
+    for note in notes + notes_on_scale:
         print(f"note        {note}")
-    preprocessing = fit_preprocessing(x, config.contrast, config.whiten)
-    half_variance = measure_half_variance(preprocessing, x)
     stack = build_stack(config, preprocessing, half_variance)
     experiment.metrics["error_mean"] = half_variance
     rho_hat = experiment.pretrain(config, stack, x)
@@ -86,8 +86,14 @@ def run(config, verbose=1):
     model = stack
     if rows.y is not None:
         model = stack.classifier(len(rows.class_names))
-        classify(experiment, config, model, (x, rows.y[train]), (x_held_out, rows.y[held_out]))
+        with_labels = (x, rows.y[train]), (x_held_out, rows.y[held_out])
+        classify(experiment, config, model, *with_labels)
+        untrained = build_stack(config, preprocessing, half_variance)
+        untrained.build((None, x.shape[1]))
+        baselines.measure(experiment, config, stack, untrained, *with_labels)
     measure(experiment, stack, x, x_held_out)
+    for sentence in baselines.verdicts(experiment.metrics):
+        print(f"note        {sentence}", flush=True)
     draw(experiment.directory, stack, rows, x_held_out)
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
@@ -123,6 +129,8 @@ def some(names):
 
 def split(number, seed):
     """Return the indices of the rows to train on and of those held out, one in HELD_OUT at random; both sorted."""
+    if number < 2:
+        raise InputError("Expected two rows or more to learn from. Received: one. Name data with more rows: --data")
     held_out = np.zeros(number, bool)
     held_out[np.random.default_rng(seed).permutation(number)[: max(1, number // HELD_OUT)]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
@@ -138,15 +146,55 @@ def pick(x, rows):
 IN_MEMORY = 2**28  # bytes of float32 rows
 
 
-def measure_half_variance(preprocessing, x):
-    """Return half the sum of the features' variances, once scaled: the error of the mean of x as a reconstruction."""
+def check_classes(rows, config):
+    """Return notes on labels that may be no classes. Raise InputError if they cannot teach."""
+    count, number = len(rows.class_names), len(rows.x)
+    if rows.y is None:
+        return []
+    if not 1 < count <= number // 2:
+        what = f"only {rows.class_names[0]!r}" if count == 1 else f"{count:,} different ones"
+        raise InputError(
+            f"Expected labels of two classes or more, each in two rows or more on average. Received: {what} in "
+            f"{number:,} rows (--labels {config.labels}). Name a column of classes, or leave --labels out."
+        )
+    if count > MANY_CLASSES and all(name.lstrip("+-").isdecimal() for name in rows.class_names):
+        return [f"--labels {config.labels} has {count:,} values, all numbers: is it a class, or an amount?"]
+    return []
+
+
+MANY_CLASSES = 100
+
+
+def schema(rows, preprocessing):
+    """Return what the numbers of a row mean, for run.json: names and ranges of columns, classes, pixels."""
+    facts = {"class_names": rows.class_names} if rows.class_names else {}
+    facts |= {"feature_names": rows.feature_names} if rows.feature_names else {}
+    facts |= {"pixel_range": 255} if rows.image_shape and rows.x.dtype == "uint8" else {}
+    if rows.feature_names or rows.value_range:
+        low, high = scale_range(preprocessing)
+        facts |= {"low": np.asarray(low).tolist(), "high": np.asarray(high).tolist()}
+    return facts
+
+
+def measure_scaled(config, preprocessing, x, names):
+    """Return half the sum of the features' variances, once scaled, and notes on values that are cut off.
+
+    The first is the error of the mean of x as a reconstruction.
+    """
 
     def sums(chunk):
-        scaled = keras.ops.convert_to_numpy(preprocessing(chunk)).astype("float64")
-        return [scaled.sum(axis=0), (scaled**2).sum()]
+        uncut = keras.ops.convert_to_numpy(scaled_without_cut_off(preprocessing, chunk)).astype("float64")
+        scaled = np.clip(uncut, 0, 1)
+        return [scaled.sum(axis=0), (scaled**2).sum(), (abs(uncut - scaled) > 1e-3).sum(axis=0)]
 
-    mean, square = batches.mean_over_rows(batches.Chunks(x).read(), sums)
-    return float((square - (mean**2).sum()) / 2)
+    mean, square, beyond = batches.mean_over_rows(batches.Chunks(x).read(), sums)
+    half_variance = float((square - (mean**2).sum()) / 2)
+    if config.contrast or config.whiten or not beyond.any():
+        return half_variance, []
+    names = names or [f"number {i}" for i in range(x.shape[1])]
+    counts = np.rint(beyond * len(x)).astype(int)
+    listed = some([f"{names[i]} ({counts[i]:,})" for i in np.flatnonzero(counts)])
+    return half_variance, [f"values far beyond the others of their column, in training rows, are cut off: {listed}"]
 
 
 def build_stack(config, preprocessing, half_variance):
