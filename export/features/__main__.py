@@ -37,8 +37,14 @@ def parse(words: list[str]) -> argparse.Namespace:
         help="column, array or npy file of labels, 'folders' of images: kept; x.labels.npy if --out is x.npy",
     )
     add("--feature", help="of tfrecord and tfds: what to read, where there are several")
-    add("--image-size", metavar="N", type=positive, help="resize images to N x N")
-    add("--color", action="store_true", help="images as red, green and blue, not grey")
+    add(
+        "--image-size", metavar="N", nargs="+", type=positive, action=Size,
+        help="side, or height and width, to resize images to (default: those of the training)",
+    )  # fmt: skip
+    add(
+        "--color", action=argparse.BooleanOptionalAction,
+        help="images as red, green and blue, or grey (default: as in training)",
+    )  # fmt: skip
     add("--model", help="saved_model, litert, onnx, or a file of that kind (default: the first of these in EXPORT)")
     add("--signature", default="encode", help="of the model; each of its outputs becomes columns (default: encode)")
     add("--batch-size", metavar="N", type=positive, default=4096, help="rows at a time (default: 4096)")
@@ -51,6 +57,15 @@ def positive(text: str) -> int:
     if not number:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, received: {text}")
     return number
+
+
+class Size(argparse.Action):
+    """Take one number or two."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2:
+            parser.error(f"argument --image-size: expected one or two numbers, received: {len(values)}")
+        setattr(namespace, self.dest, values * 2 if len(values) == 1 else values)
 
 
 def place(text: str) -> pathlib.Path:
@@ -70,15 +85,25 @@ def main() -> None:
 
 def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
-    from keras_sae.data.readers import read_rows
+    from keras_sae.data import readers
 
     from ..runtimes import open_model
+    from . import schema
 
     model = open_model(a.export, a.model, a.signature)
+    known = schema.schema_of(model.path)
+    taken = readers.options_of(a.data)
+    for name, value in schema.image_options(known).items():
+        if name in taken and getattr(a, name) is None:
+            setattr(a, name, value)
     with output.opened(settings(a, model), a.overwrite):
         print(f"Reading {a.data} ...", flush=True)
-        rows = read_rows(a.data, a.labels, a.feature, a.image_size, a.color, output.cache)
-        model.check_features(rows.x.shape[1], a.data)
+        rows = readers.read_rows(a.data, a.labels, a.feature, a.image_size, bool(a.color), output.cache)
+        columns, notes = schema.match(known.get("feature_names"), rows.feature_names, a.data)
+        for note in notes:
+            print(f"note: {note}", flush=True)
+        model.check_features(len(columns) if columns else rows.x.shape[1], a.data)
+        model.columns, model.scale = columns, schema.pixel_scale(known, rows.value_range)
         with stderr_suppressed():  # LiteRT says at the first call what it will use
             example = model(rows.x[:1])
         output.begin(example, a.batch_size, rows)

@@ -8,7 +8,7 @@ from ...errors import InputError
 from . import arrays, image_files, records, tables
 from .rows import Rows, constant_columns, counting_columns
 
-__all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "read_rows"]
+__all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "options_of", "read_rows"]
 
 FORMATS = (
     "an npy, npz, csv (or csv.gz), parquet or tfrecord file, a directory of images or of parquet files, or a name of "
@@ -80,6 +80,11 @@ def read_rows(
         raise InputError(
             f"Expected data that can be read. Received: {data}, which cannot be ({error.strerror or error})."
         ) from error
+
+
+def options_of(data: pathlib.Path | str) -> tuple[str, ...]:
+    """Return the names of the options of `read_rows` that such data take. Raise InputError if they cannot be read."""
+    return _reader(_source(data))[1]
 
 
 def _source(data: pathlib.Path | str) -> pathlib.Path | str:
