@@ -27,7 +27,7 @@ def measure(experiment, config, stack, untrained, train, held_out):
         encoder = keras.Sequential([keras.Input(stack.encoder.input_shape[1:]), *layers])
         encoder.trainable = False
         decay = keras_sae.WeightDecay(1e-4)  # as the head of a stack's classifier
-        softmax = keras.layers.Dense(1 + train[1].max(), "softmax", kernel_regularizer=decay)
+        softmax = keras.layers.Dense(1 + int(train[1].max()), "softmax", kernel_regularizer=decay)
         classifier = keras.Sequential([encoder, softmax])
         classifier.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         experiment.fit_labels(config, classifier, name, *train)

@@ -29,7 +29,7 @@ class Config(cli.TrainingConfig):
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
     color: bool = cli.setting(False, "images with red, green and blue, not grey")
     contrast: bool = cli.setting(False, "normalise the contrast of each example, as suits images and spectra")
-    whiten: bool = cli.setting(False, "ZCA: make inputs uncorrelated, as suits images")
+    whiten: bool = cli.setting(False, "ZCA: make inputs less correlated, as suits images")
     units: tuple[int, ...] = cli.setting((64,), "hidden units of each layer, from the input upwards")
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
     beta: float | None = cli.setting(

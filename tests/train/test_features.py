@@ -276,9 +276,10 @@ def test_penalties_are_in_proportion_to_the_variance_unless_given(images, tmp_pa
     from keras_sae.data.preprocessing import fit_preprocessing
 
     x = images.reshape(ROWS, -1)
-    steps = fit_preprocessing(x)
-    half = features.measure_half_variance(steps, x)
+    steps = fit_preprocessing(x, value_range=(0, 255))
+    half, notes = features.measure_scaled(features.Config(data="x"), steps, x, ())
     assert half == pytest.approx((x / 255).var(axis=0).sum() / 2, rel=1e-5)
+    assert notes == []
     stack = features.build_stack(features.Config(data="x", units=(5, 3), rho=0.2), steps, half)
     first, second = stack.autoencoders
     assert (first.sparsity.beta, first.weight_decay) == pytest.approx((0.1 * half, 1e-4 * half))
