@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import InputError
 from ...extras import imported
 from .labels import Labels
-from .rows import Rows, cache_file, store_each
+from .rows import Rows, cache_file, image_range, store_each
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 SIZE_CURE = " Have them resized: image_size."
@@ -45,7 +45,7 @@ def read_folder(
         for file in files:
             classes.append(file.absolute().parent.name)
         y, class_names = classes.classes(len(files))
-    return Rows(x, y, class_names, image_shape=image_shape, source=f"images in {path}")
+    return Rows(x, y, class_names, image_shape=image_shape, value_range=image_range(x), source=f"images in {path}")
 
 
 def _image_files(path: pathlib.Path) -> list[pathlib.Path]:

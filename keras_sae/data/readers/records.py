@@ -11,7 +11,7 @@ from ...extras import imported
 from .. import datasets
 from .image_files import SIZE_CURE, decode, pixels, size_of
 from .labels import Labels
-from .rows import Rows, cache_file, check_numbers, store_each
+from .rows import Rows, cache_file, check_numbers, image_range, store_each
 
 PREFIX = "tfds:"
 SPLITS = ("train", "test", "validation")
@@ -47,7 +47,9 @@ def read_tfrecord(
     target = cache_file(cache, path, feature, size, color)
     x, shape = store_each(rows(), target, f"{feature} in {path}", cure=SIZE_CURE)
     y, class_names = (None, ()) if labels is None else classes.classes(len(x))
-    return Rows(x, y, class_names, image_shape=shape if len(shape) > 1 else None, source=f"{feature} in {path}")
+    if len(shape) == 1:
+        return Rows(x, y, class_names, source=f"{feature} in {path}")
+    return Rows(x, y, class_names, (), shape, image_range(x), f"{feature} in {path}")
 
 
 def _examples(path: pathlib.Path) -> Iterator[tuple[str, _Example]]:
@@ -217,7 +219,10 @@ def _read_split(
     total = builder.info.splits[split].num_examples
     x, shape = store_each(rows(), target, f"{feature} in {where}", total, SIZE_CURE if images else "")
     y, class_names = (None, ()) if labels is None else classes.classes(len(x))
-    return Rows(x, y, class_names, image_shape=shape if images else None, source=f"{where} in {builder.data_path}")
+    source = f"{where} in {builder.data_path}"
+    if not images:
+        return Rows(x, y, class_names, source=source)
+    return Rows(x, y, class_names, (), shape, image_range(x), source)
 
 
 def _holds_images(feature: Any) -> bool:

@@ -34,6 +34,8 @@ class Rows:
         class_names: the names of the classes 0, 1, 2, ..., sorted (by number if all are integers).
         feature_names: the names of the columns if the rows are those of a table.
         image_shape: (height, width) or (height, width, 3) if the rows are images, else None.
+        value_range: (lowest, highest) value that the format can hold, if that is known: (0, 255) of images of 8 bits.
+            None for tables, arrays and deeper images, whose range only the data tell.
         source: one line that tells people where the data came from.
     """
 
@@ -42,7 +44,13 @@ class Rows:
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     image_shape: tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
     source: str = ""
+
+
+def image_range(x: np.ndarray) -> tuple[float, float] | None:
+    """Return the range of decoded pixels if it is known: deeper images than 8 bits seldom use all that they have."""
+    return (0, 255) if x.dtype == np.uint8 else None
 
 
 # --- passes over rows ---

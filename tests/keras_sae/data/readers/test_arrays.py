@@ -18,7 +18,7 @@ def test_npy(images, classes, tmp_path):
     np.save(tmp_path / "y.npy", classes)
     found = readers.read_rows(tmp_path / "x.npy", labels=tmp_path / "y.npy")
     check_digits(found, images, classes)
-    assert (found.image_shape, found.feature_names) == ((28, 28), ())
+    assert (found.image_shape, found.feature_names, found.value_range) == ((28, 28), (), None)
     assert found.source == f"array in {tmp_path / 'x.npy'}"
 
 

@@ -14,7 +14,7 @@ def test_image_folder(image_folder, images, classes):
     found = readers.read_rows(image_folder, labels="folders")
     order = np.lexsort((np.arange(ROWS), classes))
     check_digits(found, images[order], classes[order])
-    assert found.image_shape == (28, 28)
+    assert (found.image_shape, found.value_range) == ((28, 28), (0, 255))
     assert found.source == f"images in {image_folder}"
 
 

@@ -38,7 +38,7 @@ def test_tfrecord(name, images, classes, tmp_path):
     for feature in (None, "pixels"):
         found = readers.read_rows(path, labels="label", feature=feature)
         check_digits(found, images, classes, "float32")
-        assert (found.image_shape, found.source) == (None, f"pixels in {path}")
+        assert (found.image_shape, found.value_range, found.source) == (None, None, f"pixels in {path}")
 
 
 def test_tfrecord_of_images(images, classes, tmp_path):
@@ -53,6 +53,7 @@ def test_tfrecord_of_images(images, classes, tmp_path):
     np.testing.assert_array_equal(found.x, images.reshape(ROWS, 784))
     np.testing.assert_array_equal(found.y, classes)
     assert (found.class_names[:2], found.image_shape) == (("class 0", "class 1"), (28, 28))
+    assert found.value_range == (0, 255)
     assert readers.read_rows(path, image_size=7, color=True).image_shape == (7, 7, 3)
 
 
@@ -165,7 +166,7 @@ def test_tensorflow_dataset(name, prepared, images, classes, tmp_path):
     order = [int(np.flatnonzero((images.reshape(ROWS, -1) == row).all(axis=1))[0]) for row in found.x]
     assert sorted(order) == list(range(ROWS))
     check_digits(found, images[order], classes[order])
-    assert found.image_shape == (28, 28)
+    assert (found.image_shape, found.value_range) == ((28, 28), (0, 255))
     assert found.source.startswith(f"tensorflow-datasets' own_digits/{'test' if 'test' in name else 'train'} in ")
     assert readers.read_rows(name, image_size=14, color=True).image_shape == (14, 14, 3)
     with raises(InputError, "Expected a feature of tensorflow-datasets' own_digits/", "Received: 'class'."):
