@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_sae.data import readers
-from keras_sae.data.readers import rows
+from keras_sae.data.readers import rows, storage
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
 from tests.keras_sae.data.readers.conftest import write_text
@@ -107,7 +107,7 @@ def test_different_options_have_different_files(image_folder, tmp_path):
 
 def test_no_examples(tmp_path):
     with raises(InputError, "Expected two rows or more. Received: no rows in here."):
-        rows.store_each([], tmp_path / "x.raw", "here")
+        storage.store_each([], tmp_path / "x.raw", rows.Audit("here"))
 
 
 def test_too_little_space(image_folder, tmp_path, monkeypatch):
@@ -123,7 +123,7 @@ def test_full_disk(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(rows, "check_finite", full)
+    monkeypatch.setattr(rows.Audit, "add", full)
     with raises(
         InputError, "Expected room for the data in ", "Received: a full disk. Free some space, or name a directory"
     ):
@@ -143,7 +143,7 @@ def test_interrupted_while_writing(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rows, "check_finite", interrupt)
+    monkeypatch.setattr(rows.Audit, "add", interrupt)
     with pytest.raises(KeyboardInterrupt):
         readers.read_rows(path, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

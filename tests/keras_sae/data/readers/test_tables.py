@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from keras_sae.data import readers
-from keras_sae.data.readers import tables
+from keras_sae.data.readers import csv_files
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
 from tests.keras_sae.data.readers.conftest import LABELS, check_digits, table_of, write_csv, write_text
@@ -16,7 +16,7 @@ from tests.keras_sae.data.readers.conftest import LABELS, check_digits, table_of
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("csv", ";"), ("tsv", "\t"), ("CSV", "|")])
 def test_csv(suffix, delimiter, images, classes, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 20_000)  # smaller than the file
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 20_000)  # smaller than the file
     path = write_csv(tmp_path / f"digits.{suffix}", table_of(images, classes), delimiter)
     found = readers.read_rows(path, labels=LABELS)
     check_digits(found, images, classes, "float32")
@@ -88,7 +88,7 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_unusual_csv(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 64)
     text, expected = UNUSUAL[kind]
     found = readers.read_rows(write_text(tmp_path / "x.csv", text))
     np.testing.assert_array_equal(found.x, np.array(expected, "float32"))
@@ -96,7 +96,7 @@ def test_unusual_csv(kind, tmp_path, monkeypatch):
 
 
 def test_thousands_of_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 1000)  # less than a row
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 1000)  # less than a row
     values = np.arange(15_000.0).reshape(3, 5000)
     path = write_csv(tmp_path / "wide.csv", {f"column {i}": column for i, column in enumerate(values.T)})
     np.testing.assert_array_equal(readers.read_rows(path).x, values)
@@ -178,7 +178,7 @@ WRONG_CSV = {
 @pytest.mark.parametrize("kind", WRONG_CSV)
 def test_wrong_csv(kind, tmp_path, monkeypatch):
     text, options, parts = WRONG_CSV[kind]
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 128)
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 128)
     with raises(InputError, *parts) as caught:
         readers.read_rows(write_text(tmp_path / "x.csv", text), **options, cache=tmp_path / "cache")
     assert "\n" not in str(caught.value)

@@ -1,0 +1,183 @@
+"""The columns of a table, csv or Parquet, as pyarrow has them: which are features, which holds the labels."""
+
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...extras import imported
+from .labels import Labels
+from .rows import MISSING_VALUES, Audit, Rows
+from .sources import Source
+from .storage import cache_file, store
+
+_NUMBERS = "bool|u?int|halffloat|float|double|decimal|null"  # an empty column is of type null: it reports what it lacks
+_LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(large_)?string|null"
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of some for a message."""
+    return ", ".join(names[:6]) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")
+
+
+class Columns:
+    """The columns of a table that are read.
+
+    Args:
+        schema: the schema of the table, as pyarrow has it.
+        labels: the name of the column of labels, or None.
+        source: the files of the table.
+        features: the indices of the columns to read, or None for all but the labels.
+    """
+
+    def __init__(self, schema: Any, labels: str | None, source: Source, features: Sequence[int] | None = None) -> None:
+        self.labels, self.source = labels, source
+        self.names_in_file, self.types = schema.names, schema.types
+        self.names = [name.strip() for name in schema.names]
+        self.label_column = None if labels is None else self.find(labels, "column of labels")
+        others = [i for i in range(len(self.names)) if i != self.label_column]
+        self.features = others if features is None else list(features)
+        if not self.features:
+            raise InputError(
+                f"Expected one column of numbers or more. Received: no others than {labels!r} in {source}."
+            )
+
+    def find(self, name: str, role: str) -> int:
+        """Return the index of a column. Raise InputError if not just one has this name."""
+        if self.names.count(name) != 1:
+            found = ", ".join(self.names[:6]) + ", ..." * (len(self.names) > 6)
+            raise InputError(
+                f"Expected one {role} named {name!r} in {self.source}. Received: {self.names.count(name) or 'none'} "
+                f"among the {len(self.names)} columns {found}."
+            )
+        return self.names.index(name)
+
+    def not_numbers(self) -> list[int]:
+        """Return the features whose type is none of numbers."""
+        return [i for i in self.features if not re.match(_NUMBERS, str(self.types[i]))]
+
+    def check(self, first: Any) -> None:
+        """Raise InputError if a feature does not hold numbers, as the first rows show, or has no name."""
+        others = self.not_numbers()
+        if others:
+            described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others]
+            raise InputError(
+                f"Expected columns of numbers. Received: {some(described)} in {self.source}. Drop these columns, write "
+                "them as numbers, or name one of them as the column of labels."
+            )
+        for i in self.features:
+            if self.names[i] == "" or self.names[i].startswith("__index_level_"):
+                raise InputError(
+                    f"Expected a name for every column. Received: {self.names[i]!r}, column {i + 1} of {self.source}: "
+                    "if it is pandas' index, save the table with index=False."
+                )
+
+    def read(
+        self, batches: Iterable[tuple[pathlib.Path, int, Any]], cache: pathlib.Path | str | None, total: int = 0
+    ) -> Rows:
+        """Return all rows of the table.
+
+        Args:
+            batches: (file, number of its first row, rows as a RecordBatch of pyarrow).
+            cache: as for `read_rows`.
+            total: the number of rows, if it is known.
+        """
+        labels = Labels(f"column {self.labels!r} of {self.source}")
+        kinds = {_value_type(self.types[i]) for i in self.features}
+        kept = "uint8" if kinds == {"uint8"} else "float32"
+        exact = kept if kinds <= {"uint8", "halffloat", "float"} else "float64"
+        names = () if self._is_matrix() else tuple(self.names[i] for i in self.features)
+
+        def arrays() -> Iterator[np.ndarray]:
+            for file, row, batch in batches:
+                if self.label_column is not None:
+                    labels.add(self._labels(batch, self.label_column, file, row))
+                if self._is_matrix():
+                    yield self._matrix(batch, file, row)
+                else:
+                    yield self._numbers(batch, exact, file, row)
+
+        audit = Audit(self.source, names)
+        target = cache_file(cache, self.source.name, list(self.source.files), self.labels, self.features)
+        x = store(arrays(), target, audit, total, kept)
+        y, class_names = (None, ()) if self.labels is None else labels.classes(len(x))
+        notes = (*self.source.notes, *labels.notes(), *audit.notes())
+        what = f"column {self.names[self.features[0]]}" if self._is_matrix() else "columns"
+        return Rows(x, y, class_names, names, None, None, f"{what} of {self.source}", notes)
+
+    def _is_matrix(self) -> bool:
+        return is_list(self.types[self.features[0]])
+
+    def _numbers(self, batch: Any, dtype: str, file: pathlib.Path, first_row: int) -> np.ndarray:
+        """Return the features of a batch, (rows, features)."""
+        x = np.empty((batch.num_rows, len(self.features)), dtype)
+        for place, i in enumerate(self.features):
+            x[:, place] = self._column(batch, i, file, first_row)
+        return x
+
+    def _matrix(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
+        """Return a column of lists of one length as (rows, numbers)."""
+        i, compute = self.features[0], imported("pyarrow.compute")
+        column = batch.column(i)
+        self._check_present(column, i, file, first_row)
+        lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
+        self._length = getattr(self, "_length", lengths[0] if len(lengths) else 0)
+        if (lengths != self._length).any():
+            row = (lengths != self._length).argmax()
+            raise InputError(
+                f"Expected lists of one length in column {self.names[i]!r}. Received: {self._length} numbers in row 1 "
+                f"and {lengths[row]} in row {first_row + row + 1} (counted from 1) of {file}. Pad or cut them first."
+            )
+        values = column.flatten()
+        if values.null_count:
+            row = values.is_null().to_numpy(zero_copy_only=False).argmax() // self._length
+            self._raise_missing(i, file, first_row + row)
+        return values.to_numpy(zero_copy_only=False).reshape(len(column), self._length)
+
+    def _column(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
+        """Return column i of a batch. Raise InputError if a value is missing."""
+        column = batch.column(i)
+        self._check_present(column, i, file, first_row)
+        kind = str(column.type)
+        if kind.startswith("dictionary"):
+            column = column.dictionary_decode()
+        return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
+
+    def _check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int) -> None:
+        if column.null_count:
+            self._raise_missing(i, file, first_row + column.is_null().to_numpy(zero_copy_only=False).argmax())
+
+    def _raise_missing(self, i: int, file: pathlib.Path, row: int) -> None:
+        raise InputError(
+            f"Expected a value in every row. Received: none in column {self.names[i]!r}, row {row + 1} (counted from "
+            f"1) of {file}. {MISSING_VALUES}"
+        )
+
+    def _labels(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
+        """Return the labels of a batch, its column i. Raise InputError if they are of a type that cannot be a class."""
+        kind = str(batch.column(i).type)
+        if not re.match(_LABELS, kind):
+            raise InputError(
+                f"Expected labels that are integers or UTF-8 text. Received: {kind} in column {self.labels!r} of "
+                f"{file}. Convert them first."
+            )
+        return self._column(batch, i, file, first_row)
+
+
+def is_list(kind: Any) -> bool:
+    """Return whether a type of pyarrow is one of lists of numbers."""
+    return re.match("(large_|fixed_size_)?list<", str(kind)) is not None and bool(
+        re.match(_NUMBERS, str(kind.value_type))
+    )
+
+
+def _value_type(kind: Any) -> str:
+    return str(kind.value_type if is_list(kind) else kind)
+
+
+def _example(batch: Any, i: int) -> str:
+    """Return the first value of a column for a message, or nothing if there are no rows."""
+    return f": {str(batch.column(i)[0].as_py())[:20]!r}" if batch is not None and batch.num_rows else ""

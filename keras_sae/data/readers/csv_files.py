@@ -1,0 +1,248 @@
+"""A reader of csv files, which pyarrow reads some rows at a time."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import itertools
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...errors import InputError
+from ...extras import imported
+from .columns import Columns, some
+from .rows import MISSING_VALUES, Rows
+from .sources import Source
+
+BLOCK_BYTES = 2**21  # of a csv file at a time; the first block decides the types; pyarrow reads 32 blocks ahead
+ROW_BYTES = 16  # that a row takes at most, for each byte of the line of names
+DELIMITERS = ",;\t|"
+
+_CONVERSION = re.compile(
+    r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", re.S
+)
+_LENGTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,(\d{1,2}|\d{4,})(e[+-]?\d+)?", re.IGNORECASE)  # 1,234 may be a thousand
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """How a csv file is written.
+
+    Attributes:
+        delimiter: what separates values: a comma, semicolon, tab or bar.
+        first: the values of the first line.
+        length: of this line.
+        skipped: lines before it: one of "sep=;", or none.
+        packed: whether the file is gzipped.
+        no_header: whether the first line holds data, not names.
+        decimal_point: "." or ",".
+    """
+
+    delimiter: str
+    first: list[str]
+    length: int
+    skipped: int
+    packed: bool
+    no_header: bool
+    decimal_point: str = "."
+
+    def names(self) -> list[str]:
+        """Return the names of the columns, with the spaces around them."""
+        return [str(i + 1) for i in range(len(self.first))] if self.no_header else self.first
+
+
+def read_csv(
+    source: Source,
+    labels: str | None = None,
+    no_header: bool = False,
+    cache: pathlib.Path | str | None = None,
+) -> Rows:
+    """Return the columns of csv files as one table. `labels` is the name of a column, whose classes are its text.
+
+    Values are separated by commas, semicolons, tabs or bars, whichever the first line has most of, or as a line "sep=;"
+    before it says.
+    """
+    arrow = imported("pyarrow")
+    imported("pyarrow.csv")
+    forms = {file: _form_of(file, no_header) for file in source.files}
+    path, form = next(iter(forms.items()))
+    for other, its in forms.items():
+        if its.names() != form.names():
+            raise InputError(
+                f"Expected csv files of the same columns. Received: {path} with {some(form.names())} and {other} with "
+                f"{some(its.names())}. Name only those of one table."
+            )
+    notes = _notes(form, path)
+    with _reading(path, form), _opened(path, form) as table:
+        columns = Columns(table.schema, labels, source)
+    if columns.not_numbers() and _has_decimal_commas(path, form, columns):
+        form = dataclasses.replace(form, decimal_point=",")
+        notes.append("commas in numbers were read as decimal points")
+        with _reading(path, form), _opened(path, form) as table:
+            columns = Columns(table.schema, labels, source)
+    if columns.not_numbers():
+        _check_texts(path, form, columns)
+    with _reading(path, form), _opened(path, form) as table:
+        columns.check(next(iter(table), None))
+    double, text = arrow.float64(), arrow.string()
+    types = {  # a feature may hold integers at first and fractions later
+        name: text if i == columns.label_column else kind if kind == "bool" else double
+        for i, (name, kind) in enumerate(zip(columns.names_in_file, columns.types, strict=True))
+    }
+    forms = {file: dataclasses.replace(its, decimal_point=form.decimal_point) for file, its in forms.items()}
+    rows = columns.read(_batches(forms, types, columns.names), cache)
+    return dataclasses.replace(rows, notes=(*notes, *rows.notes))
+
+
+def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
+    """Return how a csv file is written. Raise InputError if its first line holds no names, though it should."""
+    arrow = imported("pyarrow")
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    skipped, line, delimiter = 0, None, None
+    with (
+        _reading(path),
+        arrow.input_stream(str(path), compression="gzip" if packed else None) as stream,
+        io.TextIOWrapper(stream, "utf-8-sig") as text,
+    ):
+        lines = (line for line in text if line.strip())
+        line = next(lines, None)
+        if line and (found := re.fullmatch(r"\"?sep=(.)\"?", line.strip("\r\n"))):
+            skipped, delimiter, line = 1, found[1], next(lines, None)
+        if line is None:
+            raise InputError(f"Expected a csv file with a line of names and rows of numbers. Received: {path}, empty.")
+        delimiter = delimiter or max(DELIMITERS, key=line.count)
+        names = next(csv.reader([line], delimiter=delimiter))
+    form = _Form(delimiter, names, len(line), skipped, packed, no_header)
+    numbers = list(filter(_is_number, names))
+    if not no_header and numbers and 2 * len(numbers) >= len(names) and not _count(numbers):
+        kind = "numbers only" if numbers == names else "mostly numbers"
+        raise InputError(
+            f"Expected a first line with the names of the columns. Received: {kind}, {', '.join(names[:3])}, ... in "
+            f"the first line of {path}. Write a line of names above it, or have it read as data: no_header=True."
+        )
+    return form
+
+
+def _count(numbers: Sequence[str]) -> bool:
+    """Return whether numbers among the names count from 0 or 1, or are four or more in even steps, as names may be."""
+    try:
+        values = [int(number) for number in numbers]
+    except ValueError:
+        return False
+    steps = {b - a for a, b in itertools.pairwise(values)}
+    return (values[0] in (0, 1) and steps <= {1}) or (len(values) > 3 and len(steps) == 1 and min(steps) > 0)
+
+
+def _notes(form: _Form, path: pathlib.Path) -> list[str]:
+    """Return a note if names are numbers."""
+    numbers = list(filter(_is_number, form.first))
+    if form.no_header or 2 * len(numbers) < len(form.first):
+        return []
+    return [f"the first line of {path}, {some(form.first)}, was read as names; no_header=True reads it as data"]
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
+def _opened(path: pathlib.Path, form: _Form, types: dict[str, Any] | None = None) -> Any:
+    """Return pyarrow's reader of a csv file, whose columns are of these types, or of those that the first rows have."""
+    arrow, reader = imported("pyarrow"), imported("pyarrow.csv")
+    return reader.open_csv(
+        arrow.input_stream(str(path), compression="gzip" if form.packed else None),
+        reader.ReadOptions(
+            block_size=max(BLOCK_BYTES, ROW_BYTES * form.length),  # a block has to hold a complete row
+            use_threads=False,  # with threads, errors do not name the row
+            skip_rows=form.skipped,
+            column_names=form.names() if form.no_header else None,
+        ),
+        reader.ParseOptions(delimiter=form.delimiter),
+        reader.ConvertOptions(column_types=types, decimal_point=form.decimal_point),
+    )
+
+
+def _first_texts(path: pathlib.Path, form: _Form, columns: Columns) -> dict[int, list[str]]:
+    """Return the texts of the first rows in the features that are no numbers: {column: texts}."""
+    text = imported("pyarrow").string()
+    others = columns.not_numbers()
+    types = {columns.names_in_file[i]: text for i in others}
+    with _reading(path, form), _opened(path, form, types) as table:
+        first = next(iter(table), None)
+    return {} if first is None else {i: first.column(i).to_pylist() for i in others}
+
+
+def _has_decimal_commas(path: pathlib.Path, form: _Form, columns: Columns) -> bool:
+    """Return whether the first value that is no number has a decimal comma."""
+    for texts in _first_texts(path, form, columns).values():
+        odd = [text for text in texts if text.strip() and not _is_number(text)]
+        if any(_DECIMAL_COMMA.fullmatch(text.strip()) for text in odd):
+            return True
+    return False
+
+
+def _check_texts(path: pathlib.Path, form: _Form, columns: Columns) -> None:
+    """Raise InputError that shows the first value that is no number if a column holds numbers beside it."""
+    point = form.decimal_point
+    for i, texts in _first_texts(path, form, columns).items():
+        numbers = [_is_number(text.replace(point, ".")) for text in texts]
+        if any(numbers):
+            row = next(row for row, text in enumerate(texts) if text.strip() and not numbers[row])
+            raise _not_a_number(texts[row], columns.names[i], row + 1, path)
+
+
+def _not_a_number(value: str, name: str, row: int, path: pathlib.Path) -> InputError:
+    cure = f"If it marks a missing value: {MISSING_VALUES[0].lower()}{MISSING_VALUES[1:]}"
+    if re.search(r"\d,\d", value):
+        cure = "Write numbers with a decimal point and no other separators."
+    elif re.search(r"\w{2}", value):
+        cure = "Correct or drop that row or column."
+    return InputError(
+        f"Expected a number in every row. Received: {value[:40]!r} in column {name!r}, row {row} (counted from 1) of "
+        f"{path}. {cure}"
+    )
+
+
+def _batches(
+    forms: dict[pathlib.Path, _Form], types: dict[str, Any], names: Sequence[str]
+) -> Iterator[tuple[pathlib.Path, int, Any]]:
+    """Yield (file, number of the first row, rows) of csv files."""
+    for path, form in forms.items():
+        row = 0
+        with _reading(path, form, names), _opened(path, form, types) as table:
+            for batch in table:
+                yield path, row, batch
+                row += batch.num_rows
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path, form: _Form | None = None, names: Sequence[str] = ()) -> Iterator[None]:
+    """Raise InputError, one line with the name of the column, if pyarrow raises an error."""
+    arrow = imported("pyarrow")
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"Expected text in UTF-8. Received: {path}, which has other bytes ({error.reason}). Save it as UTF-8, for "
+            "example with iconv."
+        ) from error
+    except (arrow.ArrowException, OSError, csv.Error) as error:
+        raise _translated(" ".join(str(error).split()), path, form, names) from error
+
+
+def _translated(message: str, path: pathlib.Path, form: _Form | None, names: Sequence[str]) -> InputError:
+    """Return the InputError for a message of pyarrow, which counts the lines before the data as rows."""
+    before = 0 if form is None else form.skipped + (not form.no_header)
+    if (found := _CONVERSION.search(message)) and names:
+        return _not_a_number(found[3], names[int(found[1])], int(found[2]) - before, path)
+    if found := _LENGTH.search(message):
+        row, expected, received = map(int, found.groups())
+        return InputError(
+            f"Expected {expected} values in every row of {path}, as many as in its first line. Received: {received} in "
+            f"row {row - before} (counted from 1). Correct that row, or remove lines that are no part of the table."
+        )
+    return InputError(f"Expected a table that pyarrow can read. Received: {path}, which it cannot: {message}")
