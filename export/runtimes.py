@@ -128,11 +128,9 @@ class Model:
     """A model as a function from rows, (examples, features) float, to a dict of arrays (examples, ...).
 
     path: of the file or directory.  features: how many it takes, or None for any number.  dtype: of the rows.
-    columns: the indices of the columns of the rows that it takes, in its order, or None for all as they are.  scale:
-    of the model's numbers to those of the rows.
+    scale: what rows are multiplied by first.
     """
 
-    columns: list[int] | None = None
     scale = 1.0
 
     def __init__(self, path: pathlib.Path, function: Function):
@@ -152,7 +150,6 @@ class Model:
         self.features = shape[1]
 
     def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        rows = rows if self.columns is None else rows[:, self.columns]
         values = np.ascontiguousarray(rows, self.dtype)
         try:
             return self.run(values if self.scale == 1 else values * np.asarray(self.scale, self.dtype))

@@ -123,6 +123,8 @@ def read(config):
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
         raise InputError(with_flags(str(error), list(options))) from error
+    if len(rows.x) < 2:
+        raise InputError(f"Expected two rows or more to learn from. Received: one in {rows.source}.")
     notes = [with_flags(note, list(options)) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
@@ -147,8 +149,6 @@ def some(names, number=6):
 
 def split(number, seed):
     """Return the indices of the rows to train on and of those held out, one in HELD_OUT at random; both sorted."""
-    if number < 2:
-        raise InputError("Expected two rows or more to learn from. Received: one. Name data with more rows: --data")
     held_out = np.zeros(number, bool)
     held_out[np.random.default_rng(seed).permutation(number)[: max(1, number // HELD_OUT)]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

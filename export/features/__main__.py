@@ -13,6 +13,7 @@ If it is killed or stopped, the same command resumes: what is done lies in .NAME
 
 import argparse
 import concurrent.futures
+import glob
 import pathlib
 import sys
 import time
@@ -23,6 +24,7 @@ from keras_sae.cli import Parser, reported, stderr_suppressed
 from ..layout import file_state
 
 PROGRAM = "export.features"
+READING = ("labels", "feature", "image_size", "color", "no_header")  # the flags that the reader of the data takes
 HINT = "{:,} rows are done: the same command resumes from there."
 
 
@@ -30,7 +32,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = Parser(PROGRAM, __doc__)
     add = parser.add_argument
     add("export", metavar="EXPORT", help="directory of an export, or a model: .tflite, .onnx, a SavedModel's directory")
-    add("--data", required=True, help="npy, npz, csv, parquet or tfrecord file, directory of images, or tfds:NAME")
+    add(
+        "--data", metavar="DATA", nargs="+", required=True,
+        help="files, directories or patterns of one kind: npy, npz, csv, parquet, tfrecord, h5, mat, images; or "
+        "tfds:NAME",
+    )  # fmt: skip
     add("--out", metavar="PLACE", required=True, type=place, help="a new directory for Parquet, or a new .npy file")
     add(
         "--labels",
@@ -45,6 +51,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--color", action=argparse.BooleanOptionalAction,
         help="images as red, green and blue, or grey (default: as in training)",
     )  # fmt: skip
+    add("--no-header", action="store_true", default=None, help="csv files begin with data, not with names")
     add("--model", help="saved_model, litert, onnx, or a file of that kind (default: the first of these in EXPORT)")
     add("--signature", default="encode", help="of the model; each of its outputs becomes columns (default: encode)")
     add("--batch-size", metavar="N", type=positive, default=4096, help="rows at a time (default: 4096)")
@@ -85,25 +92,27 @@ def main() -> None:
 
 def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
+    from keras_sae.cli import with_flags
     from keras_sae.data import readers
+    from keras_sae.errors import InputError
 
     from ..runtimes import open_model
     from . import schema
 
     model = open_model(a.export, a.model, a.signature)
     known = schema.schema_of(model.path)
-    taken = readers.options_of(a.data)
-    for name, value in schema.image_options(known).items():
-        if name in taken and getattr(a, name) is None:
-            setattr(a, name, value)
-    with output.opened(settings(a, model), a.overwrite):
-        print(f"Reading {a.data} ...", flush=True)
-        rows = readers.read_rows(a.data, a.labels, a.feature, a.image_size, bool(a.color), output.cache)
-        columns, notes = schema.match(known.get("feature_names"), rows.feature_names, a.data)
-        for note in notes:
-            print(f"note: {note}", flush=True)
-        model.check_features(len(columns) if columns else rows.x.shape[1], a.data)
-        model.columns, model.scale = columns, schema.pixel_scale(known, rows.value_range)
+    options = {name: getattr(a, name) for name in READING if getattr(a, name) is not None}
+    options = schema.options(known, readers.options_of(a.data), a.feature) | options
+    with output.opened(settings(a, model, options), a.overwrite):
+        print(f"Reading {', '.join(a.data)} ...", flush=True)
+        try:
+            rows = readers.read_rows(a.data, **options, cache=output.cache)
+        except InputError as error:
+            raise InputError(with_flags(str(error), READING)) from error
+        for note in [*rows.notes, *schema.notes(known, rows)]:
+            print(f"note        {with_flags(note, READING)}", flush=True)
+        model.check_features(rows.x.shape[1], rows.source)
+        model.scale = schema.pixel_scale(known, rows.value_range)
         with stderr_suppressed():  # LiteRT says at the first call what it will use
             example = model(rows.x[:1])
         output.begin(example, a.batch_size, rows)
@@ -118,15 +127,16 @@ def run(a: argparse.Namespace, output) -> None:
     print(f"{a.out}: {total:,} rows of {listed} ({rate:,.0f} rows/s)")
 
 
-def settings(arguments: argparse.Namespace, model) -> dict[str, Any]:
+def settings(a: argparse.Namespace, model, options: dict[str, Any]) -> dict[str, Any]:
     """Return all that the output depends on, by the names that messages use."""
     from ..runtimes import fingerprint
 
-    flags = {f"--{name.replace('_', '-')}": value for name, value in vars(arguments).items()}
-    for other in ("--export", "--model", "--out", "--overwrite"):
-        del flags[other]
-    files = {f"content of {flag}": flags[flag] and file_state(flags[flag]) for flag in ("--data", "--labels")}
-    return {"model": fingerprint(model.path), **flags, **files}
+    values = {name: options.get(name) for name in READING} | {"data": a.data, "signature": a.signature}
+    flags = {f"--{name.replace('_', '-')}": value for name, value in (values | {"batch_size": a.batch_size}).items()}
+    paths = [path for name in a.data for path in sorted(glob.glob(name, recursive=True)) or [name]]
+    files = {"content of --data": [file_state(path) for path in paths]}
+    files |= {"content of --labels": a.labels and file_state(a.labels)}
+    return {"model": fingerprint(model.path), "columns": options.get("columns"), **flags, **files}
 
 
 def compute(model, x, output, batch_size: int) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
+from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
-
-SHOWN = 6  # names in a message
 
 
 def schema_of(model: pathlib.Path) -> dict[str, Any]:
@@ -30,41 +29,30 @@ def schema_of(model: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def image_options(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the size and colour of the images that the model was trained on, as options of the reader."""
-    shape = schema.get("image_shape")
-    return {"image_size": list(shape[:2]), "color": len(shape) == 3} if shape else {}
+def options(schema: dict[str, Any], taken: Collection[str], feature: str | None) -> dict[str, Any]:
+    """Return the options of the reader as the training had them, of those that it takes: columns, and size of images.
+
+    A feature that is named is read as it is, without columns of its own.
+    """
+    shape, columns = schema.get("image_shape"), schema.get("feature_names")
+    found: dict[str, Any] = {"image_size": tuple(shape[:2]), "color": len(shape) == 3} if shape else {}
+    if columns and feature is None:
+        found["columns"] = columns
+    return {name: value for name, value in found.items() if name in taken}
+
+
+def notes(schema: dict[str, Any], rows: Rows) -> list[str]:
+    """Return a note if data without names are given to a model that knows its columns by name."""
+    names = schema.get("feature_names", [])
+    if not names or rows.feature_names:
+        return []
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return [f"the data have no names of columns, and are taken in the order of {', '.join(names[:SHOWN])}{more}"]
+
+
+SHOWN = 6
 
 
 def pixel_scale(schema: dict[str, Any], value_range: tuple[float, float] | None) -> float:
     """Return what pixels of this range are multiplied by to be those of the training; 1 if either is not known."""
     return schema["pixel_range"] / value_range[1] if value_range and "pixel_range" in schema else 1.0
-
-
-def match(wanted: Sequence[str] | None, found: Sequence[str], data: str) -> tuple[list[int] | None, list[str]]:
-    """Return (the indices of the wanted columns among those found, notes); None takes the columns as they are.
-
-    wanted: names in the order that the model takes, or None if they are not known.  found: the names in the data, none
-    if they have no names.  Raises InputError if a wanted one is not there.
-    """
-    if not wanted:
-        return None, []
-    if not found:
-        return None, [f"{data} has no names of columns: they are taken in the order of training, {listed(wanted)}"]
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise InputError(
-            f"Expected the columns that the model was trained on: {listed(wanted)}. Received: {data} without "
-            f"{listed(missing)}. Add the missing columns, or give the columns the names that they had then."
-        )
-    twice = [name for name in wanted if list(found).count(name) > 1]
-    if twice:
-        raise InputError(f"Expected one column of each name. Received: several {listed(twice)} in {data}. Rename them.")
-    extra = [name for name in found if name not in wanted]
-    notes = [f"columns that the model does not take are left out: {listed(extra)}"] if extra else []
-    order = [list(found).index(name) for name in wanted]
-    return None if order == list(range(len(found))) else order, notes
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")

@@ -31,10 +31,13 @@ class _Reader(NamedTuple):
 _READERS = {
     "npy": _Reader(r"\.npy", arrays.read_npy, ("labels",)),
     "npz": _Reader(r"\.npz", arrays.read_npz, ("labels", "feature"), ("zip",)),
-    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header"), ("gzip",)),
-    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature")),
+    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header", "columns"), ("gzip",)),
+    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", "columns")),
     "tfrecord": _Reader(
-        r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?", records.read_tfrecord, ("labels", "feature", *_IMAGES), ("gzip",)
+        r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?",
+        records.read_tfrecord,
+        ("labels", "feature", "columns", *_IMAGES),
+        ("gzip",),
     ),
     "hdf5": _Reader(r"\.(h5|hdf5?)", hdf5.read_hdf5, ("labels", "feature")),
     "mat": _Reader(r"\.mat", mat.read_mat, ("labels", "feature")),
@@ -52,6 +55,7 @@ def read_rows(
     color: bool = False,
     cache: pathlib.Path | str | None = None,
     no_header: bool = False,
+    columns: Sequence[str] | None = None,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -80,6 +84,8 @@ def read_rows(
         cache: a directory for the file of rows, which takes as much room as they do. None is a temporary directory,
             deleted when the process ends. If temporary directories are kept in memory, name one on a disk.
         no_header: whether csv files begin with data, not with names: the columns are called 1, 2, ... then.
+        columns: the names of the columns to read, in this order, of csv, parquet and tfrecord (single numbers). Others
+            are left out, whatever they hold. By default all are read.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
@@ -87,11 +93,11 @@ def read_rows(
 
     Raises:
         InputError: if data are missing, damaged or something else; if values are missing, NaN, infinite or not numbers;
-            if there are fewer than two rows; or if there is not one label for each row, of two classes or more.
+            if there are no rows or not one label for each; or if a column that is wanted is not there.
     """
-    options = {"labels": labels, "feature": feature, "image_size": image_size}
-    options |= {"color": color or None, "no_header": no_header or None}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    options: dict[str, Any] = {"labels": labels, "feature": feature, "image_size": image_size}
+    options |= {"color": color or None, "no_header": no_header or None, "columns": columns}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
         named = _named(data)
         if _is_dataset(named):

@@ -30,16 +30,16 @@ class Columns:
         schema: the schema of the table, as pyarrow has it.
         labels: the name of the column of labels, or None.
         source: the files of the table.
-        features: the indices of the columns to read, or None for all but the labels.
+        wanted: the names of the columns to read, in this order, or None for all but the labels.
     """
 
-    def __init__(self, schema: Any, labels: str | None, source: Source, features: Sequence[int] | None = None) -> None:
+    def __init__(self, schema: Any, labels: str | None, source: Source, wanted: Sequence[str] | None = None) -> None:
         self.labels, self.source = labels, source
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = None if labels is None else self.find(labels, "column of labels")
         others = [i for i in range(len(self.names)) if i != self.label_column]
-        self.features = others if features is None else list(features)
+        self.features = others if wanted is None else self._find_all(wanted)
         if not self.features:
             raise InputError(
                 f"Expected one column of numbers or more. Received: no others than {labels!r} in {source}."
@@ -54,6 +54,16 @@ class Columns:
                 f"among the {len(self.names)} columns {found}."
             )
         return self.names.index(name)
+
+    def _find_all(self, names: Sequence[str]) -> list[int]:
+        """Return the indices of columns. Raise InputError that names all that are not there."""
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise InputError(
+                f"Expected the columns {some(names)}. Received: {self.source} without {some(missing)}. Add what is "
+                "missing, or give the columns these names."
+            )
+        return [self.find(name, "column") for name in names]
 
     def not_numbers(self) -> list[int]:
         """Return the features whose type is none of numbers."""
@@ -104,7 +114,9 @@ class Columns:
         target = cache_file(cache, self.source.name, list(self.source.files), self.labels, self.features)
         x = store(arrays(), target, audit, total, kept)
         y, class_names = (None, ()) if self.labels is None else labels.classes(len(x))
-        notes = (*self.source.notes, *labels.notes(), *audit.notes())
+        others = [name for i, name in enumerate(self.names) if i not in (self.label_column, *self.features)]
+        left_out = [f"left out: {some(others)}"] if others else []
+        notes = (*self.source.notes, *labels.notes(), *audit.notes(), *left_out)
         what = f"column {self.names[self.features[0]]}" if self._is_matrix() else "columns"
         return Rows(x, y, class_names, names, None, None, f"{what} of {self.source}", notes)
 

@@ -59,9 +59,12 @@ def read_csv(
     source: Source,
     labels: str | None = None,
     no_header: bool = False,
+    columns: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of csv files as one table. `labels` is the name of a column, whose classes are its text.
+
+    `columns` are the names of those to read, in this order; by default all.
 
     Values are separated by commas, semicolons, tabs or bars, whichever the first line has most of, or as a line "sep=;"
     before it says.
@@ -78,23 +81,23 @@ def read_csv(
             )
     notes = _notes(form, path)
     with _reading(path, form), _opened(path, form) as table:
-        columns = Columns(table.schema, labels, source)
-    if columns.not_numbers() and _has_decimal_commas(path, form, columns):
+        table_columns = Columns(table.schema, labels, source, columns)
+    if table_columns.not_numbers() and _has_decimal_commas(path, form, table_columns):
         form = dataclasses.replace(form, decimal_point=",")
         notes.append("commas in numbers were read as decimal points")
         with _reading(path, form), _opened(path, form) as table:
-            columns = Columns(table.schema, labels, source)
-    if columns.not_numbers():
-        _check_texts(path, form, columns)
+            table_columns = Columns(table.schema, labels, source, columns)
+    if table_columns.not_numbers():
+        _check_texts(path, form, table_columns)
     with _reading(path, form), _opened(path, form) as table:
-        columns.check(next(iter(table), None))
+        table_columns.check(next(iter(table), None))
     double, text = arrow.float64(), arrow.string()
     types = {  # a feature may hold integers at first and fractions later
-        name: text if i == columns.label_column else kind if kind == "bool" else double
-        for i, (name, kind) in enumerate(zip(columns.names_in_file, columns.types, strict=True))
+        name: text if i not in table_columns.features else kind if kind == "bool" else double
+        for i, (name, kind) in enumerate(zip(table_columns.names_in_file, table_columns.types, strict=True))
     }
     forms = {file: dataclasses.replace(its, decimal_point=form.decimal_point) for file, its in forms.items()}
-    rows = columns.read(_batches(forms, types, columns.names), cache)
+    rows = table_columns.read(_batches(forms, types, table_columns.names), cache)
     return dataclasses.replace(rows, notes=(*notes, *rows.notes))
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...errors import InputError
@@ -16,11 +16,12 @@ def read_parquet(
     source: Source,
     labels: str | None = None,
     feature: str | None = None,
+    columns: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of numbers of Parquet files as one table, or the lists in one column as rows.
 
-    `labels` is the name of a column, `feature` that of the only one to read.
+    `labels` is the name of a column, `feature` that of the only one to read, `columns` those of several.
     """
     parquet, files = imported("pyarrow.parquet"), list(source.files)
     with _reading(source):
@@ -31,39 +32,28 @@ def read_parquet(
                 f"Expected Parquet files of the same columns and types. Received: {files[0]} and {different[0]}, which "
                 "differ. Name only those of one table."
             )
-        columns = Columns(schemas[0], labels, source)
-        if (i := _column_to_read(columns, feature)) is not None:
-            columns = Columns(schemas[0], labels, source, [i])
+        wanted = [feature] if feature is not None else columns
+        table_columns = Columns(schemas[0], labels, source, wanted)
+        if wanted is None and (name := _only_list(table_columns)) is not None:
+            table_columns = Columns(schemas[0], labels, source, [name])
         with parquet.ParquetFile(files[0], pre_buffer=False) as table:
             first = next(table.iter_batches(batch_size=1), None)
-        if not is_list(columns.types[columns.features[0]]):
-            columns.check(first)
+        if not is_list(table_columns.types[table_columns.features[0]]):
+            table_columns.check(first)
         size = max(1, CHUNK_BYTES // max(1, _row_bytes(first)))
         total = sum(parquet.read_metadata(file).num_rows for file in files)
-    rows = columns.read(_batches(parquet, source, size), cache, total)
-    return rows if i is None else _with_left_out(rows, columns)
+    return table_columns.read(_batches(parquet, source, size), cache, total)
 
 
-def _column_to_read(columns: Columns, feature: str | None) -> int | None:
-    """Return the index of the column `feature`, or of the only one of lists, or None if all columns are to be read."""
-    if feature is not None:
-        return columns.find(feature, "column")
+def _only_list(columns: Columns) -> str | None:
+    """Return the name of the only column of lists, or None if there is none."""
     lists = [i for i in columns.features if is_list(columns.types[i])]
     if len(lists) > 1:
         raise InputError(
             f"Expected one column of lists, or the name of the one to read, feature=NAME. Received: "
             f"{some([columns.names[i] for i in lists])} in {columns.source}."
         )
-    return lists[0] if lists else None
-
-
-def _with_left_out(rows: Rows, columns: Columns) -> Rows:
-    """Return the rows with a note on the columns that were not read."""
-    import dataclasses
-
-    read = {columns.label_column, *columns.features}
-    others = [name for i, name in enumerate(columns.names) if i not in read]
-    return dataclasses.replace(rows, notes=(*rows.notes, f"left out: {some(others)}")) if others else rows
+    return columns.names[lists[0]] if lists else None
 
 
 def _row_bytes(batch: Any) -> int:
