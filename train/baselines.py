@@ -60,10 +60,11 @@ def principal_components(stack, x):
 def verdicts(metrics):
     """Return what the numbers of a run say against it, a list of sentences."""
     found = []
-    if metrics["error_held_out"] >= metrics["error_mean"]:
+    error, of_mean = metrics["error_held_out"], metrics["error_mean_held_out"]
+    if error >= of_mean:
         found.append(
-            f"the reconstruction of held-out rows (error {metrics['error_held_out']:.4g}) is no better than the mean "
-            f"of all rows ({metrics['error_mean']:.4g}): train longer, with more --units or a lower --beta"
+            f"on held-out rows the reconstruction (error {error:.4g}) is no better than the mean of the training rows "
+            f"({of_mean:.4g}): train longer, with more --units or a lower --beta"
         )
     if "accuracy_greedy" not in metrics:
         return found

@@ -67,10 +67,10 @@ import keras_sae
 from keras_sae import visualization
 from keras_sae.cli import with_flags
 from keras_sae.data import batches, readers
-from keras_sae.data.preprocessing import fit_preprocessing, scale_range, scaled_without_cut_off
+from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
 
-from . import baselines, figures
+from . import baselines, figures, schema
 from .experiment import Experiment
 
 
@@ -78,20 +78,21 @@ def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
     out = cli.run_directory(config, "features")
     rows, notes = read(config)
-    notes += check_classes(rows, config)
+    notes += schema.check_classes(rows, config.labels)
     train, held_out = split(len(rows.x), config.seed)
     x = pick(rows.x, train)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)
-    half_variance, notes_on_scale = measure_scaled(config, preprocessing, x, rows.feature_names)
-    notes += notes_on_scale
-    facts = {"notes": notes, **schema(rows, preprocessing)}
+    scaled = schema.measure(preprocessing, x)
+    if not (config.contrast or config.whiten):  # which have a few values cut off in any data
+        notes += schema.cut_off(scaled, len(x), rows.feature_names)
+    facts = {"notes": notes, **schema.facts(rows, preprocessing)}
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
-    stack = build_stack(config, preprocessing, half_variance)
-    experiment.metrics["error_mean"] = half_variance
+    stack = build_stack(config, preprocessing, scaled.half_variance)
+    experiment.metrics["error_mean"] = scaled.half_variance
     rho_hat = experiment.pretrain(config, stack, x)
     x_held_out = pick(rows.x, held_out)
     model = stack
@@ -99,10 +100,11 @@ def run(config, verbose=1):
         model = stack.classifier(len(rows.class_names))
         with_labels = (x, rows.y[train]), (x_held_out, rows.y[held_out])
         classify(experiment, config, model, *with_labels)
-        untrained = build_stack(config, preprocessing, half_variance)
+        untrained = build_stack(config, preprocessing, scaled.half_variance)
         untrained.build((None, x.shape[1]))
         baselines.measure(experiment, config, stack, untrained, *with_labels)
     measure(experiment, stack, x, x_held_out)
+    experiment.metrics["error_mean_held_out"] = schema.distance(preprocessing, x_held_out, scaled.mean)
     for sentence in baselines.verdicts(experiment.metrics):
         print(f"note        {sentence}", flush=True)
     draw(experiment.directory, stack, rows, x_held_out)
@@ -128,23 +130,18 @@ def read(config):
     notes = [with_flags(note, list(options)) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
-        notes.append(f"{len(counts):,} classes: {some(counts, 20)}")
+        notes.append(f"{len(counts):,} classes: {schema.some(counts, 20)}")
     names = rows.feature_names or [f"number {i}" for i in range(rows.x.shape[1])]
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
         raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
     if constant:
-        which = f": {some(constant)}" if rows.feature_names else ""
+        which = f": {schema.some(constant)}" if rows.feature_names else ""
         notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}")
     counting = [names[i] for i in readers.counting_columns(rows.x)]
     if counting:
-        notes.append(f"{some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
+        notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
     return rows, notes
-
-
-def some(names, number=6):
-    more = f" and {len(names) - number:,} more" if len(names) > number else ""
-    return ", ".join(map(str, names[:number])) + more
 
 
 def split(number, seed):
@@ -162,57 +159,6 @@ def pick(x, rows):
 
 
 IN_MEMORY = 2**28  # bytes of float32 rows
-
-
-def check_classes(rows, config):
-    """Return notes on labels that may be no classes. Raise InputError if they cannot teach."""
-    count, number = len(rows.class_names), len(rows.x)
-    if rows.y is None:
-        return []
-    if not 1 < count <= number // 2:
-        what = f"only {rows.class_names[0]!r}" if count == 1 else f"{count:,} different ones"
-        raise InputError(
-            f"Expected labels of two classes or more, each in two rows or more on average. Received: {what} in "
-            f"{number:,} rows (--labels {config.labels}). Name a column of classes, or leave --labels out."
-        )
-    if count > MANY_CLASSES and all(name.lstrip("+-").isdecimal() for name in rows.class_names):
-        return [f"--labels {config.labels} has {count:,} values, all numbers: is it a class, or an amount?"]
-    return []
-
-
-MANY_CLASSES = 100
-
-
-def schema(rows, preprocessing):
-    """Return what the numbers of a row mean, for run.json: names and ranges of columns, classes, pixels."""
-    facts = {"class_names": rows.class_names} if rows.class_names else {}
-    facts |= {"feature_names": rows.feature_names} if rows.feature_names else {}
-    facts |= {"pixel_range": 255} if rows.image_shape and rows.x.dtype == "uint8" else {}
-    if rows.feature_names or rows.value_range:
-        low, high = scale_range(preprocessing)
-        facts |= {"low": np.asarray(low).tolist(), "high": np.asarray(high).tolist()}
-    return facts
-
-
-def measure_scaled(config, preprocessing, x, names):
-    """Return half the sum of the features' variances, once scaled, and notes on values that are cut off.
-
-    The first is the error of the mean of x as a reconstruction.
-    """
-
-    def sums(chunk):
-        uncut = keras.ops.convert_to_numpy(scaled_without_cut_off(preprocessing, chunk)).astype("float64")
-        scaled = np.clip(uncut, 0, 1)
-        return [scaled.sum(axis=0), (scaled**2).sum(), (abs(uncut - scaled) > 1e-3).sum(axis=0)]
-
-    mean, square, beyond = batches.mean_over_rows(batches.Chunks(x).read(), sums)
-    half_variance = float((square - (mean**2).sum()) / 2)
-    if config.contrast or config.whiten or not beyond.any():
-        return half_variance, []
-    names = names or [f"number {i}" for i in range(x.shape[1])]
-    counts = np.rint(beyond * len(x)).astype(int)
-    listed = some([f"{names[i]} ({counts[i]:,})" for i in np.flatnonzero(counts)])
-    return half_variance, [f"values far beyond the others of their column, in training rows, are cut off: {listed}"]
 
 
 def build_stack(config, preprocessing, half_variance):

@@ -111,7 +111,7 @@ def run(a: argparse.Namespace, output) -> None:
             raise InputError(with_flags(str(error), READING)) from error
         for note in [*rows.notes, *schema.notes(known, rows)]:
             print(f"note        {with_flags(note, READING)}", flush=True)
-        model.check_features(rows.x.shape[1], rows.source)
+        model.check_features(rows.x.shape[1], ", ".join(a.data))
         model.scale = schema.pixel_scale(known, rows.value_range)
         with stderr_suppressed():  # LiteRT says at the first call what it will use
             example = model(rows.x[:1])

@@ -121,7 +121,7 @@ def raw(folder):
     """A stack on pictures of 2 x 2 pixels in colour that scales their bytes itself."""
     x = np.random.default_rng(2).integers(0, 256, (60, 12)).astype("uint8")
     stack = keras_sae.StackedAutoencoder(
-        [keras_sae.SparseAutoencoder(5), keras_sae.SparseAutoencoder(3)], fit_preprocessing(x)
+        [keras_sae.SparseAutoencoder(5), keras_sae.SparseAutoencoder(3)], fit_preprocessing(x, value_range=(0, 255))
     )
     stack.build((None, 12))
     for number, autoencoder in enumerate(stack.autoencoders):
