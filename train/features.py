@@ -1,9 +1,9 @@
 """Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
 
 Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also columns of lists), TFRecord,
-HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets: one
-file, several, directories or patterns, all of one kind. It says what it left out or changed. Not read: Excel, JSON, SQL,
-text, sound, video, HEIC.
+HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets.
+These may be one file, several, directories or patterns, all of one kind. What is left out, changed or doubtful is said.
+Not read: Excel, JSON, SQL, text, sound, video, HEIC.
 Inputs are scaled to [0, 1] inside the model, fitted on the training part, so that the encoder, and every export of it,
 takes data as they are. A tenth of the rows is held out: it measures, and nothing is learned from it.
 
@@ -115,7 +115,7 @@ def read(config):
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
-        raise InputError(with_flags(str(error), list(options))) from error
+        raise type(error)(with_flags(str(error), list(options))) from error
     notes = [with_flags(note, list(options)) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]

@@ -70,9 +70,10 @@ def read_rows(
                    single numbers, each as a column. The files may be gzipped.
             Images (png, jpg, webp, tif and what else Pillow reads) as uint8, or with their own values if they have
                    more than 8 bits, of which the first page is read.
-        labels: what holds the classes. npy: the path of another npy file. npz, h5, mat: the name of an array. csv,
-            parquet: the name of a column, whose classes are the text in it. tfrecord, tensorflow-datasets: the name of
-            a feature. Images: "folders", as the class of an image is the first directory below the one of the data.
+        labels: what holds the classes. npy, sparse matrices: the path of an npy file. npz, h5, mat: the name of an
+            array. csv, parquet: the name of a column; in csv the classes are the text in it. tfrecord,
+            tensorflow-datasets: the name of a feature. Images: "folders", as the class of an image is the first
+            directory below the one of the data.
         feature: the name of the array, column or feature to read, if several could be meant.
         image_size: the size to resize images to, n or (height, width). If it is None, all must be of one size.
         color: whether images become (height, width, 3), rather than grey.
@@ -112,6 +113,6 @@ def _check_options(given: dict[str, Any], taken: Sequence[str], data: object) ->
     """Raise InputError if there are options that such data do not take."""
     for name in given.keys() - set(taken):
         raise InputError(
-            f"Expected {' and '.join(taken)} as the only option{'s' * (len(taken) > 1)} for {data}. Received: "
+            f"Expected no other options than {', '.join(f'{option}=...' for option in taken)} for {data}. Received: "
             f"{name}={given[name]!r}. Leave it out."
         )

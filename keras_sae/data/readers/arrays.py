@@ -1,5 +1,6 @@
 """Readers of NumPy's files, npy and npz."""
 
+import dataclasses
 import pathlib
 import shutil
 import tokenize
@@ -27,8 +28,16 @@ _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # Runti
 def read_npy(source: Source, labels: pathlib.Path | str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
     """Return the arrays of npy files, one mapped, several copied. `labels` is the path of another npy file."""
     x, image_shape, notes = _rows_of({file: file for file in source.files}, source, cache)
-    y, class_names = (None, ()) if labels is None else _read_labels(labels, len(x))
-    return Rows(x, y, class_names, (), image_shape, None, f"array in {source}", (*source.notes, *notes))
+    rows = Rows(x, None, (), (), image_shape, None, f"array in {source}", (*source.notes, *notes))
+    return _with_labels(rows, labels)
+
+
+def _with_labels(rows: Rows, labels: pathlib.Path | str | None) -> Rows:
+    """Return rows with the labels in an npy file, if there are any."""
+    if labels is None:
+        return rows
+    y, class_names = _read_labels(labels, len(rows.x))
+    return dataclasses.replace(rows, y=y, class_names=class_names)
 
 
 def _read_labels(path: pathlib.Path | str, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -126,7 +135,7 @@ def read_npz(
     """Return an array of npz files: the one named `feature`, or x, or x_train, or the only one that can be meant.
 
     It is unpacked into the cache first. `labels` is the name of another array. A sparse matrix of scipy, which is in
-    an npz file of its own, becomes rows of all its numbers.
+    an npz file of its own, becomes rows of all its numbers; `labels` is the path of an npy file then.
     """
     unpacked, classes, notes = {}, Labels(f"{labels} in {source}"), list(source.notes)
     for path in source.files:
@@ -134,7 +143,7 @@ def read_npz(
             with zipfile.ZipFile(path) as archive:
                 arrays = {name.removesuffix(".npy"): _described(archive, name, path) for name in archive.namelist()}
                 if sparse.is_matrix(arrays):
-                    return sparse.read_matrix(source, labels or feature, cache)
+                    return _with_labels(sparse.read_matrix(source, feature, cache), labels)
                 feature = name_to_read(arrays, feature, labels, path)
                 unpacked[f"{feature} in {path}"] = _unpacked(archive, feature, path, cache)
                 if labels is not None:

@@ -146,8 +146,9 @@ def _notes(form: _Form, path: pathlib.Path) -> list[str]:
     return [f"the first line of {path}, {some(form.first)}, was read as names; no_header=True reads it as data"]
 
 
-def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text.strip()) is not None
+def _is_number(text: str, point: str = ".") -> bool:
+    swapped = text.strip() if point == "." else text.strip().translate(str.maketrans(".,", ",."))
+    return _NUMBER.fullmatch(swapped) is not None
 
 
 def _opened(path: pathlib.Path, form: _Form, types: dict[str, Any] | None = None) -> Any:
@@ -187,12 +188,11 @@ def _has_decimal_commas(path: pathlib.Path, form: _Form, columns: Columns) -> bo
 
 def _check_texts(path: pathlib.Path, form: _Form, columns: Columns) -> None:
     """Raise InputError that shows the first value that is no number if a column holds numbers beside it."""
-    point = form.decimal_point
     for i, texts in _first_texts(path, form, columns).items():
-        numbers = [_is_number(text.replace(point, ".")) for text in texts]
-        if any(numbers):
-            row = next(row for row, text in enumerate(texts) if text.strip() and not numbers[row])
-            raise _not_a_number(texts[row], columns.names[i], row + 1, path)
+        numbers = [_is_number(text, form.decimal_point) for text in texts]
+        others = [row for row, text in enumerate(texts) if text.strip() and not numbers[row]]
+        if any(numbers) and others:
+            raise _not_a_number(texts[others[0]], columns.names[i], others[0] + 1, path)
 
 
 def _not_a_number(value: str, name: str, row: int, path: pathlib.Path) -> InputError:

@@ -18,7 +18,7 @@ from .storage import cache_file, store_each
 
 SUFFIXES = (  # what Pillow reads without another program
     r"\.(a?png|jpe?g|jpe|jfif|webp|gif|tiff?|bmp|dib|avifs?|jp2|j2k|jpc|jpx|j2c|jpf|p[bgpn]m|pfm|qoi|tga|ico|icns|cur|"
-    r"pcx|dcx|sgi|rgba?|bw|psd|dds|xbm|xpm|ras|im|msp|fits?|blp)"
+    r"pcx|dcx|sgi|rgba?|bw|psd|dds|xbm|xpm|ras|msp|fits?|blp)"
 )
 SIZE_CURE = " Have them resized: image_size=N."
 COLORLESS = 16  # of 255: by how much the channels of a grey image may differ once it was compressed

@@ -156,9 +156,9 @@ class Audit:
         if not len(lost):
             return []
         first = lost[0]
+        counts = (self._changes[first], self._changes_in_float32[first])
         some = ", ".join(map(self._name, lost[:6])) + (f" and {len(lost) - 6:,} more" if len(lost) > 6 else "")
         return [
             f"column {some} loses what varies in float32, which models compute in: from row to row {self._name(first)} "
-            f"changes {self._changes[first]:,} times, in float32 {self._changes_in_float32[first]:,} times; subtract its "
-            "least value first"
+            f"changes {counts[0]:,} times, in float32 {counts[1]:,} times; subtract its least value first"
         ]

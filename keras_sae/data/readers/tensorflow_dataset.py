@@ -75,8 +75,8 @@ def _feature_of_dataset(features: Any, labels: str | None, where: str) -> str:
     numeric = [name for name in flat if np.dtype(features[name].np_dtype).kind in "biuf"]
     if len(numeric) != 1:
         raise InputError(
-            f"Expected the name of the feature to read, as there is not just one of numbers. Received: none for {where}, "
-            f"which has: {', '.join(features)}. Name it: feature=NAME."
+            f"Expected the name of the feature to read, as there is not just one of numbers. Received: none for "
+            f"{where}, which has: {', '.join(features)}. Name it: feature=NAME."
         )
     return numeric[0]
 
