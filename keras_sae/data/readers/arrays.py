@@ -82,15 +82,9 @@ def _rows_of(
 
     `paths` are those of the npy files, by what they are called in messages.
     """
+    _check_alike(paths)
     arrays = {where: _mapped(path, where) for where, path in paths.items()}
     first_where, first = next(iter(arrays.items()))
-    for where, array in arrays.items():
-        if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
-            raise InputError(
-                f"Expected arrays of one type and one shape but for the examples. Received: {first.dtype} "
-                f"{first.shape} in {first_where} and {array.dtype} {array.shape} in {where}. Name only those that "
-                "belong together."
-            )
     total = sum(map(len, arrays.values()))
     check_rows_shape((total, *first.shape[1:]), source if len(arrays) > 1 else first_where)
     audit = Audit(source if len(arrays) > 1 else first_where)
@@ -104,6 +98,22 @@ def _rows_of(
         x = store(_batches(arrays.values(), ours), target, audit, total)
     image_shape = image_shape_of(first.shape, first.dtype)
     return x, image_shape, [*flattened(first.shape, image_shape), *audit.notes()]
+
+
+def _check_alike(paths: Mapping[Any, pathlib.Path]) -> None:
+    """Raise InputError unless npy files have arrays of one type and, but for the examples, one shape."""
+    headers = {}
+    for where, path in paths.items():
+        with open(path, "rb") as file:
+            shape, _, dtype = _header(file, where)
+        headers[where] = (shape[1:], len(shape), dtype), shape
+    first_where, (first, first_shape) = next(iter(headers.items()))
+    for where, (other, shape) in headers.items():
+        if other != first:
+            raise InputError(
+                f"Expected arrays of one type and one shape but for the examples. Received: {first[2]} {first_shape} "
+                f"in {first_where} and {other[2]} {shape} in {where}. Name only those that belong together."
+            )
 
 
 def _mapped(path: pathlib.Path, where: Any) -> np.ndarray:

@@ -18,6 +18,9 @@ _NUMBERS = "bool|u?int|halffloat|float|double|decimal|null"  # an empty column i
 _LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(large_)?string|null"
 
 
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
+
+
 def some(names: Sequence[str]) -> str:
     """Return the first names of some for a message."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")
@@ -59,9 +62,15 @@ class Columns:
         """Return the features whose type is none of numbers."""
         return [i for i in self.features if not re.match(_NUMBERS, str(self.types[i]))]
 
-    def check(self, first: Any) -> None:
-        """Raise InputError if a feature does not hold numbers, as the first rows show, or has no name."""
+    def check(self, first: Any, file: pathlib.Path, point: str = ".") -> None:
+        """Raise InputError if a feature does not hold numbers, or has no name.
+
+        `first` are the first rows, of `file`, or None; `point` is what begins fractions in texts.
+        """
         others = self.not_numbers()
+        for i in others if first is not None else ():
+            if str(first.column(i).type) in ("string", "large_string"):
+                self._check_texts(first.column(i).to_pylist(), i, file, point)
         if others:
             described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others]
             raise InputError(
@@ -74,6 +83,13 @@ class Columns:
                     f"Expected a name for every column. Received: {self.names[i]!r}, column {i + 1} of {self.source}: "
                     "if it is pandas' index, save the table with index=False."
                 )
+
+    def _check_texts(self, texts: list[str | None], i: int, file: pathlib.Path, point: str) -> None:
+        """Raise InputError that shows the first text in a column that is no number, if others are."""
+        numbers = [text is not None and is_number(text, point) for text in texts]
+        odd = next((row for row, text in enumerate(texts) if text and not numbers[row]), None)
+        if any(numbers) and odd is not None:
+            raise not_a_number(str(texts[odd]), self.names[i], odd + 1, file)
 
     def read(
         self, batches: Iterable[tuple[pathlib.Path, int, Any]], cache: pathlib.Path | str | None, total: int = 0
@@ -165,6 +181,25 @@ class Columns:
                 f"{file}. Convert them first."
             )
         return self._column(batch, i, file, first_row)
+
+
+def is_number(text: str, point: str = ".") -> bool:
+    """Return whether a text is a number, whose fraction begins with `point`."""
+    swapped = text.strip() if point == "." else text.strip().translate(str.maketrans(".,", ",."))
+    return _NUMBER.fullmatch(swapped) is not None
+
+
+def not_a_number(value: str, name: str, row: int, file: pathlib.Path) -> InputError:
+    """Return the error for a text among numbers in a row, counted from 1, with the cure that fits the text."""
+    cure = f"If it marks a missing value: {MISSING_VALUES[0].lower()}{MISSING_VALUES[1:]}"
+    if re.search(r"\d,\d", value):
+        cure = "Write numbers with a decimal point and no other separators."
+    elif re.search(r"\w{2}", value):
+        cure = "Correct or drop that row or column."
+    return InputError(
+        f"Expected a number in every row. Received: {value[:40]!r} in column {name!r}, row {row} (counted from 1) of "
+        f"{file}. {cure}"
+    )
 
 
 def is_list(kind: Any) -> bool:

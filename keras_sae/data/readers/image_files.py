@@ -102,8 +102,8 @@ class Decoder:
             pillow.DecompressionBombError,
         ) as error:
             raise InputError(
-                f"Expected an image. Received: {where}, which is damaged or something else: {error}. Remove or replace "
-                "it."
+                f"Expected an image. Received: {where}, which is damaged or of a kind that Pillow does not read: "
+                f"{error}. Remove, replace or convert it."
             ) from error
 
     def pixels(self, image: Any) -> np.ndarray:

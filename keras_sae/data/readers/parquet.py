@@ -11,6 +11,8 @@ from .columns import Columns, is_list, some
 from .rows import CHUNK_BYTES, Rows
 from .sources import Source
 
+FIRST_ROWS = 1000  # which a message shows the first text of that is no number
+
 
 def read_parquet(
     source: Source,
@@ -35,9 +37,9 @@ def read_parquet(
         if (i := _column_to_read(columns, feature)) is not None:
             columns = Columns(schemas[0], labels, source, [i])
         with parquet.ParquetFile(files[0], pre_buffer=False) as table:
-            first = next(table.iter_batches(batch_size=1), None)
+            first = next(table.iter_batches(batch_size=FIRST_ROWS), None)
         if not is_list(columns.types[columns.features[0]]):
-            columns.check(first)
+            columns.check(first, files[0])
         size = max(1, CHUNK_BYTES // max(1, _row_bytes(first)))
         total = sum(parquet.read_metadata(file).num_rows for file in files)
     rows = columns.read(_batches(parquet, source, size), cache, total)

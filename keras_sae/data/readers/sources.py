@@ -72,7 +72,8 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
             else:
                 found[path] = base
     files, kind = _of_one_kind(found, kinds, left_out, _some(named), formats)
-    _check_shards(files)
+    if kind != IMAGES:
+        _check_shards(files)
     return Source(_some(named), _from_common_directory(files), kind, _notes(files, kind, left_out))
 
 
@@ -176,7 +177,8 @@ def _check_shards(files: Iterable[pathlib.Path]) -> None:
             )  # data engines add a hash: -ab12.parquet
             shards.setdefault((path.with_name(f"{front}-*-of-{total}{end}"), total), set()).add(int(number))
     for (pattern, total), numbers in shards.items():
-        if missing := sorted(set(range(int(total))) - numbers):
+        first = int(int(total) in numbers)  # some count from 1
+        if missing := sorted(set(range(first, int(total) + first)) - numbers):
             raise InputError(
                 f"Expected all {int(total)} shards of the data. Received: {len(numbers)} of them, without number "
                 f"{', '.join(map(str, missing[:6]))}{', ...' * (len(missing) > 6)}. Name all, '{pattern}', or rename "
@@ -189,13 +191,21 @@ def _notes(files: dict[pathlib.Path, pathlib.Path], kind: str, left_out: collect
     notes = []
     if len(files) > 1:
         suffixes = collections.Counter(path.suffix.lower().removeprefix(".") for path in files)
-        notes.append(f"{len(files):,} files: {_counted(suffixes)}" if kind == IMAGES else f"{len(files):,} files")
+        shown = _counted(suffixes) if kind == IMAGES else _some([path.name for path in files])
+        notes.append(f"{len(files):,} files: {shown}")
+    if kind != IMAGES and list(files) == sorted(files) != sorted(files, key=_by_number):
+        notes.append("files are read in the order of their names, in which 10 comes before 2")
     if +left_out:
         notes.append(f"left out: {_counted(left_out)}")
     partitions = {part for path, base in files.items() for part in path.relative_to(base).parts[:-1] if "=" in part}
     if kind != IMAGES and partitions:
         notes.append(f"left out: the columns in names of directories such as {min(partitions)}")
     return tuple(notes)
+
+
+def _by_number(path: pathlib.Path) -> list[tuple[str, int]]:
+    """Return what sorts paths by the numbers in them."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", f"/{path}")]
 
 
 def _counted(counter: collections.Counter[str]) -> str:

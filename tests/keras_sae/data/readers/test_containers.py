@@ -86,7 +86,7 @@ def test_several_files_with_arrays(suffix, tmp_path):
         WRITERS[suffix](tmp_path / f"{part}.{suffix}", x=here, y=np.array([part, part]))
     found = readers.read_rows(tmp_path, labels="y")
     np.testing.assert_array_equal(found.x, x)
-    assert (found.y.tolist(), found.notes) == ([0, 0, 1, 1, 2, 2], ("3 files",))
+    assert (found.y.tolist(), found.notes) == ([0, 0, 1, 1, 2, 2], (f"3 files: 0.{suffix}, 1.{suffix}, 2.{suffix}",))
     WRITERS[suffix](tmp_path / f"3.{suffix}", x=np.zeros((2, 3), "float32"), y=np.array([1, 2]))
     with raises(InputError, "Expected arrays of one type and one shape but for the examples. Received: ", "(2, 3) in "):
         readers.read_rows(tmp_path)

@@ -95,7 +95,9 @@ def test_images_of_different_sizes(image_folder):
 def test_broken_image(content, image_folder):
     broken = image_folder / "3" / "broken.png"
     broken.write_bytes(content)
-    with raises(InputError, f"Expected an image. Received: {broken}, which is damaged", "Remove or replace it."):
+    with raises(
+        InputError, f"Expected an image. Received: {broken}, which is damaged", "Remove, replace or convert it."
+    ):
         readers.read_rows(image_folder)
 
 

@@ -36,7 +36,7 @@ def test_files_in_their_order(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     assert read("*.npy", "deep") == [3, 1, 0, 2]
     assert readers.read_rows(["a.npy", "deep"]).source == "array in a.npy, deep"
-    assert readers.read_rows(".").notes == ("3 files", "left out: 3 hidden")
+    assert readers.read_rows(".").notes == ("3 files: a.npy, b.npy, c.npy", "left out: 3 hidden")
 
 
 def test_what_is_left_out_is_counted(tmp_path):
@@ -45,7 +45,7 @@ def test_what_is_left_out_is_counted(tmp_path):
         (folder / name).touch()
     found = readers.read_rows([folder, folder / "a.npy"])
     assert found.notes == (
-        "2 files",
+        "2 files: a.npy, b.npy",
         "left out: 1 without a suffix, 2 txt, 1 named twice",
         "left out: the columns in names of directories such as year=2020",
     )
@@ -90,6 +90,24 @@ def test_shards_are_read_together_or_not_at_all(name, tmp_path):
     with raises(InputError, "Received: 2 of them, without number 2."):
         readers.read_rows(tmp_path)
     assert read(tmp_path / "part.npy") == [2]
+
+
+def test_the_order_of_names_is_said_if_numbers_have_another(tmp_path):
+    folder = arrays(tmp_path, "x2.npy", "x10.npy", "x1.npy", "x20.npy")
+    found = readers.read_rows(folder)
+    assert found.x[::2, 0].tolist() == [2, 1, 0, 3]
+    assert found.notes == (
+        "4 files: x1.npy, x10.npy, x2.npy and 1 more",
+        "files are read in the order of their names, in which 10 comes before 2",
+    )
+    assert len(readers.read_rows([folder / "x1.npy", folder / "x2.npy", folder / "x10.npy"]).notes) == 1
+
+
+def test_shards_that_count_from_1(tmp_path):
+    arrays(tmp_path, "x-1-of-2.npy", "x-2-of-2.npy")
+    assert read(tmp_path) == [0, 1]
+    with raises(InputError, "Received: 1 of them, without number 1."):
+        readers.read_rows(tmp_path / "x-2-of-2.npy")
 
 
 COMPRESSED = {

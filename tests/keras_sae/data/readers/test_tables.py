@@ -271,7 +271,7 @@ def test_csv_files_are_one_table(tmp_path, monkeypatch):
         found = readers.read_rows(data, labels="w")
         np.testing.assert_array_equal(found.x, [[1, 2], [3, 4], [5, 6.5], [7, 8]])
         assert (found.class_names, found.y.tolist()) == (("1", "p", "q"), [1, 2, 2, 0])
-        assert (found.feature_names, found.notes) == (("u", "v"), ("3 files",))
+        assert (found.feature_names, found.notes) == (("u", "v"), ("3 files: a.csv, b.csv, c.csv.gz",))
     other = readers.read_rows([tmp_path / "b.csv", tmp_path / "a.csv"], labels="w")
     assert other.x[:, 0].tolist() == [5, 1, 3]
     write_text(tmp_path / "b.csv", "u,v,w\n5,6,q\n7,?,q\n")
@@ -345,7 +345,7 @@ def test_parquet_of_lists(kind, dtype, tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.x, values)
         assert found.x.dtype == ("uint8" if dtype == "uint8" else "float32")
         assert (found.feature_names, found.class_names) == ((), ("a", "b"))
-        assert found.notes == ("3 files", "left out: id")
+        assert found.notes == ("3 files: 0.parquet, 1.parquet, 2.parquet", "left out: id")
         assert found.source == f"column embedding of {tmp_path}"
     found = readers.read_rows(tmp_path, feature="id")
     assert (found.x.ravel().tolist(), found.feature_names) == (list(range(9)), ("id",))
@@ -379,3 +379,12 @@ def test_wrong_lists(kind, tmp_path):
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
     with raises(InputError, *parts):
         readers.read_rows(tmp_path / "x.parquet", **options)
+
+
+def test_a_mark_for_what_is_missing_in_parquet(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2, 3], "b": ["130", "165", "?"]}), tmp_path / "x.parquet")
+    with raises(InputError, "Received: '?' in column 'b', row 3 (counted from 1) of ", "If it marks a missing value"):
+        readers.read_rows(tmp_path / "x.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2, 3], "b": ["130", "165", None]}), tmp_path / "x.parquet")
+    with raises(InputError, "Expected columns of numbers. Received: 'b' (string: '130') in "):
+        readers.read_rows(tmp_path / "x.parquet")
