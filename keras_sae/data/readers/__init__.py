@@ -32,7 +32,7 @@ _READERS = {
     "npy": _Reader(r"\.npy", arrays.read_npy, ("labels",)),
     "npz": _Reader(r"\.npz", arrays.read_npz, ("labels", "feature"), ("zip",)),
     "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header"), ("gzip",)),
-    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature")),
+    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", *_IMAGES)),
     "tfrecord": _Reader(
         r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?", records.read_tfrecord, ("labels", "feature", *_IMAGES), ("gzip",)
     ),
@@ -64,8 +64,8 @@ def read_rows(
                    A sparse matrix that scipy (save_npz) or MATLAB wrote becomes rows of all its numbers.
             csv    The columns of numbers, as float32. A csv file begins with a line of names (see `no_header`) and may
                    be gzipped, have a line "sep=;" first, or decimal commas.
-            parquet    The columns of numbers, as float32, or as uint8 if all are; or the numbers of a column of lists
-                   of one length, if it is the only one or `feature` names it.
+            parquet    The columns of numbers, as float32, or as uint8 if all are; or the lists of one length or the
+                   image files in a column, if it is the only one of that kind or `feature` names it.
             tfrecord    A feature of each tf.train.Example: numbers, as float32, or an image; or, if all features are
                    single numbers, each as a column. The files may be gzipped.
             Images (png, jpg, webp, tif and what else Pillow reads) as uint8, or with their own values if they have

@@ -20,6 +20,8 @@ _LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(
 
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
 
+_DECORATED = re.compile(r"\W{0,2}\d[\d.,' ]*\W{0,2}")  # a number with a currency, a percent sign or separators
+
 
 def some(names: Sequence[str]) -> str:
     """Return the first names of some for a message."""
@@ -38,6 +40,7 @@ class Columns:
 
     def __init__(self, schema: Any, labels: str | None, source: Source, features: Sequence[int] | None = None) -> None:
         self.labels, self.source = labels, source
+        self._length: int | None = None  # of the lists in the column that is read, once it is known
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = None if labels is None else self.find(labels, "column of labels")
@@ -79,16 +82,19 @@ class Columns:
             )
         for i in self.features:
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):
+                cure = "if it is pandas' index, save the table with index=False"
+                if 0 < i == len(self.names) - 1:
+                    cure = "if nothing is in it, remove the separator at the end of the lines"
                 raise InputError(
                     f"Expected a name for every column. Received: {self.names[i]!r}, column {i + 1} of {self.source}: "
-                    "if it is pandas' index, save the table with index=False."
+                    f"{cure}."
                 )
 
     def _check_texts(self, texts: list[str | None], i: int, file: pathlib.Path, point: str) -> None:
         """Raise InputError that shows the first text in a column that is no number, if others are."""
         numbers = [text is not None and is_number(text, point) for text in texts]
         odd = next((row for row, text in enumerate(texts) if text and not numbers[row]), None)
-        if any(numbers) and odd is not None:
+        if odd is not None and (any(numbers) or _DECORATED.fullmatch(str(texts[odd]).strip())):
             raise not_a_number(str(texts[odd]), self.names[i], odd + 1, file)
 
     def read(
@@ -110,7 +116,7 @@ class Columns:
         def arrays() -> Iterator[np.ndarray]:
             for file, row, batch in batches:
                 if self.label_column is not None:
-                    labels.add(self._labels(batch, self.label_column, file, row))
+                    labels.add(self.labels_of(batch, file, row))
                 if self._is_matrix():
                     yield self._matrix(batch, file, row)
                 else:
@@ -138,9 +144,10 @@ class Columns:
         """Return a column of lists of one length as (rows, numbers)."""
         i, compute = self.features[0], imported("pyarrow.compute")
         column = batch.column(i)
-        self._check_present(column, i, file, first_row)
+        self.check_present(column, i, file, first_row)
         lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
-        self._length = getattr(self, "_length", lengths[0] if len(lengths) else 0)
+        if self._length is None and len(lengths):
+            self._length = int(lengths[0])
         if (lengths != self._length).any():
             row = (lengths != self._length).argmax()
             raise InputError(
@@ -149,20 +156,21 @@ class Columns:
             )
         values = column.flatten()
         if values.null_count:
-            row = values.is_null().to_numpy(zero_copy_only=False).argmax() // self._length
+            row = values.is_null().to_numpy(zero_copy_only=False).argmax() // lengths[0]
             self._raise_missing(i, file, first_row + row)
-        return values.to_numpy(zero_copy_only=False).reshape(len(column), self._length)
+        return values.to_numpy(zero_copy_only=False).reshape(len(column), self._length or 0)
 
     def _column(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
         """Return column i of a batch. Raise InputError if a value is missing."""
         column = batch.column(i)
-        self._check_present(column, i, file, first_row)
+        self.check_present(column, i, file, first_row)
         kind = str(column.type)
         if kind.startswith("dictionary"):
             column = column.dictionary_decode()
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
-    def _check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int) -> None:
+    def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int) -> None:
+        """Raise InputError if a value is missing in column i of a batch."""
         if column.null_count:
             self._raise_missing(i, file, first_row + column.is_null().to_numpy(zero_copy_only=False).argmax())
 
@@ -172,8 +180,9 @@ class Columns:
             f"1) of {file}. {MISSING_VALUES}"
         )
 
-    def _labels(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
-        """Return the labels of a batch, its column i. Raise InputError if they are of a type that cannot be a class."""
+    def labels_of(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
+        """Return the labels of a batch. Raise InputError if they are of a type that cannot be a class."""
+        i = self.names.index(str(self.labels))
         kind = str(batch.column(i).type)
         if not re.match(_LABELS, kind):
             raise InputError(
@@ -192,8 +201,8 @@ def is_number(text: str, point: str = ".") -> bool:
 def not_a_number(value: str, name: str, row: int, file: pathlib.Path) -> InputError:
     """Return the error for a text among numbers in a row, counted from 1, with the cure that fits the text."""
     cure = f"If it marks a missing value: {MISSING_VALUES[0].lower()}{MISSING_VALUES[1:]}"
-    if re.search(r"\d,\d", value):
-        cure = "Write numbers with a decimal point and no other separators."
+    if _DECORATED.fullmatch(value.strip()):
+        cure = "Write it as a plain number such as 1234.5."
     elif re.search(r"\w{2}", value):
         cure = "Correct or drop that row or column."
     return InputError(

@@ -81,6 +81,7 @@ def read_csv(
         form = dataclasses.replace(form, decimal_point=",")
         notes.append("commas in numbers were read as decimal points")
         columns, first = _described(path, form, labels, source)
+    _check_delimiter(first, columns, path)
     columns.check(first, path, form.decimal_point)
     double, text = arrow.float64(), arrow.string()
     types = {  # a feature may hold integers at first and fractions later
@@ -177,6 +178,17 @@ def _has_decimal_commas(first: Any, columns: Columns) -> bool:
     return any(_DECIMAL_COMMA.fullmatch(text.strip()) for text in texts)
 
 
+def _check_delimiter(first: Any, columns: Columns, path: pathlib.Path) -> None:
+    """Raise InputError if the values are separated by spaces."""
+    if len(columns.names) == 1 and columns.not_numbers() and first is not None and first.num_rows:
+        values = first.column(0)[0].as_py().split()
+        if len(values) > 1 and all(map(is_number, values)):
+            raise InputError(
+                "Expected values separated by commas, semicolons, tabs or bars. Received: values separated by spaces "
+                f"in {path}. Write it with commas."
+            )
+
+
 def _batches(
     forms: dict[pathlib.Path, _Form], types: dict[str, Any], names: Sequence[str]
 ) -> Iterator[tuple[pathlib.Path, int, Any]]:
@@ -211,8 +223,11 @@ def _translated(message: str, path: pathlib.Path, form: _Form | None, names: Seq
         return not_a_number(found[3], names[int(found[1])], int(found[2]) - before, path)
     if found := _LENGTH.search(message):
         row, expected, received = map(int, found.groups())
+        cure = "Correct that row, or remove lines that are no part of the table."
+        if form is not None and form.delimiter == "," and received == 2 * expected:
+            cure += " If commas begin fractions, separate the values by semicolons."
         return InputError(
             f"Expected {expected} values in every row of {path}, as many as in its first line. Received: {received} in "
-            f"row {row - before} (counted from 1). Correct that row, or remove lines that are no part of the table."
+            f"row {row - before} (counted from 1). {cure}"
         )
     return InputError(f"Expected a table that pyarrow can read. Received: {path}, which it cannot: {message}")

@@ -79,6 +79,13 @@ def _size_of(image_size: Any) -> tuple[int, int] | None:
     return size
 
 
+def check_no_images(image_size: object, color: bool, found: str) -> None:
+    """Raise InputError if there are options for images where there are none."""
+    if image_size is not None or color:
+        option = "color=True" if image_size is None else f"image_size={image_size!r}"
+        raise InputError(f"Expected images to resize or to colour. Received: {option} for {found}. Leave it out.")
+
+
 class Decoder:
     """Decodes images to arrays (height, width), or (height, width, 3) if `color`, and counts what it changes in them.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from .image_files import SIZE_CURE, Decoder
+from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
 from .rows import Audit, Rows, image_range
 from .sources import Source
@@ -37,6 +37,8 @@ def read_tfrecord(
     names = [feature] if feature else _features_to_read(first[1], labels, source)
     decoder, classes = Decoder(image_size, color), Labels(f"{labels} in {source}")
     images = len(names) == 1 and _is_image(first[1].get(names[0], []))
+    if not images and all(_is_numbers(first[1].get(name, [])) for name in names):
+        check_no_images(image_size, color, f"numbers in {source}")
 
     def rows() -> Iterator[tuple[str, np.ndarray]]:
         for where, example in _examples(source):

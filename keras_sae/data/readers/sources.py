@@ -227,6 +227,8 @@ def check_unpacked(path: pathlib.Path, allowed: Sequence[str] = ()) -> None:
                 f"Expected data that are not compressed. Received: {path}, which is packed ({packed}). Unpack it "
                 f"first: {unpack}."
             )
+    if start.lower().startswith((b"<!doctype html", b"<html")):
+        raise InputError(f"Expected data. Received: {path}, which is a web page. Download the file itself.")
     if start == _LFS:
         raise InputError(
             f"Expected data. Received: {path}, which only stands for a file in Git LFS. Fetch that: git lfs pull."

@@ -88,6 +88,11 @@ WRONG_RECORDS = {
         {},
         ["Expected examples of one size. Received: record 1 of ", " of 2 and record 2 of ", " of 3. Pad or cut the"],
     ),
+    "image options": (
+        [{"x": [1, 2]}] * 2,
+        {"color": True},
+        ["Expected images to resize or to colour. Received: color=True for numbers in "],
+    ),
     "no such label": ([{"x": [1, 2]}] * 2, {"labels": "y"}, ["Expected a feature named 'y'. Received: record 1 of "]),
     "floats as labels": (
         [{"x": [1, 2], "y": [0.5]}] * 2,

@@ -8,10 +8,10 @@ import pyarrow.parquet
 import pytest
 
 from keras_sae.data import readers
-from keras_sae.data.readers import csv_files
+from keras_sae.data.readers import csv_files, parquet
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
-from tests.keras_sae.data.readers.conftest import LABELS, check_digits, table_of, write_csv, write_text
+from tests.keras_sae.data.readers.conftest import LABELS, ROWS, check_digits, encoded, table_of, write_csv, write_text
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("csv", ";"), ("tsv", "\t"), ("CSV", "|")])
@@ -179,12 +179,12 @@ WRONG_CSV = {
     "separated thousands": (
         "a;b\n1,234;2\n22,500;3\n",
         {},
-        ["Received: 'a' (string: '1,234') in "],
+        ["Received: '1,234' in column 'a', row 1 ", "Write it as a plain number such as 1234.5."],
     ),
     "one separated thousand": (
         'a;b\n3;2\n"22,500";3\n',
         {},
-        ["Received: '22,500' in column 'a', row 2 ", "Write numbers with a decimal point and no other separators."],
+        ["Received: '22,500' in column 'a', row 2 ", "Write it as a plain number such as 1234.5."],
     ),
     "mixed decimals": ("a;b\n1,5;2\n2.5;3\n", {}, ["Received: '2.5' in column 'a', row 2"]),
     "no header but a class": (
@@ -192,6 +192,12 @@ WRONG_CSV = {
         {"labels": "setosa"},
         ["Received: mostly numbers, 5.1, 0.2, setosa, ... in the first line of ", "read as data: no_header=True."],
     ),
+    "currency": ("a,b\n$1.5,2\n$3,4\n", {}, ["Received: '$1.5' in column 'a', row 1 ", "Write it as a plain number"]),
+    "percent": ("a,b\n5 %,2\n3 %,4\n", {}, ["Received: '5 %' in column 'a', row 1 ", "Write it as a plain number"]),
+    "separated by spaces": ("a b\n1 2\n3 4\n", {}, ["Expected values separated by commas", "separated by spaces in "]),
+    "unquoted decimal commas": ("a,b\n1,5,2,5\n", {}, ["Received: 4 in row 1 ", "separate the values by semicolons."]),
+    "a separator at the end": ("a,b,\n1,2,\n", {}, ["column 3 of ", "remove the separator at the end of the lines."]),
+    "a web page": ("<!DOCTYPE html>\n<html>\n", {}, ["which is a web page. Download the file itself."]),
     "a line above the table": (
         "made by a program\na,b\n1,2\n",
         {},
@@ -315,8 +321,8 @@ def test_a_column_that_float32_flattens_is_said(tmp_path):
     times = 1.7e9 + np.arange(200) * 0.5
     noise = np.random.default_rng(0).normal(size=200)
     expected = (
-        "column 'ts', 'flat' loses what varies in float32, which models compute in: from row to row 'ts' changes 199 "
-        "times, in float32 1 times; subtract its least value first",
+        "float32, in which models compute, loses what varies in column 'ts', column 'flat': column 'ts' changes 199 "
+        "times from row to row, in float32 1 times; subtract its least value first",
     )
     columns = {"ts": times, "v": noise, "flat": 1e9 + noise / 1e3, "large": noise * 1e20}
     found = readers.read_rows(write_csv(tmp_path / "x.csv", columns))
@@ -325,9 +331,13 @@ def test_a_column_that_float32_flattens_is_said(tmp_path):
     assert readers.read_rows(tmp_path / "x.parquet").notes == expected
     np.save(tmp_path / "x.npy", np.stack(list(columns.values()), axis=1))
     [note] = readers.read_rows(tmp_path / "x.npy").notes
-    assert note.startswith("column 1, 3 loses what varies")
+    assert note.startswith("float32, in which models compute, loses what varies in column 1, column 3: column 1 ch")
     np.save(tmp_path / "x.npy", np.array([[2**40], [2**40 + 1], [2**40]]))
-    assert readers.read_rows(tmp_path / "x.npy").notes[0].startswith("column 1 loses what varies in float32")
+    assert (
+        readers.read_rows(tmp_path / "x.npy")
+        .notes[0]
+        .startswith("float32, in which models compute, loses what varies in column 1")
+    )
 
 
 @pytest.mark.parametrize("kind", ["list", "large_list", "fixed"])
@@ -356,7 +366,7 @@ WRONG_LISTS = {
     "two": (
         {"a": [[1.0], [2.0]], "b": [[1.0], [2.0]]},
         {},
-        ["one column of lists, or the name of the one to read, feature=NAME. Received: a, b in "],
+        ["one column of lists or images, or the name of the one to read, feature=NAME. Received: a, b in "],
     ),
     "ragged": (
         {"a": [[1.0, 2.0], [2.0]]},
@@ -388,3 +398,36 @@ def test_a_mark_for_what_is_missing_in_parquet(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2, 3], "b": ["130", "165", None]}), tmp_path / "x.parquet")
     with raises(InputError, "Expected columns of numbers. Received: 'b' (string: '130') in "):
         readers.read_rows(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct"])
+def test_images_in_parquet(form, images, classes, tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "IMAGES_AT_A_TIME", 7)
+    content = [encoded(image) for image in images]
+    if form == "struct":
+        content = [{"bytes": image, "path": f"{i}.png"} for i, image in enumerate(content)]
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": range(ROWS), "image": content, "label": classes}), path)
+    found = readers.read_rows(path, labels="label")
+    check_digits(found, images, classes)
+    assert (found.image_shape, found.value_range, found.notes) == ((28, 28), (0, 255), ("left out: id",))
+    assert found.source == f"images in column image of {path}"
+    assert readers.read_rows(path, feature="image", image_size=7, color=True).image_shape == (7, 7, 3)
+    content[8] = b"no image" if form == "bytes" else {"bytes": b"no image", "path": ""}
+    pyarrow.parquet.write_table(pyarrow.table({"image": content}), path)
+    with raises(InputError, f"Expected an image. Received: row 9 of column 'image' of {path}, which is damaged or"):
+        readers.read_rows(path)
+    content[8] = None
+    pyarrow.parquet.write_table(pyarrow.table({"image": content}), path)
+    with raises(InputError, "Expected a value in every row. Received: none in column 'image', row 9 "):
+        readers.read_rows(path)
+
+
+def test_options_of_images_for_numbers(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2]}), tmp_path / "x.parquet")
+    with raises(
+        InputError, "Expected images to resize or to colour. Received: image_size=3 for numbers in ", "Leave it"
+    ):
+        readers.read_rows(tmp_path / "x.parquet", image_size=3)
+    with raises(InputError, "Received: color=True for numbers in "):
+        readers.read_rows(tmp_path / "x.parquet", color=True)
