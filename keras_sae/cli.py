@@ -63,9 +63,9 @@ def with_flags(text: str, options: Sequence[str]) -> str:
     def flag(found: re.Match[str]) -> str:
         name, value = found.groups()
         words = re.sub(r"[()',]", "", value).split()
-        return " ".join([f"--{name.replace('_', '-')}", *(words if value != "True" else [])])
+        return " ".join([f"--{name.replace('_', '-')}", *(words if value not in ("True", "...") else [])])
 
-    return re.sub(rf"\b({'|'.join(options)})=(\([^)]*\)|'[^']*'|\w+)", flag, text)
+    return re.sub(rf"\b({'|'.join(options)})=(\([^)]*\)|'[^']*'|\.\.\.|\w+)", flag, text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,9 +1,9 @@
 """Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
 
 Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also columns of lists), TFRecord,
-HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets: one
-file, several, directories or patterns, all of one kind. It says what it left out or changed. Not read: Excel, JSON, SQL,
-text, sound, video, HEIC.
+HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets.
+These may be one file, several, directories or patterns, all of one kind. What is left out, changed or doubtful is said.
+Not read: Excel, JSON, SQL, text, sound, video, HEIC.
 Inputs are scaled to [0, 1] inside the model, fitted on the training part, so that the encoder, and every export of it,
 takes data as they are. A tenth of the rows is held out: it measures, and nothing is learned from it.
 
@@ -106,7 +106,7 @@ def run(config, verbose=1):
     measure(experiment, stack, x, x_held_out)
     experiment.metrics["error_mean_held_out"] = schema.distance(preprocessing, x_held_out, scaled.mean)
     for sentence in baselines.verdicts(experiment.metrics):
-        print(f"note        {sentence}", flush=True)
+        print(f"caution     {sentence}", flush=True)
     draw(experiment.directory, stack, rows, x_held_out)
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
@@ -124,7 +124,7 @@ def read(config):
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
-        raise InputError(with_flags(str(error), list(options))) from error
+        raise type(error)(with_flags(str(error), list(options))) from error
     if len(rows.x) < 2:
         raise InputError(f"Expected two rows or more to learn from. Received: one in {rows.source}.")
     notes = [with_flags(note, list(options)) for note in rows.notes]

@@ -24,7 +24,6 @@ from keras_sae.cli import Parser, reported, stderr_suppressed
 from ..layout import file_state
 
 PROGRAM = "export.features"
-READING = ("labels", "feature", "image_size", "color", "no_header")  # the flags that the reader of the data takes
 HINT = "{:,} rows are done: the same command resumes from there."
 
 
@@ -92,25 +91,20 @@ def main() -> None:
 
 def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
-    from keras_sae.cli import with_flags
     from keras_sae.data import readers
-    from keras_sae.errors import InputError
 
     from ..runtimes import open_model
     from . import schema
 
     model = open_model(a.export, a.model, a.signature)
     known = schema.schema_of(model.path)
-    options = {name: getattr(a, name) for name in READING if getattr(a, name) is not None}
-    options = schema.options(known, readers.options_of(a.data), a.feature) | options
-    with output.opened(settings(a, model, options), a.overwrite):
+    flags = {name: getattr(a, name) for name in schema.FLAGS if getattr(a, name) is not None}
+    expected = schema.options(known, readers.options_of(a.data), a.feature)
+    with output.opened(settings(a, model, expected | flags), a.overwrite):
         print(f"Reading {', '.join(a.data)} ...", flush=True)
-        try:
-            rows = readers.read_rows(a.data, **options, cache=output.cache)
-        except InputError as error:
-            raise InputError(with_flags(str(error), READING)) from error
-        for note in [*rows.notes, *schema.notes(known, rows)]:
-            print(f"note        {with_flags(note, READING)}", flush=True)
+        rows = schema.read(a.data, flags, expected, output.cache)
+        for note in schema.notes(known, expected, rows):
+            print(f"note        {note}", flush=True)
         model.check_features(rows.x.shape[1], ", ".join(a.data))
         model.scale = schema.pixel_scale(known, rows.value_range)
         with stderr_suppressed():  # LiteRT says at the first call what it will use
@@ -130,13 +124,14 @@ def run(a: argparse.Namespace, output) -> None:
 def settings(a: argparse.Namespace, model, options: dict[str, Any]) -> dict[str, Any]:
     """Return all that the output depends on, by the names that messages use."""
     from ..runtimes import fingerprint
+    from .schema import FLAGS
 
-    values = {name: options.get(name) for name in READING} | {"data": a.data, "signature": a.signature}
+    values = {name: options.get(name) for name in FLAGS} | {"data": a.data, "signature": a.signature}
     flags = {f"--{name.replace('_', '-')}": value for name, value in (values | {"batch_size": a.batch_size}).items()}
     paths = [path for name in a.data for path in sorted(glob.glob(name, recursive=True)) or [name]]
     files = {"content of --data": [file_state(path) for path in paths]}
     files |= {"content of --labels": a.labels and file_state(a.labels)}
-    return {"model": fingerprint(model.path), "columns": options.get("columns"), **flags, **files}
+    return {"model": fingerprint(model.path), "names of columns": options.get("names"), **flags, **files}
 
 
 def compute(model, x, output, batch_size: int) -> None:

@@ -2,11 +2,15 @@
 
 import json
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from keras_sae.data.readers import Rows
-from keras_sae.errors import InputError
+from keras_sae.cli import with_flags
+from keras_sae.data import readers
+from keras_sae.errors import InputError, NoImagesError
+
+FLAGS = ("labels", "feature", "image_size", "color", "no_header")  # of this command, that the reader of the data takes
+SHOWN = 6  # names in a note
 
 
 def schema_of(model: pathlib.Path) -> dict[str, Any]:
@@ -37,20 +41,30 @@ def options(schema: dict[str, Any], taken: Collection[str], feature: str | None)
     shape, columns = schema.get("image_shape"), schema.get("feature_names")
     found: dict[str, Any] = {"image_size": tuple(shape[:2]), "color": len(shape) == 3} if shape else {}
     if columns and feature is None:
-        found["columns"] = columns
+        found["names"] = columns
     return {name: value for name, value in found.items() if name in taken}
 
 
-def notes(schema: dict[str, Any], rows: Rows) -> list[str]:
-    """Return a note if data without names are given to a model that knows its columns by name."""
-    names = schema.get("feature_names", [])
-    if not names or rows.feature_names:
-        return []
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return [f"the data have no names of columns, and are taken in the order of {', '.join(names[:SHOWN])}{more}"]
+def read(data: Sequence[str], flags: dict[str, Any], expected: dict[str, Any], cache: pathlib.Path) -> readers.Rows:
+    """Return the rows of some data, read with these flags, and as expected where no flag says otherwise."""
+    try:
+        try:
+            return readers.read_rows(data, **expected | flags, cache=cache)
+        except NoImagesError:
+            options = {name: value for name, value in expected.items() if name == "names"}
+            return readers.read_rows(data, **options | flags, cache=cache)
+    except InputError as error:
+        raise type(error)(with_flags(str(error), FLAGS)) from error
 
 
-SHOWN = 6
+def notes(schema: dict[str, Any], expected: dict[str, Any], rows: readers.Rows) -> list[str]:
+    """Return what was noted of the rows, and whether columns without names are given to a model that has names."""
+    found = [with_flags(note, FLAGS) for note in rows.notes]
+    columns = schema.get("feature_names", [])
+    if columns and not rows.feature_names and "names" not in expected:
+        more = f" and {len(columns) - SHOWN:,} more" if len(columns) > SHOWN else ""
+        found.append(f"columns without names are taken in the order of {', '.join(columns[:SHOWN])}{more}")
+    return found
 
 
 def pixel_scale(schema: dict[str, Any], value_range: tuple[float, float] | None) -> float:

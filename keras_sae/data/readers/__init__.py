@@ -31,13 +31,10 @@ class _Reader(NamedTuple):
 _READERS = {
     "npy": _Reader(r"\.npy", arrays.read_npy, ("labels",)),
     "npz": _Reader(r"\.npz", arrays.read_npz, ("labels", "feature"), ("zip",)),
-    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header", "columns"), ("gzip",)),
-    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", "columns")),
+    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header", "names"), ("gzip",)),
+    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", "names", *_IMAGES)),
     "tfrecord": _Reader(
-        r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?",
-        records.read_tfrecord,
-        ("labels", "feature", "columns", *_IMAGES),
-        ("gzip",),
+        r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?", records.read_tfrecord, ("labels", "feature", "names", *_IMAGES), ("gzip",)
     ),
     "hdf5": _Reader(r"\.(h5|hdf5?)", hdf5.read_hdf5, ("labels", "feature")),
     "mat": _Reader(r"\.mat", mat.read_mat, ("labels", "feature")),
@@ -55,7 +52,7 @@ def read_rows(
     color: bool = False,
     cache: pathlib.Path | str | None = None,
     no_header: bool = False,
-    columns: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -69,22 +66,23 @@ def read_rows(
                    A sparse matrix that scipy (save_npz) or MATLAB wrote becomes rows of all its numbers.
             csv    The columns of numbers, as float32. A csv file begins with a line of names (see `no_header`) and may
                    be gzipped, have a line "sep=;" first, or decimal commas.
-            parquet    The columns of numbers, as float32, or as uint8 if all are; or the numbers of a column of lists
-                   of one length, if it is the only one or `feature` names it.
+            parquet    The columns of numbers, as float32, or as uint8 if all are; or the lists of one length or the
+                   image files in a column, if it is the only one of that kind or `feature` names it.
             tfrecord    A feature of each tf.train.Example: numbers, as float32, or an image; or, if all features are
                    single numbers, each as a column. The files may be gzipped.
             Images (png, jpg, webp, tif and what else Pillow reads) as uint8, or with their own values if they have
                    more than 8 bits, of which the first page is read.
-        labels: what holds the classes. npy: the path of another npy file. npz, h5, mat: the name of an array. csv,
-            parquet: the name of a column, whose classes are the text in it. tfrecord, tensorflow-datasets: the name of
-            a feature. Images: "folders", as the class of an image is the first directory below the one of the data.
+        labels: what holds the classes. npy, sparse matrices: the path of an npy file. npz, h5, mat: the name of an
+            array. csv, parquet: the name of a column; in csv the classes are the text in it. tfrecord,
+            tensorflow-datasets: the name of a feature. Images: "folders", as the class of an image is the first
+            directory below the one of the data.
         feature: the name of the array, column or feature to read, if several could be meant.
         image_size: the size to resize images to, n or (height, width). If it is None, all must be of one size.
         color: whether images become (height, width, 3), rather than grey.
         cache: a directory for the file of rows, which takes as much room as they do. None is a temporary directory,
             deleted when the process ends. If temporary directories are kept in memory, name one on a disk.
         no_header: whether csv files begin with data, not with names: the columns are called 1, 2, ... then.
-        columns: the names of the columns to read, in this order, of csv, parquet and tfrecord (single numbers). Others
+        names: the names of the columns to read, in this order, of csv, parquet and tfrecord (single numbers). Others
             are left out, whatever they hold. By default all are read.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
@@ -96,7 +94,7 @@ def read_rows(
             if there are no rows or not one label for each; or if a column that is wanted is not there.
     """
     options: dict[str, Any] = {"labels": labels, "feature": feature, "image_size": image_size}
-    options |= {"color": color or None, "no_header": no_header or None, "columns": columns}
+    options |= {"color": color or None, "no_header": no_header or None, "names": names}
     given = {name: value for name, value in options.items() if value is not None}
     try:
         named = _named(data)
@@ -133,8 +131,8 @@ def _is_dataset(named: Sequence[pathlib.Path | str]) -> bool:
 
 def _check_options(given: dict[str, Any], taken: Sequence[str], data: object) -> None:
     """Raise InputError if there are options that such data do not take."""
+    listed = ", ".join(f"{option}=..." for option in taken if option != "names")  # which is no flag of any command
     for name in given.keys() - set(taken):
         raise InputError(
-            f"Expected {' and '.join(taken)} as the only option{'s' * (len(taken) > 1)} for {data}. Received: "
-            f"{name}={given[name]!r}. Leave it out."
+            f"Expected no other options than {listed} for {data}. Received: {name}={given[name]!r}. Leave it out."
         )

@@ -1,5 +1,6 @@
 """Readers of NumPy's files, npy and npz."""
 
+import dataclasses
 import pathlib
 import shutil
 import tokenize
@@ -27,8 +28,16 @@ _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # Runti
 def read_npy(source: Source, labels: pathlib.Path | str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
     """Return the arrays of npy files, one mapped, several copied. `labels` is the path of another npy file."""
     x, image_shape, notes = _rows_of({file: file for file in source.files}, source, cache)
-    y, class_names = (None, ()) if labels is None else _read_labels(labels, len(x))
-    return Rows(x, y, class_names, (), image_shape, None, f"array in {source}", (*source.notes, *notes))
+    rows = Rows(x, None, (), (), image_shape, None, f"array in {source}", (*source.notes, *notes))
+    return _with_labels(rows, labels)
+
+
+def _with_labels(rows: Rows, labels: pathlib.Path | str | None) -> Rows:
+    """Return rows with the labels in an npy file, if there are any."""
+    if labels is None:
+        return rows
+    y, class_names = _read_labels(labels, len(rows.x))
+    return dataclasses.replace(rows, y=y, class_names=class_names)
 
 
 def _read_labels(path: pathlib.Path | str, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -73,15 +82,9 @@ def _rows_of(
 
     `paths` are those of the npy files, by what they are called in messages.
     """
+    _check_alike(paths)
     arrays = {where: _mapped(path, where) for where, path in paths.items()}
     first_where, first = next(iter(arrays.items()))
-    for where, array in arrays.items():
-        if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
-            raise InputError(
-                f"Expected arrays of one type and one shape but for the examples. Received: {first.dtype} "
-                f"{first.shape} in {first_where} and {array.dtype} {array.shape} in {where}. Name only those that "
-                "belong together."
-            )
     total = sum(map(len, arrays.values()))
     check_rows_shape((total, *first.shape[1:]), source if len(arrays) > 1 else first_where)
     audit = Audit(source if len(arrays) > 1 else first_where)
@@ -95,6 +98,22 @@ def _rows_of(
         x = store(_batches(arrays.values(), ours), target, audit, total)
     image_shape = image_shape_of(first.shape, first.dtype)
     return x, image_shape, [*flattened(first.shape, image_shape), *audit.notes()]
+
+
+def _check_alike(paths: Mapping[Any, pathlib.Path]) -> None:
+    """Raise InputError unless npy files have arrays of one type and, but for the examples, one shape."""
+    headers = {}
+    for where, path in paths.items():
+        with open(path, "rb") as file:
+            shape, _, dtype = _header(file, where)
+        headers[where] = (shape[1:], len(shape), dtype), shape
+    first_where, (first, first_shape) = next(iter(headers.items()))
+    for where, (other, shape) in headers.items():
+        if other != first:
+            raise InputError(
+                f"Expected arrays of one type and one shape but for the examples. Received: {first[2]} {first_shape} "
+                f"in {first_where} and {other[2]} {shape} in {where}. Name only those that belong together."
+            )
 
 
 def _mapped(path: pathlib.Path, where: Any) -> np.ndarray:
@@ -126,7 +145,7 @@ def read_npz(
     """Return an array of npz files: the one named `feature`, or x, or x_train, or the only one that can be meant.
 
     It is unpacked into the cache first. `labels` is the name of another array. A sparse matrix of scipy, which is in
-    an npz file of its own, becomes rows of all its numbers.
+    an npz file of its own, becomes rows of all its numbers; `labels` is the path of an npy file then.
     """
     unpacked, classes, notes = {}, Labels(f"{labels} in {source}"), list(source.notes)
     for path in source.files:
@@ -134,7 +153,7 @@ def read_npz(
             with zipfile.ZipFile(path) as archive:
                 arrays = {name.removesuffix(".npy"): _described(archive, name, path) for name in archive.namelist()}
                 if sparse.is_matrix(arrays):
-                    return sparse.read_matrix(source, labels or feature, cache)
+                    return _with_labels(sparse.read_matrix(source, feature, cache), labels)
                 feature = name_to_read(arrays, feature, labels, path)
                 unpacked[f"{feature} in {path}"] = _unpacked(archive, feature, path, cache)
                 if labels is not None:

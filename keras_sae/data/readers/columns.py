@@ -1,5 +1,6 @@
 """The columns of a table, csv or Parquet, as pyarrow has them: which are features, which holds the labels."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,11 @@ _NUMBERS = "bool|u?int|halffloat|float|double|decimal|null"  # an empty column i
 _LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(large_)?string|null"
 
 
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
+
+_DECORATED = re.compile(r"\W{0,2}\d[\d.,' ]*\W{0,2}")  # a number with a currency, a percent sign or separators
+
+
 def some(names: Sequence[str]) -> str:
     """Return the first names of some for a message."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")
@@ -30,16 +36,19 @@ class Columns:
         schema: the schema of the table, as pyarrow has it.
         labels: the name of the column of labels, or None.
         source: the files of the table.
-        wanted: the names of the columns to read, in this order, or None for all but the labels.
+        features: the indices or the names of the columns to read, in this order, or None for all but the labels.
     """
 
-    def __init__(self, schema: Any, labels: str | None, source: Source, wanted: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, schema: Any, labels: str | None, source: Source, features: Sequence[int | str] | None = None
+    ) -> None:
         self.labels, self.source = labels, source
+        self._length: int | None = None  # of the lists in the column that is read, once it is known
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = None if labels is None else self.find(labels, "column of labels")
         others = [i for i in range(len(self.names)) if i != self.label_column]
-        self.features = others if wanted is None else self._find_all(wanted)
+        self.features = others if features is None else self._indices(features)
         if not self.features:
             raise InputError(
                 f"Expected one column of numbers or more. Received: no others than {labels!r} in {source}."
@@ -55,23 +64,30 @@ class Columns:
             )
         return self.names.index(name)
 
-    def _find_all(self, names: Sequence[str]) -> list[int]:
+    def _indices(self, features: Sequence[int | str]) -> list[int]:
         """Return the indices of columns. Raise InputError that names all that are not there."""
-        missing = [name for name in names if name not in self.names]
+        missing = [name for name in features if isinstance(name, str) and name not in self.names]
         if missing:
+            wanted = some([str(name) for name in features])
             raise InputError(
-                f"Expected the columns {some(names)}. Received: {self.source} without {some(missing)}. Add what is "
-                "missing, or give the columns these names."
+                f"Expected the columns {wanted}. Received: {self.source} without {some(missing)}. Add what is missing, "
+                "or give the columns these names."
             )
-        return [self.find(name, "column") for name in names]
+        return [self.find(name, "column") if isinstance(name, str) else name for name in features]
 
     def not_numbers(self) -> list[int]:
         """Return the features whose type is none of numbers."""
         return [i for i in self.features if not re.match(_NUMBERS, str(self.types[i]))]
 
-    def check(self, first: Any) -> None:
-        """Raise InputError if a feature does not hold numbers, as the first rows show, or has no name."""
+    def check(self, first: Any, file: pathlib.Path, point: str = ".") -> None:
+        """Raise InputError if a feature does not hold numbers, or has no name.
+
+        `first` are the first rows, of `file`, or None; `point` is what begins fractions in texts.
+        """
         others = self.not_numbers()
+        for i in others if first is not None else ():
+            if str(first.column(i).type) in ("string", "large_string"):
+                self._check_texts(first.column(i).to_pylist(), i, file, point)
         if others:
             described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others]
             raise InputError(
@@ -80,10 +96,20 @@ class Columns:
             )
         for i in self.features:
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):
+                cure = "if it is pandas' index, save the table with index=False"
+                if 0 < i == len(self.names) - 1:
+                    cure = "if nothing is in it, remove the separator at the end of the lines"
                 raise InputError(
                     f"Expected a name for every column. Received: {self.names[i]!r}, column {i + 1} of {self.source}: "
-                    "if it is pandas' index, save the table with index=False."
+                    f"{cure}."
                 )
+
+    def _check_texts(self, texts: list[str | None], i: int, file: pathlib.Path, point: str) -> None:
+        """Raise InputError that shows the first text in a column that is no number, if others are."""
+        numbers = [text is not None and is_number(text, point) for text in texts]
+        odd = next((row for row, text in enumerate(texts) if text and not numbers[row]), None)
+        if odd is not None and (any(numbers) or _DECORATED.fullmatch(str(texts[odd]).strip())):
+            raise not_a_number(str(texts[odd]), self.names[i], odd + 1, file)
 
     def read(
         self, batches: Iterable[tuple[pathlib.Path, int, Any]], cache: pathlib.Path | str | None, total: int = 0
@@ -104,7 +130,7 @@ class Columns:
         def arrays() -> Iterator[np.ndarray]:
             for file, row, batch in batches:
                 if self.label_column is not None:
-                    labels.add(self._labels(batch, self.label_column, file, row))
+                    labels.add(self.labels_of(batch, file, row))
                 if self._is_matrix():
                     yield self._matrix(batch, file, row)
                 else:
@@ -114,9 +140,7 @@ class Columns:
         target = cache_file(cache, self.source.name, list(self.source.files), self.labels, self.features)
         x = store(arrays(), target, audit, total, kept)
         y, class_names = (None, ()) if self.labels is None else labels.classes(len(x))
-        others = [name for i, name in enumerate(self.names) if i not in (self.label_column, *self.features)]
-        left_out = [f"left out: {some(others)}"] if others else []
-        notes = (*self.source.notes, *labels.notes(), *audit.notes(), *left_out)
+        notes = (*self.source.notes, *labels.notes(), *audit.notes())
         what = f"column {self.names[self.features[0]]}" if self._is_matrix() else "columns"
         return Rows(x, y, class_names, names, None, None, f"{what} of {self.source}", notes)
 
@@ -134,9 +158,10 @@ class Columns:
         """Return a column of lists of one length as (rows, numbers)."""
         i, compute = self.features[0], imported("pyarrow.compute")
         column = batch.column(i)
-        self._check_present(column, i, file, first_row)
+        self.check_present(column, i, file, first_row)
         lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
-        self._length = getattr(self, "_length", lengths[0] if len(lengths) else 0)
+        if self._length is None and len(lengths):
+            self._length = int(lengths[0])
         if (lengths != self._length).any():
             row = (lengths != self._length).argmax()
             raise InputError(
@@ -145,20 +170,21 @@ class Columns:
             )
         values = column.flatten()
         if values.null_count:
-            row = values.is_null().to_numpy(zero_copy_only=False).argmax() // self._length
+            row = values.is_null().to_numpy(zero_copy_only=False).argmax() // lengths[0]
             self._raise_missing(i, file, first_row + row)
-        return values.to_numpy(zero_copy_only=False).reshape(len(column), self._length)
+        return values.to_numpy(zero_copy_only=False).reshape(len(column), self._length or 0)
 
     def _column(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
         """Return column i of a batch. Raise InputError if a value is missing."""
         column = batch.column(i)
-        self._check_present(column, i, file, first_row)
+        self.check_present(column, i, file, first_row)
         kind = str(column.type)
         if kind.startswith("dictionary"):
             column = column.dictionary_decode()
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
-    def _check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int) -> None:
+    def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int) -> None:
+        """Raise InputError if a value is missing in column i of a batch."""
         if column.null_count:
             self._raise_missing(i, file, first_row + column.is_null().to_numpy(zero_copy_only=False).argmax())
 
@@ -168,8 +194,9 @@ class Columns:
             f"1) of {file}. {MISSING_VALUES}"
         )
 
-    def _labels(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
-        """Return the labels of a batch, its column i. Raise InputError if they are of a type that cannot be a class."""
+    def labels_of(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
+        """Return the labels of a batch. Raise InputError if they are of a type that cannot be a class."""
+        i = self.names.index(str(self.labels))
         kind = str(batch.column(i).type)
         if not re.match(_LABELS, kind):
             raise InputError(
@@ -177,6 +204,25 @@ class Columns:
                 f"{file}. Convert them first."
             )
         return self._column(batch, i, file, first_row)
+
+
+def is_number(text: str, point: str = ".") -> bool:
+    """Return whether a text is a number, whose fraction begins with `point`."""
+    swapped = text.strip() if point == "." else text.strip().translate(str.maketrans(".,", ",."))
+    return _NUMBER.fullmatch(swapped) is not None
+
+
+def not_a_number(value: str, name: str, row: int, file: pathlib.Path) -> InputError:
+    """Return the error for a text among numbers in a row, counted from 1, with the cure that fits the text."""
+    cure = f"If it marks a missing value: {MISSING_VALUES[0].lower()}{MISSING_VALUES[1:]}"
+    if _DECORATED.fullmatch(value.strip()):
+        cure = "Write it as a plain number such as 1234.5."
+    elif re.search(r"\w{2}", value):
+        cure = "Correct or drop that row or column."
+    return InputError(
+        f"Expected a number in every row. Received: {value[:40]!r} in column {name!r}, row {row} (counted from 1) of "
+        f"{file}. {cure}"
+    )
 
 
 def is_list(kind: Any) -> bool:
@@ -193,3 +239,10 @@ def _value_type(kind: Any) -> str:
 def _example(batch: Any, i: int) -> str:
     """Return the first value of a column for a message, or nothing if there are no rows."""
     return f": {str(batch.column(i)[0].as_py())[:20]!r}" if batch is not None and batch.num_rows else ""
+
+
+def with_left_out(rows: Rows, columns: Columns) -> Rows:
+    """Return the rows with a note on the columns that were not read."""
+    read = {columns.label_column, *columns.features}
+    others = [name for i, name in enumerate(columns.names) if i not in read]
+    return dataclasses.replace(rows, notes=(*rows.notes, f"left out: {some(others)}")) if others else rows

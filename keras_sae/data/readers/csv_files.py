@@ -12,8 +12,8 @@ from typing import Any
 
 from ...errors import InputError
 from ...extras import imported
-from .columns import Columns, some
-from .rows import MISSING_VALUES, Rows
+from .columns import Columns, is_number, not_a_number, some, with_left_out
+from .rows import Rows
 from .sources import Source
 
 BLOCK_BYTES = 2**21  # of a csv file at a time; the first block decides the types; pyarrow reads 32 blocks ahead
@@ -24,7 +24,6 @@ _CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", re.S
 )
 _LENGTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,(\d{1,2}|\d{4,})(e[+-]?\d+)?", re.IGNORECASE)  # 1,234 may be a thousand
 
 
@@ -59,12 +58,12 @@ def read_csv(
     source: Source,
     labels: str | None = None,
     no_header: bool = False,
-    columns: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of csv files as one table. `labels` is the name of a column, whose classes are its text.
 
-    `columns` are the names of those to read, in this order; by default all.
+    `names` are those of the columns to read, in this order; by default all are.
 
     Values are separated by commas, semicolons, tabs or bars, whichever the first line has most of, or as a line "sep=;"
     before it says.
@@ -80,25 +79,30 @@ def read_csv(
                 f"{some(its.names())}. Name only those of one table."
             )
     notes = _notes(form, path)
-    with _reading(path, form), _opened(path, form) as table:
-        table_columns = Columns(table.schema, labels, source, columns)
-    if table_columns.not_numbers() and _has_decimal_commas(path, form, table_columns):
+    columns, first = _described(path, form, labels, source, names)
+    if first is not None and _has_decimal_commas(first, columns):
         form = dataclasses.replace(form, decimal_point=",")
         notes.append("commas in numbers were read as decimal points")
-        with _reading(path, form), _opened(path, form) as table:
-            table_columns = Columns(table.schema, labels, source, columns)
-    if table_columns.not_numbers():
-        _check_texts(path, form, table_columns)
-    with _reading(path, form), _opened(path, form) as table:
-        table_columns.check(next(iter(table), None))
+        columns, first = _described(path, form, labels, source, names)
+    _check_delimiter(first, columns, path)
+    columns.check(first, path, form.decimal_point)
     double, text = arrow.float64(), arrow.string()
     types = {  # a feature may hold integers at first and fractions later
-        name: text if i not in table_columns.features else kind if kind == "bool" else double
-        for i, (name, kind) in enumerate(zip(table_columns.names_in_file, table_columns.types, strict=True))
+        name: text if i not in columns.features else kind if kind == "bool" else double
+        for i, (name, kind) in enumerate(zip(columns.names_in_file, columns.types, strict=True))
     }
     forms = {file: dataclasses.replace(its, decimal_point=form.decimal_point) for file, its in forms.items()}
-    rows = table_columns.read(_batches(forms, types, table_columns.names), cache)
-    return dataclasses.replace(rows, notes=(*notes, *rows.notes))
+    rows = columns.read(_batches(forms, types, columns.names), cache)
+    return with_left_out(dataclasses.replace(rows, notes=(*notes, *rows.notes)), columns)
+
+
+def _described(
+    path: pathlib.Path, form: _Form, labels: str | None, source: Source, names: Sequence[str] | None
+) -> tuple[Columns, Any]:
+    """Return the columns of a csv file by the types of its first rows, and those rows."""
+    with _reading(path, form), _opened(path, form) as table:
+        columns = Columns(table.schema, labels, source, names)
+    return columns, _first_rows(path, form, columns)
 
 
 def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
@@ -121,7 +125,7 @@ def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
         delimiter = delimiter or max(DELIMITERS, key=line.count)
         names = next(csv.reader([line], delimiter=delimiter))
     form = _Form(delimiter, names, len(line), skipped, packed, no_header)
-    numbers = list(filter(_is_number, names))
+    numbers = list(filter(is_number, names))
     if not no_header and numbers and 2 * len(numbers) >= len(names) and not _count(numbers):
         kind = "numbers only" if numbers == names else "mostly numbers"
         raise InputError(
@@ -143,14 +147,10 @@ def _count(numbers: Sequence[str]) -> bool:
 
 def _notes(form: _Form, path: pathlib.Path) -> list[str]:
     """Return a note if names are numbers."""
-    numbers = list(filter(_is_number, form.first))
+    numbers = list(filter(is_number, form.first))
     if form.no_header or 2 * len(numbers) < len(form.first):
         return []
     return [f"the first line of {path}, {some(form.first)}, was read as names; no_header=True reads it as data"]
-
-
-def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text.strip()) is not None
 
 
 def _opened(path: pathlib.Path, form: _Form, types: dict[str, Any] | None = None) -> Any:
@@ -169,45 +169,29 @@ def _opened(path: pathlib.Path, form: _Form, types: dict[str, Any] | None = None
     )
 
 
-def _first_texts(path: pathlib.Path, form: _Form, columns: Columns) -> dict[int, list[str]]:
-    """Return the texts of the first rows in the features that are no numbers: {column: texts}."""
+def _first_rows(path: pathlib.Path, form: _Form, columns: Columns) -> Any:
+    """Return the first rows, in which the features that are no numbers are texts as written, or None."""
     text = imported("pyarrow").string()
-    others = columns.not_numbers()
-    types = {columns.names_in_file[i]: text for i in others}
+    types = {columns.names_in_file[i]: text for i in columns.not_numbers()}
     with _reading(path, form), _opened(path, form, types) as table:
-        first = next(iter(table), None)
-    return {} if first is None else {i: first.column(i).to_pylist() for i in others}
+        return next(iter(table), None)
 
 
-def _has_decimal_commas(path: pathlib.Path, form: _Form, columns: Columns) -> bool:
-    """Return whether the first value that is no number has a decimal comma."""
-    for texts in _first_texts(path, form, columns).values():
-        odd = [text for text in texts if text.strip() and not _is_number(text)]
-        if any(_DECIMAL_COMMA.fullmatch(text.strip()) for text in odd):
-            return True
-    return False
+def _has_decimal_commas(first: Any, columns: Columns) -> bool:
+    """Return whether a text in the first rows is a number with a decimal comma."""
+    texts = (text for i in columns.not_numbers() for text in first.column(i).to_pylist())
+    return any(_DECIMAL_COMMA.fullmatch(text.strip()) for text in texts)
 
 
-def _check_texts(path: pathlib.Path, form: _Form, columns: Columns) -> None:
-    """Raise InputError that shows the first value that is no number if a column holds numbers beside it."""
-    point = form.decimal_point
-    for i, texts in _first_texts(path, form, columns).items():
-        numbers = [_is_number(text.replace(point, ".")) for text in texts]
-        if any(numbers):
-            row = next(row for row, text in enumerate(texts) if text.strip() and not numbers[row])
-            raise _not_a_number(texts[row], columns.names[i], row + 1, path)
-
-
-def _not_a_number(value: str, name: str, row: int, path: pathlib.Path) -> InputError:
-    cure = f"If it marks a missing value: {MISSING_VALUES[0].lower()}{MISSING_VALUES[1:]}"
-    if re.search(r"\d,\d", value):
-        cure = "Write numbers with a decimal point and no other separators."
-    elif re.search(r"\w{2}", value):
-        cure = "Correct or drop that row or column."
-    return InputError(
-        f"Expected a number in every row. Received: {value[:40]!r} in column {name!r}, row {row} (counted from 1) of "
-        f"{path}. {cure}"
-    )
+def _check_delimiter(first: Any, columns: Columns, path: pathlib.Path) -> None:
+    """Raise InputError if the values are separated by spaces."""
+    if len(columns.names) == 1 and columns.not_numbers() and first is not None and first.num_rows:
+        values = first.column(0)[0].as_py().split()
+        if len(values) > 1 and all(map(is_number, values)):
+            raise InputError(
+                "Expected values separated by commas, semicolons, tabs or bars. Received: values separated by spaces "
+                f"in {path}. Write it with commas."
+            )
 
 
 def _batches(
@@ -241,11 +225,14 @@ def _translated(message: str, path: pathlib.Path, form: _Form | None, names: Seq
     """Return the InputError for a message of pyarrow, which counts the lines before the data as rows."""
     before = 0 if form is None else form.skipped + (not form.no_header)
     if (found := _CONVERSION.search(message)) and names:
-        return _not_a_number(found[3], names[int(found[1])], int(found[2]) - before, path)
+        return not_a_number(found[3], names[int(found[1])], int(found[2]) - before, path)
     if found := _LENGTH.search(message):
         row, expected, received = map(int, found.groups())
+        cure = "Correct that row, or remove lines that are no part of the table."
+        if form is not None and form.delimiter == "," and received == 2 * expected:
+            cure += " If commas begin fractions, separate the values by semicolons."
         return InputError(
             f"Expected {expected} values in every row of {path}, as many as in its first line. Received: {received} in "
-            f"row {row - before} (counted from 1). Correct that row, or remove lines that are no part of the table."
+            f"row {row - before} (counted from 1). {cure}"
         )
     return InputError(f"Expected a table that pyarrow can read. Received: {path}, which it cannot: {message}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, NoImagesError
 from ...extras import imported
 from .labels import Labels
 from .rows import Audit, Rows, image_range
@@ -18,7 +18,7 @@ from .storage import cache_file, store_each
 
 SUFFIXES = (  # what Pillow reads without another program
     r"\.(a?png|jpe?g|jpe|jfif|webp|gif|tiff?|bmp|dib|avifs?|jp2|j2k|jpc|jpx|j2c|jpf|p[bgpn]m|pfm|qoi|tga|ico|icns|cur|"
-    r"pcx|dcx|sgi|rgba?|bw|psd|dds|xbm|xpm|ras|im|msp|fits?|blp)"
+    r"pcx|dcx|sgi|rgba?|bw|psd|dds|xbm|xpm|ras|msp|fits?|blp)"
 )
 SIZE_CURE = " Have them resized: image_size=N."
 COLORLESS = 16  # of 255: by how much the channels of a grey image may differ once it was compressed
@@ -79,6 +79,13 @@ def _size_of(image_size: Any) -> tuple[int, int] | None:
     return size
 
 
+def check_no_images(image_size: object, color: bool, found: str) -> None:
+    """Raise InputError if there are options for images where there are none."""
+    if image_size is not None or color:
+        option = "color=True" if image_size is None else f"image_size={image_size!r}"
+        raise NoImagesError(f"Expected images to resize or to colour. Received: {option} for {found}. Leave it out.")
+
+
 class Decoder:
     """Decodes images to arrays (height, width), or (height, width, 3) if `color`, and counts what it changes in them.
 
@@ -102,8 +109,8 @@ class Decoder:
             pillow.DecompressionBombError,
         ) as error:
             raise InputError(
-                f"Expected an image. Received: {where}, which is damaged or something else: {error}. Remove or replace "
-                "it."
+                f"Expected an image. Received: {where}, which is damaged or of a kind that Pillow does not read: "
+                f"{error}. Remove, replace or convert it."
             ) from error
 
     def pixels(self, image: Any) -> np.ndarray:

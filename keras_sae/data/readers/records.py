@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from .image_files import SIZE_CURE, Decoder
+from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
 from .rows import Audit, Rows, image_range
 from .sources import Source
@@ -24,20 +24,22 @@ def read_tfrecord(
     feature: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     color: bool = False,
-    columns: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return a feature of every tf.train.Example in TFRecord files: numbers of one length, or an image.
 
     `feature` is its name, needed if several could be meant; if all are single numbers, each becomes a column, or those
-    that `columns` names, in this order. `labels` is the name of an int64 or bytes feature.
+    of these `names`, in this order. `labels` is the name of an int64 or bytes feature.
     """
     first = next(_examples(source), None)
     if first is None:
         raise InputError(f"Expected one row or more. Received: no rows in {source}.")
-    names = [feature] if feature else list(columns or _features_to_read(first[1], labels, source))
+    names = [feature] if feature else list(names or _features_to_read(first[1], labels, source))
     decoder, classes = Decoder(image_size, color), Labels(f"{labels} in {source}")
     images = len(names) == 1 and _is_image(first[1].get(names[0], []))
+    if not images and all(_is_numbers(first[1].get(name, [])) for name in names):
+        check_no_images(image_size, color, f"numbers in {source}")
 
     def rows() -> Iterator[tuple[str, np.ndarray]]:
         for where, example in _examples(source):

@@ -130,7 +130,7 @@ class Audit:
             row, column = np.argwhere(wrong)[0]
             raise InputError(
                 f"Expected finite numbers up to {LARGEST:.1e}, which float32 can hold. Received: {chunk[row, column]} "
-                f"in column {self._name(column)}, row {self.count + row + 1} (counted from 1) of {self.where}. "
+                f"in {self._name(column)}, row {self.count + row + 1} (counted from 1) of {self.where}. "
                 f"{MISSING_VALUES}"
             )
 
@@ -147,7 +147,7 @@ class Audit:
         self._last = chunk[-1:].copy()
 
     def _name(self, column: int) -> str:
-        return repr(self.feature_names[column]) if self.feature_names else str(column + 1)
+        return f"column {self.feature_names[column]!r}" if self.feature_names else f"column {column + 1}"
 
     def notes(self) -> list[str]:
         """Return a note if columns lose some of what varies in them when they become float32."""
@@ -155,9 +155,9 @@ class Audit:
         if not len(lost):
             return []
         first = lost[0]
+        counts = (self._changes[first], self._changes_in_float32[first])
         some = ", ".join(map(self._name, lost[:6])) + (f" and {len(lost) - 6:,} more" if len(lost) > 6 else "")
         return [
-            f"column {some} loses what varies in float32, which models compute in: from row to row {self._name(first)} "
-            f"changes {self._changes[first]:,} times, in float32 {self._changes_in_float32[first]:,} times; subtract its "
-            "least value first"
+            f"float32, in which models compute, loses what varies in {some}: {self._name(first)} changes {counts[0]:,} "
+            f"times from row to row, in float32 {counts[1]:,} times; subtract its least value first"
         ]

@@ -49,8 +49,8 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
     """Return the files that are named, by paths or patterns.
 
     Args:
-        named: paths of files, which are read in this order; of directories, and patterns with wildcards, whose files are
-            read in the order of their names.
+        named: paths of files, which are read in this order; of directories, and patterns with wildcards, whose files
+            are read in the order of their names.
         kinds: end of a file's name, a regular expression -> kind of data.
         formats: what can be named, for messages.
     """
@@ -60,7 +60,7 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
     left_out: collections.Counter[str] = collections.Counter()
     for item in named:
         explicit = pathlib.Path(item).expanduser()
-        paths, hidden = _listed(explicit, formats)
+        paths, hidden = _listed(explicit, kinds, formats)
         left_out["hidden"] += hidden
         for path, base in paths.items():
             if _kind(path, kinds) is None:
@@ -72,14 +72,15 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
             else:
                 found[path] = base
     files, kind = _of_one_kind(found, kinds, left_out, _some(named), formats)
-    _check_shards(files)
+    if kind != IMAGES:
+        _check_shards(files)
     return Source(_some(named), _from_common_directory(files), kind, _notes(files, kind, left_out))
 
 
-def _listed(path: pathlib.Path, formats: str) -> tuple[dict[pathlib.Path, pathlib.Path], int]:
+def _listed(path: pathlib.Path, kinds: dict[str, str], formats: str) -> tuple[dict[pathlib.Path, pathlib.Path], int]:
     """Return (path of a file -> the directory it was found below, number of hidden ones) for what was named once."""
     if path.is_dir():
-        return _below(path)
+        return _below(path, kinds)
     if path.exists():
         return {path: path.parent}, 0
     if not _WILDCARDS.search(str(path)):
@@ -91,7 +92,7 @@ def _listed(path: pathlib.Path, formats: str) -> tuple[dict[pathlib.Path, pathli
     found: dict[pathlib.Path, pathlib.Path] = {}
     hidden = 0
     for match in sorted(map(pathlib.Path, glob.glob(str(path), recursive=True))):
-        below, more = _below(match) if match.is_dir() and "**" not in parts else ({match: base}, 0)
+        below, more = _below(match, kinds) if match.is_dir() and "**" not in parts else ({match: base}, 0)
         found |= {file: base for file in below if not file.is_dir()}
         hidden += more
     if not found:
@@ -99,13 +100,22 @@ def _listed(path: pathlib.Path, formats: str) -> tuple[dict[pathlib.Path, pathli
     return found, hidden
 
 
-def _below(directory: pathlib.Path) -> tuple[dict[pathlib.Path, pathlib.Path], int]:
-    """Return the files below a directory in the order of their names, and how many are hidden: those are left out."""
+def _below(directory: pathlib.Path, kinds: dict[str, str]) -> tuple[dict[pathlib.Path, pathlib.Path], int]:
+    """Return the files below a directory in the order of their names, and how many are hidden: those are left out.
+
+    Data engines take names that begin with _ for hidden, cameras do not.
+    """
     files, hidden = [], 0
     for folder, folders, names in os.walk(directory, onerror=_raise, followlinks=True):
-        hidden += sum(name.startswith((".", "_")) for name in [*folders, *names])
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        files += [pathlib.Path(folder, name) for name in names if not name.startswith((".", "_"))]
+        hidden += sum(name.startswith(".") for name in [*folders, *names])
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in sorted(names):
+            path = pathlib.Path(folder, name)
+            aside = any(part.startswith("_") for part in path.relative_to(directory).parts)
+            if aside and _kind(path, kinds) != IMAGES:
+                hidden += 1
+            elif not name.startswith("."):
+                files.append(path)
     return dict.fromkeys(sorted(files), directory), hidden
 
 
@@ -167,7 +177,8 @@ def _check_shards(files: Iterable[pathlib.Path]) -> None:
             )  # data engines add a hash: -ab12.parquet
             shards.setdefault((path.with_name(f"{front}-*-of-{total}{end}"), total), set()).add(int(number))
     for (pattern, total), numbers in shards.items():
-        if missing := sorted(set(range(int(total))) - numbers):
+        first = int(int(total) in numbers)  # some count from 1
+        if missing := sorted(set(range(first, int(total) + first)) - numbers):
             raise InputError(
                 f"Expected all {int(total)} shards of the data. Received: {len(numbers)} of them, without number "
                 f"{', '.join(map(str, missing[:6]))}{', ...' * (len(missing) > 6)}. Name all, '{pattern}', or rename "
@@ -180,13 +191,21 @@ def _notes(files: dict[pathlib.Path, pathlib.Path], kind: str, left_out: collect
     notes = []
     if len(files) > 1:
         suffixes = collections.Counter(path.suffix.lower().removeprefix(".") for path in files)
-        notes.append(f"{len(files):,} files: {_counted(suffixes)}" if kind == IMAGES else f"{len(files):,} files")
+        shown = _counted(suffixes) if kind == IMAGES else _some([path.name for path in files])
+        notes.append(f"{len(files):,} files: {shown}")
+    if kind != IMAGES and list(files) == sorted(files) != sorted(files, key=_by_number):
+        notes.append("files are read in the order of their names, in which 10 comes before 2")
     if +left_out:
         notes.append(f"left out: {_counted(left_out)}")
     partitions = {part for path, base in files.items() for part in path.relative_to(base).parts[:-1] if "=" in part}
     if kind != IMAGES and partitions:
         notes.append(f"left out: the columns in names of directories such as {min(partitions)}")
     return tuple(notes)
+
+
+def _by_number(path: pathlib.Path) -> list[tuple[str, int]]:
+    """Return what sorts paths by the numbers in them."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", f"/{path}")]
 
 
 def _counted(counter: collections.Counter[str]) -> str:
@@ -205,9 +224,11 @@ def check_unpacked(path: pathlib.Path, allowed: Sequence[str] = ()) -> None:
     for beginning, (packed, unpack) in _COMPRESSED.items():
         if start.startswith(beginning) and packed not in allowed:
             raise InputError(
-                f"Expected data that are not compressed. Received: {path}, which is ({packed}). Unpack it first, with "
-                f"{unpack}."
+                f"Expected data that are not compressed. Received: {path}, which is packed ({packed}). Unpack it "
+                f"first: {unpack}."
             )
+    if start.lower().startswith((b"<!doctype html", b"<html")):
+        raise InputError(f"Expected data. Received: {path}, which is a web page. Download the file itself.")
     if start == _LFS:
         raise InputError(
             f"Expected data. Received: {path}, which only stands for a file in Git LFS. Fetch that: git lfs pull."

@@ -17,12 +17,12 @@ def is_matrix(names: Container[str]) -> bool:
     return all(name in names for name in ("format", "shape", "data"))
 
 
-def read_matrix(source: Source, option: str | None, cache: pathlib.Path | str | None) -> Rows:
-    """Return a sparse matrix in npz files as rows of all its numbers; `option` is a name that was asked for."""
-    if option is not None:
+def read_matrix(source: Source, feature: str | None, cache: pathlib.Path | str | None) -> Rows:
+    """Return a sparse matrix in npz files as rows of all its numbers. Raise InputError if `feature` names another."""
+    if feature is not None:
         raise InputError(
-            f"Expected no name of an array for a sparse matrix, which is alone in its file. Received: {option!r} for "
-            f"{source}. Save labels and matrix as dense arrays in one npz file, or leave the name out."
+            f"Expected no name of an array, as there is one sparse matrix in the file. Received: {feature!r} for "
+            f"{source}. Leave it out."
         )
     return read_containers(source, _opened, None, None, cache)
 

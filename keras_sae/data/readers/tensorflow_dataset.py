@@ -10,7 +10,7 @@ from ...errors import InputError
 from ...extras import imported
 from .. import datasets
 from .containers import flattened
-from .image_files import SIZE_CURE, Decoder
+from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
 from .rows import Audit, Rows, check_numbers, image_range
 from .storage import cache_file, store_each
@@ -45,6 +45,8 @@ def read_tensorflow_dataset(
             f"Expected labels of shape (). Received: {labels!r} of {features[labels].shape} in {where}. Name another "
             "feature."
         )
+    if not _holds_images(features[feature]):
+        check_no_images(image_size, color, f"{feature} in {where}, which holds none")
     return _read_split(builder, split, where, labels, feature, Decoder(image_size, color), cache)
 
 
@@ -75,8 +77,8 @@ def _feature_of_dataset(features: Any, labels: str | None, where: str) -> str:
     numeric = [name for name in flat if np.dtype(features[name].np_dtype).kind in "biuf"]
     if len(numeric) != 1:
         raise InputError(
-            f"Expected the name of the feature to read, as there is not just one of numbers. Received: none for {where}, "
-            f"which has: {', '.join(features)}. Name it: feature=NAME."
+            f"Expected the name of the feature to read, as there is not just one of numbers. Received: none for "
+            f"{where}, which has: {', '.join(features)}. Name it: feature=NAME."
         )
     return numeric[0]
 

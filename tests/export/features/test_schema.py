@@ -106,7 +106,7 @@ def test_data_without_names_are_taken_by_position_and_said_to_be(export, extract
     np.save(tmp_path / "x.npy", X)
     found, printed = extracted(export({"feature_names": NAMES}), tmp_path / "x.npy")
     np.testing.assert_array_equal(found, X)
-    assert "note        the data have no names of columns, and are taken in the order of a, b, c\n" in printed
+    assert "note        columns without names are taken in the order of a, b, c\n" in printed
 
 
 def test_a_model_that_knows_no_names_takes_columns_as_they_are(export, extracted, tmp_path):

@@ -8,10 +8,10 @@ import pyarrow.parquet
 import pytest
 
 from keras_sae.data import readers
-from keras_sae.data.readers import csv_files
+from keras_sae.data.readers import csv_files, parquet
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
-from tests.keras_sae.data.readers.conftest import LABELS, check_digits, table_of, write_csv, write_text
+from tests.keras_sae.data.readers.conftest import LABELS, ROWS, check_digits, encoded, table_of, write_csv, write_text
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("csv", ";"), ("tsv", "\t"), ("CSV", "|")])
@@ -67,7 +67,9 @@ def test_a_directory_of_parquet_files_is_one_table_in_the_order_of_their_names(t
     np.testing.assert_array_equal(found.x, [[1], [2], [3.5], [4]])
     assert (found.y.tolist(), found.class_names) == ([1, 2, 0, 1], ("u", "v", "w"))
     pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2], "word": ["u", "v"]}), tmp_path / "c.parquet")
-    with raises(InputError, f"of the same columns and types. Received: {tmp_path / 'a.parquet'} and c.parquet, which"):
+    with raises(
+        InputError, f"of the same columns and types. Received: {tmp_path / 'a.parquet'} and {tmp_path / 'c.parquet'}, w"
+    ):
         readers.read_rows(tmp_path, labels="word")
 
 
@@ -82,6 +84,12 @@ UNUSUAL = {
     "booleans": ("a,b\ntrue,2\nfalse,4\n", [[1, 2], [0, 4]]),
     "names that count": ("0,1\n5,6\n7,8\n", [[5, 6], [7, 8]]),
     "integers, then fractions": ("a,b\n" + "1,2\n" * 50 + "1,2.5\n" * 2, [[1, 2]] * 50 + [[1, 2.5]] * 2),
+    "decimal commas": ("a;b\n1,5;-2\n,25;1e3\n", [[1.5, -2], [0.25, 1000]]),
+    "quoted decimal commas": ('a,b\n"1,5",2\n"2,25",3\n', [[1.5, 2], [2.25, 3]]),
+    "late decimal commas": ("a\tb\n" + "1\t0,5\n" * 40 + "1,5\t2\n", [[1, 0.5]] * 40 + [[1.5, 2]]),
+    "the separator first": ("sep=;\na;b\n1;2\n3;4\n", [[1, 2], [3, 4]]),
+    "another separator first": ("\ufeffsep=|\r\na|b\r\n1|2\r\n3|4\r\n", [[1, 2], [3, 4]]),
+    "years as names": ("2019,2020,2021,2022\n5,6,7,8\n7,8,9,0\n", [[5, 6, 7, 8], [7, 8, 9, 0]]),
     "two columns of one name": ("a,a\n1,2\n3,4\n", [[1, 2], [3, 4]]),
 }
 
@@ -105,9 +113,8 @@ def test_thousands_of_columns(tmp_path, monkeypatch):
 # Texts of csv files that cannot be read: (text, options, what the message says).
 WRONG_CSV = {
     "empty": ("", {}, ["Expected a csv file with a line of names", "x.csv, empty."]),
-    "header only": ("a,b\n", {}, ["Expected two rows or more. Received: no rows in "]),
+    "header only": ("a,b\n", {}, ["Expected one row or more. Received: no rows in "]),
     "header only, no end of line": ("a,b", {}, ["Expected a table that pyarrow can read", "Empty CSV file"]),
-    "one row": ("a,b\n1,2\n", {}, ["Expected two rows or more. Received: 1 row in "]),
     "no header": (
         "5,0.5,1\n6,1,2\n7,2,3\n",
         {},
@@ -124,7 +131,6 @@ WRONG_CSV = {
         {},
         ["'f' (string: 'u') and 1 more in "],
     ),
-    "decimal commas": ('a;b\n1,5;2\n2,5;3\n', {}, ["Expected columns of numbers. Received: 'a' (string: '1,5') in "]),
     "pandas' index": (
         ",a,b\n0,5,6\n1,7,8\n",
         {},
@@ -134,8 +140,8 @@ WRONG_CSV = {
     "NA": ("a,b\n1,2\n3,4\nNA,6\n", {}, ["Expected a value in every row. Received: none in column 'a', row 3 "]),
     "empty column": ("a,b\n1,\n2,\n", {}, ["Expected a value in every row. Received: none in column 'b', row 1 "]),
     "infinity": ("a,b\n1,2\n3,inf\n", {}, ["Expected finite numbers", "Received: inf in column 'b', row 2 (counted"]),
-    "too large": ("a,b\n1,2\n3,1e39\n", {}, ["up to 3.4e+38, which float32 can hold", "Received: inf in column 'b'"]),
-    "too few values": ("a,b\n1,2\n3\n", {}, ["Expected a table that pyarrow can read", "Row #3: Expected 2 columns"]),
+    "too large": ("a,b\n1,2\n3,1e39\n", {}, ["up to 3.4e+38, which float32 can hold", "Received: 1e+39 in column 'b'"]),
+    "too few values": ("a,b\n1,2\n3\n", {}, ["Expected 2 values in every row of ", "Received: 1 in row 2 "]),
     "no such label": (
         "a,b\n1,2\n3,4\n",
         {"labels": "c"},
@@ -148,28 +154,57 @@ WRONG_CSV = {
     ),
     "labels only": ("a\n1\n2\n", {"labels": "a"}, ["Expected one column of numbers or more", "no others than 'a'"]),
     "no label": ("a,b\n1,u\n2,\n3,v\n", {"labels": "b"}, ["Expected a label for every row. Received: none in row 2 "]),
-    "no label, of numbers": ("a,b\n1,0\n2,\n3,1\n", {"labels": "b"}, ["Received: none in column 'b', row 2 "]),
-    "no labels": ("a,b\n1,\n2,\n", {"labels": "b"}, ["Received: none in column 'b', row 1 "]),
+    "no label, of numbers": ("a,b\n1,0\n2,\n3,1\n", {"labels": "b"}, ["for every row. Received: none in row 2 "]),
+    "no labels": ("a,b\n1,\n2,\n", {"labels": "b"}, ["a label for every row. Received: none in row 1 "]),
     "labels with fractions": (
         "a,b\n1,1.0\n2,2.5\n",
         {"labels": "b"},
         ["Expected classes as labels: whole numbers or text. Received: 2.5 in row 2 (counted from 1) of column 'b'"],
     ),
-    "dates as labels": (
-        "a,b\n1,2020-01-01\n2,2020-01-02\n",
-        {"labels": "b"},
-        ["Expected labels that are integers or UTF-8 text. Received: date32[day] in column 'b' of "],
-    ),
-    "one class": ("a,b\n1,u\n2,u\n", {"labels": "b"}, ["Expected labels of two classes or more. Received: only 'u'"]),
     "late text": (
         "a,b\n" + "1,2\n" * 100 + "1,unknown\n" + "1,2\n",
         {},
-        ["Expected values in column 'b' like those in its first rows. Received: 'unknown' in row 101 (counted from 1)"],
+        ["Expected a number in every row. Received: 'unknown' in column 'b', row 101 (counted from 1) of ",
+         "x.csv. Correct or drop that row or column."],
     ),
-    "late text among labels": (
-        "a,b\n" + "1,2\n" * 100 + "1,unknown\n" + "1,2\n",
-        {"labels": "b"},
-        ["Expected values in column 'b' like those in its first rows. Received: 'unknown' in row 101 (counted from 1)"],
+    "a mark for what is missing": (
+        "a,b\n1,2\n3,?\n4,5\n",
+        {},
+        ["Expected a number in every row. Received: '?' in column 'b', row 2 (counted from 1) of ",
+         "If it marks a missing value: remove or fill in such rows."],
+    ),
+    "a late mark": ("a,b\n" + "1,2\n" * 100 + "1,-\n", {}, ["Received: '-' in column 'b', row 101 "]),
+    "separated thousands": (
+        "a;b\n1,234;2\n22,500;3\n",
+        {},
+        ["Received: '1,234' in column 'a', row 1 ", "Write it as a plain number such as 1234.5."],
+    ),
+    "one separated thousand": (
+        'a;b\n3;2\n"22,500";3\n',
+        {},
+        ["Received: '22,500' in column 'a', row 2 ", "Write it as a plain number such as 1234.5."],
+    ),
+    "mixed decimals": ("a;b\n1,5;2\n2.5;3\n", {}, ["Received: '2.5' in column 'a', row 2"]),
+    "no header but a class": (
+        "5.1,0.2,setosa\n4.9,0.3,setosa\n",
+        {"labels": "setosa"},
+        ["Received: mostly numbers, 5.1, 0.2, setosa, ... in the first line of ", "read as data: no_header=True."],
+    ),
+    "currency": ("a,b\n$1.5,2\n$3,4\n", {}, ["Received: '$1.5' in column 'a', row 1 ", "Write it as a plain number"]),
+    "percent": ("a,b\n5 %,2\n3 %,4\n", {}, ["Received: '5 %' in column 'a', row 1 ", "Write it as a plain number"]),
+    "separated by spaces": ("a b\n1 2\n3 4\n", {}, ["Expected values separated by commas", "separated by spaces in "]),
+    "unquoted decimal commas": ("a,b\n1,5,2,5\n", {}, ["Received: 4 in row 1 ", "separate the values by semicolons."]),
+    "a separator at the end": ("a,b,\n1,2,\n", {}, ["column 3 of ", "remove the separator at the end of the lines."]),
+    "a web page": ("<!DOCTYPE html>\n<html>\n", {}, ["which is a web page. Download the file itself."]),
+    "a line above the table": (
+        "made by a program\na,b\n1,2\n",
+        {},
+        ["Expected 1 values in every row", "Received: 2 in row 1", "remove lines that are no part of the table."],
+    ),
+    "no such column number": (
+        "1.5,2\n3,4\n",
+        {"labels": "3", "no_header": True},
+        ["named '3' in ", "Received: none among the 2 columns 1, 2."],
     ),
     "late missing": ("a,b\n" + "1,2\n" * 100 + "1,\n", {}, ["Received: none in column 'b', row 101 "]),
 }  # fmt: skip
@@ -208,7 +243,11 @@ def test_wrong_parquet(tmp_path):
         readers.read_rows(path)
     columns = {"ok": [1, 2], "list": [[1], [2]], "text": ["u", "v"], "when": np.array(["2020", "2021"], "M8[s]")}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    with raises(InputError, "'list' (list<element: int64>: '[1]'), 'text' (string: 'u'), 'when' (timestamp"):
+    found = readers.read_rows(path)
+    assert (found.x.tolist(), found.notes) == ([[1], [2]], ("left out: ok, text, when",))
+    del columns["list"]
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    with raises(InputError, "Received: 'text' (string: 'u'), 'when' (timestamp"):
         readers.read_rows(path)
     pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, 2.0], "b": [float("nan"), None]}), path)
     with raises(InputError, "Received: none in column 'b', row 2 "):
@@ -220,5 +259,173 @@ def test_wrong_parquet(tmp_path):
     with raises(InputError, "Expected a name for every column. Received: '__index_level_0__', column 2 of "):
         readers.read_rows(path)
     pyarrow.parquet.write_table(pyarrow.table({"a": []}), path)
-    with raises(InputError, "Expected two rows or more. Received: no rows in "):
+    with raises(InputError, "Expected one row or more. Received: no rows in "):
         readers.read_rows(path)
+
+
+# --- several files, no names, lists ---
+
+
+def test_csv_files_are_one_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 64)
+    write_text(tmp_path / "b.csv", "u,v,w\n5,6.5,q\n")
+    write_text(tmp_path / "a.csv", "sep=;\nu;v;w\n1;2;p\n3;4;q\n")
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"u,v,w\n7,8,1\n"))
+    for data in (tmp_path, tmp_path / "?.csv*", [tmp_path / f"{name}" for name in ("a.csv", "b.csv", "c.csv.gz")]):
+        found = readers.read_rows(data, labels="w")
+        np.testing.assert_array_equal(found.x, [[1, 2], [3, 4], [5, 6.5], [7, 8]])
+        assert (found.class_names, found.y.tolist()) == (("1", "p", "q"), [1, 2, 2, 0])
+        assert (found.feature_names, found.notes) == (("u", "v"), ("3 files: a.csv, b.csv, c.csv.gz",))
+    other = readers.read_rows([tmp_path / "b.csv", tmp_path / "a.csv"], labels="w")
+    assert other.x[:, 0].tolist() == [5, 1, 3]
+    write_text(tmp_path / "b.csv", "u,v,w\n5,6,q\n7,?,q\n")
+    with raises(InputError, "Received: '?' in column 'v', row 2 (counted from 1) of ", "b.csv. If it marks"):
+        readers.read_rows(tmp_path, labels="w")
+    write_text(tmp_path / "b.csv", "v,u,w\n5,6,q\n")
+    with raises(InputError, "Expected csv files of the same columns.", "a.csv with u, v, w and ", " v, u, w."):
+        readers.read_rows(tmp_path, labels="w")
+
+
+def test_csv_by_its_first_bytes(tmp_path):
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(b"u,v\n1,2\n3,4\n"))
+    write_text(tmp_path / "plain.csv.gz", "u,v\n1,2\n3,4\n")
+    for path in tmp_path.iterdir():
+        np.testing.assert_array_equal(readers.read_rows(path).x, [[1, 2], [3, 4]])
+
+
+def test_csv_without_names(tmp_path):
+    path = write_text(tmp_path / "x.csv", "5.1,0.2,setosa\n4.9,0.3,virginica\n4.7,0.1,setosa\n")
+    found = readers.read_rows(path, labels="3", no_header=True)
+    np.testing.assert_array_equal(found.x, np.array([[5.1, 0.2], [4.9, 0.3], [4.7, 0.1]], "float32"))
+    assert (found.feature_names, found.class_names) == (("1", "2"), ("setosa", "virginica"))
+    assert found.y.tolist() == [0, 1, 0]
+    assert found.notes == ()
+    write_text(path, "1,2\n3,?\n")
+    with raises(InputError, "Received: '?' in column '2', row 2 (counted from 1)"):
+        readers.read_rows(path, no_header=True)
+    write_text(path, "0,1\n2,3\n4,5\n")
+    assert len(readers.read_rows(path, no_header=True).x) == 3
+    found = readers.read_rows(path)
+    assert len(found.x) == 2
+    assert found.notes == (f"the first line of {path}, 0, 1, was read as names; no_header=True reads it as data",)
+
+
+def test_decimal_commas_are_said(tmp_path):
+    path = write_text(tmp_path / "x.csv", "a;b\n1,5;2\n2,25;3\n")
+    assert readers.read_rows(path).notes == ("commas in numbers were read as decimal points",)
+
+
+def test_a_column_that_float32_flattens_is_said(tmp_path):
+    times = 1.7e9 + np.arange(200) * 0.5
+    noise = np.random.default_rng(0).normal(size=200)
+    expected = (
+        "float32, in which models compute, loses what varies in column 'ts', column 'flat': column 'ts' changes 199 "
+        "times from row to row, in float32 1 times; subtract its least value first",
+    )
+    columns = {"ts": times, "v": noise, "flat": 1e9 + noise / 1e3, "large": noise * 1e20}
+    found = readers.read_rows(write_csv(tmp_path / "x.csv", columns))
+    assert (len(np.unique(found.x[:, 0])), found.notes) == (2, expected)
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
+    assert readers.read_rows(tmp_path / "x.parquet").notes == expected
+    np.save(tmp_path / "x.npy", np.stack(list(columns.values()), axis=1))
+    [note] = readers.read_rows(tmp_path / "x.npy").notes
+    assert note.startswith("float32, in which models compute, loses what varies in column 1, column 3: column 1 ch")
+    np.save(tmp_path / "x.npy", np.array([[2**40], [2**40 + 1], [2**40]]))
+    assert (
+        readers.read_rows(tmp_path / "x.npy")
+        .notes[0]
+        .startswith("float32, in which models compute, loses what varies in column 1")
+    )
+
+
+@pytest.mark.parametrize("kind", ["list", "large_list", "fixed"])
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64"])
+def test_parquet_of_lists(kind, dtype, tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 200, (9, 4)).astype(dtype)
+    number = pyarrow.from_numpy_dtype(values.dtype)
+    types = {"list": pyarrow.list_(number), "large_list": pyarrow.large_list(number), "fixed": pyarrow.list_(number, 4)}
+    table = {"id": range(9), "embedding": pyarrow.array(values.tolist(), types[kind]), "word": list("aabbaabba")}
+    for part in range(3):
+        columns = {name: column[3 * part : 3 * part + 3] for name, column in table.items()}
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{part}.parquet")
+    for feature in (None, "embedding"):
+        found = readers.read_rows(tmp_path, labels="word", feature=feature)
+        np.testing.assert_array_equal(found.x, values)
+        assert found.x.dtype == ("uint8" if dtype == "uint8" else "float32")
+        assert (found.feature_names, found.class_names) == ((), ("a", "b"))
+        assert found.notes == ("3 files: 0.parquet, 1.parquet, 2.parquet", "left out: id")
+        assert found.source == f"column embedding of {tmp_path}"
+    found = readers.read_rows(tmp_path, feature="id")
+    assert (found.x.ravel().tolist(), found.feature_names) == (list(range(9)), ("id",))
+
+
+# Columns of lists that cannot be read: (columns, options, what the message says).
+WRONG_LISTS = {
+    "two": (
+        {"a": [[1.0], [2.0]], "b": [[1.0], [2.0]]},
+        {},
+        ["one column of lists or images, or the name of the one to read, feature=NAME. Received: a, b in "],
+    ),
+    "ragged": (
+        {"a": [[1.0, 2.0], [2.0]]},
+        {},
+        ["lists of one length in column 'a'. Received: 2 numbers in row 1 and 1 in row 2"],
+    ),
+    "missing": ({"a": [[1.0, 2.0], None]}, {}, ["Expected a value in every row. Received: none in column 'a', row 2 "]),
+    "missing inside": ({"a": [[1.0, 2.0], [1.0, None]]}, {}, ["Received: none in column 'a', row 2 "]),
+    "NaN": ({"a": [[1.0, 2.0], [1.0, float("nan")]]}, {}, ["Received: nan in column 2, row 2 (counted from 1)"]),
+    "empty": ({"a": pyarrow.array([[], []], pyarrow.list_(pyarrow.float32()))}, {}, ["Expected one feature or more"]),
+    "of text": ({"a": [["u"], ["v"]]}, {}, ["Expected columns of numbers. Received: 'a' (list<element: string>: "]),
+    "no such": ({"a": [[1.0], [2.0]]}, {"feature": "b"}, ["one column named 'b' in ", "none among the 1 columns a."]),
+    "text": ({"a": [[1.0], [2.0]], "b": ["u", "v"]}, {"feature": "b"}, ["Received: 'b' (string: 'u') in "]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG_LISTS)
+def test_wrong_lists(kind, tmp_path):
+    columns, options, parts = WRONG_LISTS[kind]
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
+    with raises(InputError, *parts):
+        readers.read_rows(tmp_path / "x.parquet", **options)
+
+
+def test_a_mark_for_what_is_missing_in_parquet(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2, 3], "b": ["130", "165", "?"]}), tmp_path / "x.parquet")
+    with raises(InputError, "Received: '?' in column 'b', row 3 (counted from 1) of ", "If it marks a missing value"):
+        readers.read_rows(tmp_path / "x.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2, 3], "b": ["130", "165", None]}), tmp_path / "x.parquet")
+    with raises(InputError, "Expected columns of numbers. Received: 'b' (string: '130') in "):
+        readers.read_rows(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct"])
+def test_images_in_parquet(form, images, classes, tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "IMAGES_AT_A_TIME", 7)
+    content = [encoded(image) for image in images]
+    if form == "struct":
+        content = [{"bytes": image, "path": f"{i}.png"} for i, image in enumerate(content)]
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": range(ROWS), "image": content, "label": classes}), path)
+    found = readers.read_rows(path, labels="label")
+    check_digits(found, images, classes)
+    assert (found.image_shape, found.value_range, found.notes) == ((28, 28), (0, 255), ("left out: id",))
+    assert found.source == f"images in column image of {path}"
+    assert readers.read_rows(path, feature="image", image_size=7, color=True).image_shape == (7, 7, 3)
+    content[8] = b"no image" if form == "bytes" else {"bytes": b"no image", "path": ""}
+    pyarrow.parquet.write_table(pyarrow.table({"image": content}), path)
+    with raises(InputError, f"Expected an image. Received: row 9 of column 'image' of {path}, which is damaged or"):
+        readers.read_rows(path)
+    content[8] = None
+    pyarrow.parquet.write_table(pyarrow.table({"image": content}), path)
+    with raises(InputError, "Expected a value in every row. Received: none in column 'image', row 9 "):
+        readers.read_rows(path)
+
+
+def test_options_of_images_for_numbers(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2]}), tmp_path / "x.parquet")
+    with raises(
+        InputError, "Expected images to resize or to colour. Received: image_size=3 for numbers in ", "Leave it"
+    ):
+        readers.read_rows(tmp_path / "x.parquet", image_size=3)
+    with raises(InputError, "Received: color=True for numbers in "):
+        readers.read_rows(tmp_path / "x.parquet", color=True)
