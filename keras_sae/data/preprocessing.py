@@ -14,6 +14,7 @@ LARGEST_WHITENED = 4096  # features, whose covariance takes 134 MB, and its eige
 TAIL = 0.05  # the share of a feature's values on either side that does not decide its range alone
 FAR = 10  # times the distance between the tails: what lies farther beyond them is cut off
 SAMPLE = 10_000, 2**28  # the rows that the tails are estimated from, and the bytes that they may take at most
+USED = 1 / 8  # of a known range, that data use at least if it is theirs
 CUT_OFF = "cut_off"
 
 
@@ -33,7 +34,8 @@ def fit_preprocessing(
                    c = mean(L) (1 + sqrt(features / rows))^2
         scale      (x - low) / (high - low), cut off at 0 and 1. low and high are
                    - after `contrast` or `whiten`, 3 standard deviations of all values below and above their mean;
-                   - else `value_range`, if it is given;
+                   - else `value_range`, if it is given and the data use an eighth of it or more: images of 0 and 1
+                     have been saved as bytes as well;
                    - else the least and largest value of each feature, but no farther from its quantiles of 5 and 95 %
                      than 10 times their distance, so that a few wrong values do not flatten all others
 
@@ -74,10 +76,8 @@ def fit_preprocessing(
         mean = _mean_of(x, chunk_size, lambda rows: rows.mean(axis=1), steps).item()
         deviation = _mean_of(x, chunk_size, lambda rows: ((rows - mean) ** 2).mean(axis=1), steps).item() ** 0.5
         low, high = mean - 3 * deviation, mean + 3 * deviation
-    elif value_range is not None:
-        low, high = map(float, value_range)
     else:
-        low, high = _ranges(x, chunk_size)
+        low, high = _ranges(x, chunk_size, value_range)
     _add_linear(steps, low, high - low, "scale")
     steps.add(keras.layers.ReLU(max_value=1.0, name=CUT_OFF))  # cuts off at 0 as well
     return steps
@@ -164,13 +164,19 @@ def _mean_of(
     return mean_over_rows(((rows, None) for rows in _rows(x, chunk_size, steps)), sums)[0]
 
 
-def _ranges(x: np.ndarray | RowSubset, chunk_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (low, high) of each feature: its extremes, but none far beyond the tails of its distribution.
+def _ranges(
+    x: np.ndarray | RowSubset, chunk_size: int, value_range: tuple[float, float] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (low, high) of all features, `value_range` if the data use it, or of each.
+
+    Those of each are its extremes, but none far beyond the tails of its distribution.
 
     A feature with one value in nearly all rows has no tails, and keeps its extremes. One with a single value has the
     median width of the others: another value then counts as it would there, in pixels for example.
     """
     low, high = _extremes(x, chunk_size)
+    if value_range is not None and high.max() - low.min() >= USED * (value_range[1] - value_range[0]):
+        return np.asarray(value_range[0], "float64"), np.asarray(value_range[1], "float64")
     sample = _sample(x)
     lower = np.quantile(sample, TAIL, axis=0, method="higher").astype("float64")  # never the outermost values
     upper = np.quantile(sample, 1 - TAIL, axis=0, method="lower").astype("float64")

@@ -69,6 +69,14 @@ def test_a_range_that_is_known_is_that_of_every_feature():
         assert preprocessing.scale_range(steps) == (0, pytest.approx(255, rel=1e-6))
 
 
+@pytest.mark.parametrize("largest", [1, 16, 31, 32])
+def test_a_range_that_the_data_hardly_use_is_not_theirs(largest):
+    """Images of 0 and 1, or of few grey levels, that were saved as bytes: by hand, an eighth of 255 is 31.9."""
+    x = np.array([[0, largest], [largest, 0]], "uint8")
+    found = apply(fit_preprocessing(x, value_range=(0, 255)), x)
+    np.testing.assert_allclose(found.max(), 1 if largest < 32 else 32 / 255, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float16", "float32", "float64"])
 def test_the_same_numbers_are_scaled_alike_in_every_type(dtype):
     x = (np.random.default_rng(0).uniform(size=(40, 5)) < [0.02, 0.1, 0.5, 0.9, 0]).astype(dtype)
