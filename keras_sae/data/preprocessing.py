@@ -171,20 +171,32 @@ def _ranges(
 
     Those of each are its extremes, but none far beyond the tails of its distribution.
 
-    A feature with one value in nearly all rows has no tails, and keeps its extremes. One with a single value has the
-    median width of the others: another value then counts as it would there, in pixels for example.
+    If nearly all values of a feature are the same, the tails are those of the others; if these are the same as well, it
+    keeps its extremes. A feature with a single value has the median width of all: another value then counts as it
+    would there, in pixels for example.
     """
     low, high = _extremes(x, chunk_size)
     if value_range is not None and high.max() - low.min() >= USED * (value_range[1] - value_range[0]):
         return np.asarray(value_range[0], "float64"), np.asarray(value_range[1], "float64")
     sample = _sample(x)
-    lower = np.quantile(sample, TAIL, axis=0, method="higher").astype("float64")  # never the outermost values
-    upper = np.quantile(sample, 1 - TAIL, axis=0, method="lower").astype("float64")
+    lower, upper = _tails(sample)
+    commonest = lower.copy()  # of the features without tails
+    for feature in np.flatnonzero(upper <= lower):
+        others = sample[sample[:, feature] != lower[feature], feature]
+        if len(others) > 3:
+            lower[feature], upper[feature] = _tails(others)
     reach = np.where(upper > lower, FAR * (upper - lower), np.inf)
-    low, high = np.maximum(low, lower - reach), np.minimum(high, upper + reach)
+    low = np.maximum(low, np.minimum(lower - reach, commonest))
+    high = np.minimum(high, np.maximum(upper + reach, commonest))
     widths = high - low
     usual = np.median(widths[widths > 0]) if widths.any() else 1.0
     return low, np.where(widths > 0, high, low + usual)
+
+
+def _tails(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the quantiles of TAIL and 1 - TAIL of each column: of four values or more never the outermost."""
+    lower = np.quantile(sample, TAIL, axis=0, method="higher").astype("float64")
+    return lower, np.quantile(sample, 1 - TAIL, axis=0, method="lower").astype("float64")
 
 
 def _sample(x: np.ndarray | RowSubset) -> np.ndarray:

@@ -119,6 +119,15 @@ def test_a_mark_for_what_is_missing_in_some_rows_does_not_decide_the_range():
     assert high[1] == pytest.approx(x[:, 1].max())
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_among_rare_values_one_far_beyond_does_not_decide_either(sign):
+    """Zeros, 1 to 20 in 20 of 1,000 rows, and 1e7: by hand, tails of 2 and 20, and a limit of 200."""
+    x = np.zeros((1000, 1))
+    x[:21, 0] = sign * np.array([*range(1, 21), 1e7])
+    low, high = preprocessing.scale_range(fit_preprocessing(x))
+    np.testing.assert_allclose(sorted([low[0], high[0]], key=abs), [0, sign * 200], rtol=1e-6)
+
+
 def test_a_value_that_is_rare_keeps_its_range():
     """1 in one row of 1,000 and 0 in the others is a class, say, and no mistake."""
     x = np.eye(1000)[:, :3]
