@@ -5,10 +5,12 @@
 tensors.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def widest_float() -> str:
@@ -19,6 +21,11 @@ def widest_float() -> str:
         # JAX adds its flags to the class at run time, which type checkers do not see.
         return "float64" if jax.config.jax_enable_x64 else "float32"  # type: ignore[attr-defined]
     return "float64"
+
+
+def single(dtype: str) -> str:
+    """Return "float32" for a half precision, which cannot hold sums over rows; other dtypes as they are."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def has_float64() -> bool:
@@ -44,9 +51,28 @@ def refuse_replicas(what: str) -> None:
             )
 
 
-def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> keras.StatelessScope:
-    """Return a scope in which the variables hold these values, and which collects the losses of layers."""
-    return keras.StatelessScope(list(zip(variables, values, strict=True)), collect_losses=True)
+@contextlib.contextmanager
+def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> Iterator[keras.StatelessScope]:
+    """Yield a scope in which the variables hold these values, and which collects the losses of layers.
+
+    The values are `single`. In half precision matrices are rounded to it, so that products are what the model computes.
+    Biases stay as they are: their gradients are sums over rows, which in bfloat16 lose nine tenths of 10,000 rows.
+    """
+    scope = keras.StatelessScope(collect_losses=True)
+    biases = []
+    for variable, value in zip(variables, values, strict=True):
+        is_matrix = len(variable.shape) > 1
+        scope.add_update((variable, ops.cast(value, variable.dtype) if is_matrix else value))
+        if not is_matrix and variable._autocast:
+            biases.append(variable)
+    for variable in biases:
+        variable._autocast = False  # what Variable(autocast=False) sets
+    try:
+        with scope:
+            yield scope
+    finally:
+        for variable in biases:
+            variable._autocast = True
 
 
 def compile_function(function: Callable) -> Callable:

@@ -7,7 +7,7 @@ from keras import ops
 
 from . import backend
 from .constraints import check
-from .regularizers import KLSparsity, wide
+from .regularizers import KLSparsity, mean_over_examples
 
 
 def penalty_of(sparsity: Any, activation: Any) -> Any:
@@ -61,8 +61,7 @@ class SparsityRegularization(keras.layers.Layer):
 
     def call(self, activations: Any, training: bool = False) -> Any:
         if not isinstance(self.sparsity, KLSparsity):
-            penalty = self.sparsity(wide(activations))
-            self.add_loss(penalty / ops.cast(ops.shape(activations)[0], penalty.dtype))
+            self.add_loss(mean_over_examples(self.sparsity, activations))
         elif self.sparsity.window is None:
             self.add_loss(self.sparsity.of_batch(activations))
         elif not self.sparsity.record(activations):
@@ -173,7 +172,7 @@ class DenseTranspose(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         outputs = ops.matmul(inputs, ops.transpose(self.dense.kernel))
-        return self.activation(outputs + self.bias if self.use_bias else outputs)
+        return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.dense.kernel.shape[0])

@@ -12,15 +12,8 @@ from typing import Any
 import keras
 
 from .autoencoder import Autoencoder, SparseAutoencoder
-from .data.batches import (
-    Chunks,
-    RowSubset,
-    TransformedDataset,
-    in_memory,
-    is_array,
-    predict_in_chunks,
-    predict_to_file,
-)
+from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
+from .data.containers import RowSubset, in_memory, is_array
 from .files import check_space
 from .regularizers import WeightDecay
 from .training.fit import fit as fit_one

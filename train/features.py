@@ -56,7 +56,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import batches, readers
+from keras_sae.data import batches, containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
 
@@ -130,7 +130,7 @@ def split(number, seed):
 
 def pick(x, rows):
     """Return these rows of x: in memory if they are few, else a view that reads them when they are needed."""
-    view = batches.RowSubset(x, rows)
+    view = containers.RowSubset(x, rows)
     bytes_in_memory = 4 * view.shape[0] * view.shape[1]
     return np.asarray(x[rows]) if bytes_in_memory <= IN_MEMORY else view
 
@@ -141,7 +141,7 @@ IN_MEMORY = 2**28  # bytes of float32 rows
 def measure_half_variance(preprocessing, x):
     """Return half the sum of the features' variances, once scaled: the error of the mean of x as a reconstruction."""
 
-    def sums(chunk):
+    def sums(chunk, *_):
         scaled = keras.ops.convert_to_numpy(preprocessing(chunk)).astype("float64")
         return [scaled.sum(axis=0), (scaled**2).sum()]
 

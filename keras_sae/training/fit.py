@@ -8,7 +8,8 @@ from typing import Any
 import keras
 
 from ..autoencoder import Autoencoder
-from ..data.batches import TransformedDataset, in_memory, is_array, predict_in_chunks, predict_to_file
+from ..data.batches import TransformedDataset, predict_in_chunks, predict_to_file
+from ..data.containers import in_memory, is_array
 from .lbfgs import fit_lbfgs
 from .minibatches import fit_minibatches
 

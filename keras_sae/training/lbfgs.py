@@ -10,7 +10,8 @@ import numpy as np
 
 from ..autoencoder import Autoencoder
 from ..callbacks import ProgressBar
-from ..data.batches import CHUNK_SIZE, is_array
+from ..data.batches import CHUNK_SIZE
+from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from . import checkpoints
 from .full_batch import ObjectiveFunction

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..callbacks import ProgressBar
 from ..constraints import check
-from ..data.batches import Chunks, TransformedDataset, check_shape, inputs_of, is_array
+from ..data.batches import Chunks, TransformedDataset, check_shape, inputs_of
+from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from ..files import forget
 from . import checkpoints
