@@ -56,23 +56,23 @@ def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> Iterator[k
     """Yield a scope in which the variables hold these values, and which collects the losses of layers.
 
     The values are `single`. In half precision matrices are rounded to it, so that products are what the model computes.
-    Biases stay as they are: their gradients are sums over rows, which in bfloat16 lose nine tenths of 10,000 rows.
+    Biases stay in single precision: their gradients are sums over rows, which in bfloat16 lose nine tenths of 10,000.
     """
-    scope = keras.StatelessScope(collect_losses=True)
-    biases = []
+    scope, biases = keras.StatelessScope(collect_losses=True), []
     for variable, value in zip(variables, values, strict=True):
-        is_matrix = len(variable.shape) > 1
-        scope.add_update((variable, ops.cast(value, variable.dtype) if is_matrix else value))
-        if not is_matrix and variable._autocast:
-            biases.append(variable)
-    for variable in biases:
-        variable._autocast = False  # what Variable(autocast=False) sets
+        if len(variable.shape) > 1:
+            value = ops.cast(value, variable.dtype)
+        else:
+            biases.append((variable, variable._autocast, variable._dtype))
+        scope.add_update((variable, value))
     try:
+        for variable, _, dtype in biases:
+            variable._autocast, variable._dtype = False, single(dtype)  # as if made with these arguments
         with scope:
             yield scope
     finally:
-        for variable in biases:
-            variable._autocast = True
+        for variable, autocast, dtype in biases:
+            variable._autocast, variable._dtype = autocast, dtype
 
 
 def compile_function(function: Callable) -> Callable:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..backend import widest_float
 from ..constraints import check
 from ..files import forget, write_aside
 from .containers import as_array, in_memory, is_array
@@ -67,7 +68,7 @@ def mean_over_rows(batches: Iterable[tuple], sums: Callable[..., list]) -> list[
 
 
 class TransformedDataset:
-    """A data set of batches x, (x, y) or (x, y, weights) whose x is transformed when it is read: a tf.data.Dataset, say."""
+    """A data set of batches x, (x, y) or (x, y, weights), as of tf.data, whose x is transformed when it is read."""
 
     def __init__(self, batches: Any, transform: Any):
         self.batches, self.transform = batches, transform
@@ -208,7 +209,7 @@ class Chunks:
             raise ValueError(f"Expected batches of x, (x, y) or (x, y, weights). Received: {3 + len(others)} elements.")
         x = ops.convert_to_tensor(x, dtype=self.dtype)
         y = None if y is None else ops.convert_to_tensor(y)
-        return Chunk(x, y, None if weights is None else ops.convert_to_tensor(weights, dtype="float32"))
+        return Chunk(x, y, None if weights is None else ops.convert_to_tensor(weights, dtype=widest_float()))
 
 
 def check_weights(weights: np.ndarray, examples: int, all_zero: bool = False) -> None:
