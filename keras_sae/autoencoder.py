@@ -1,13 +1,14 @@
 """The sparse autoencoder as a keras.Model."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from . import backend
 from .constraints import check
 from .data.batches import Chunks, inputs_of
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
@@ -93,16 +94,22 @@ class Autoencoder(keras.Model):
         """
         if not self.compiled:
             self.compile()
-        return self._with_targets(super().fit, args, kwargs)
+        return self._run(super().fit, args, kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As keras.Model.evaluate, with the inputs as targets."""
-        return self._with_targets(super().evaluate, args, kwargs)
+        return self._run(super().evaluate, args, kwargs)
 
-    def _with_targets(self, method: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Call a method of Keras with targets where there are weights of examples: without, Keras drops the weights."""
+    def _run(self, method: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Call a method of Keras with targets where there are weights of examples, which Keras drops otherwise.
+
+        An error in its first step, wrong targets for one, leaves the model as it was.
+        """
         arguments = inspect.signature(method).bind(*args, **kwargs).arguments
         arguments |= arguments.pop("kwargs", {})
+        if not self.built and arguments.get("x") is not None and not isinstance(arguments["x"], Iterator):
+            with backend.placement(self):  # not in the first step: an error there leaves weights without values
+                self.build((None, Chunks(arguments["x"]).num_features()))
         if arguments.get("class_weight") is not None and arguments.get("y") is None:
             raise ValueError("`class_weight` needs labels, which an autoencoder has none of. Use `sample_weight`.")
         if arguments.get("sample_weight") is not None and arguments.get("y") is None:
@@ -110,7 +117,11 @@ class Autoencoder(keras.Model):
         held_out = arguments.get("validation_data")
         if isinstance(held_out, (tuple, list)) and len(held_out) == 3 and held_out[1] is None:
             arguments["validation_data"] = held_out[0], self._target_rows(held_out[0]), held_out[2]
-        return method(**arguments)
+        try:
+            return method(**arguments)
+        except Exception:
+            self.train_function = None  # what failed to compile once may not create the optimizer's variables later
+            raise
 
     def _target_rows(self, x: Any) -> Any:
         """Return the targets of all rows of x, an array."""
@@ -148,6 +159,7 @@ def _weights(data: Any) -> Any:
     weights = keras.utils.unpack_x_y_sample_weight(data)[2]
     if weights is None:
         return None
+    backend.refuse_replicas("A weighted loss")
     weights = ops.convert_to_tensor(weights, dtype=keras.config.floatx())
     total = ops.sum(weights)
     return weights * ops.divide_no_nan(ops.cast(ops.shape(weights)[0], total.dtype), total)

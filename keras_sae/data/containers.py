@@ -56,7 +56,7 @@ class RowSubset:
     def __init__(self, x: Any, rows: np.ndarray | None = None, transform: Any = None):
         self.x, self.rows, self.transform = x, rows, transform
         features = x.shape[1] if transform is None else transform.compute_output_shape((None, x.shape[1]))[-1]
-        self.shape = (len(x) if rows is None else len(rows), features)
+        self.shape = (x.shape[0] if rows is None else len(rows), features)
         self.dtype = x.dtype if transform is None else np.dtype("float32")
 
     def __len__(self) -> int:

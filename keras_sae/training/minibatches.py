@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from ..autoencoder import Autoencoder
+from ..backend import check_loss_dtypes
 from ..callbacks import ProgressBar
 from ..constraints import check
 from ..data.batches import Chunks, TransformedDataset, inputs_of
@@ -74,6 +75,8 @@ def fit_minibatches(
         model.build((None, Chunks(x).num_features()))
     if not model.compiled:
         model.compile()
+    if not isinstance(model, Autoencoder):
+        check_loss_dtypes(model)
     backup = _Backup(model, checkpoint)
     watching = [*(callbacks or []), *([ProgressBar()] if verbose else []), keras.callbacks.History(), backup]
     if is_array(x):
