@@ -1,6 +1,6 @@
 """Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
 
-Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also columns of lists), TFRecord,
+Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also lists and images), TFRecord,
 HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets.
 These may be one file, several, directories or patterns, all of one kind. What is left out, changed or doubtful is said.
 Not read: Excel, JSON, SQL, text, sound, video, HEIC.
