@@ -128,7 +128,7 @@ class Columns:
         y, class_names = (None, ()) if self.labels is None else labels.classes(len(x))
         notes = (*self.source.notes, *labels.notes(), *audit.notes())
         what = f"column {self.names[self.features[0]]}" if self._is_matrix() else "columns"
-        return Rows(x, y, class_names, names, None, None, f"{what} of {self.source}", notes)
+        return Rows(x, y, class_names, names, source=f"{what} of {self.source}", notes=notes)
 
     def _is_matrix(self) -> bool:
         return is_list(self.types[self.features[0]])

@@ -52,7 +52,9 @@ def read_images(
     if set(class_names) & SPLITS:
         notes.append(f"the classes are called {', '.join(class_names[:6])}, as parts of a data set are")
     shown = f"images in {source}"
-    return Rows(x, y, class_names, (), image_shape, image_range(x), shown, tuple(notes))
+    return Rows(
+        x, y, class_names, image_shape=image_shape, value_range=image_range(x), source=shown, notes=tuple(notes)
+    )
 
 
 def _classes(source: Source) -> tuple[np.ndarray, tuple[str, ...]]:

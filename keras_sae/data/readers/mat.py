@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
 from . import hdf5
 from .containers import read_containers
 from .rows import Rows
@@ -38,11 +37,6 @@ def _opened(path: pathlib.Path) -> Iterator[dict[str, Any]]:
         with hdf5.opened(path) as datasets:
             yield {name: _Transposed(item) for name, item in datasets.items() if not name.startswith("#")}
         return
-    except (ValueError, TypeError, EOFError, IndexError, KeyError, scipy.io.matlab.MatReadError) as error:
-        raise InputError(
-            f"Expected a file of MATLAB. Received: {path}, which is damaged or something else ({error}). Save or copy "
-            "the file again."
-        ) from error
     yield {name: _plain(array) for name, array in arrays.items() if not name.startswith("__") and array.shape}
 
 

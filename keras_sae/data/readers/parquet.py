@@ -101,7 +101,7 @@ def _read_images(columns: Columns, i: int, decoder: Decoder, cache: pathlib.Path
     x, shape = store_each(images(), target, audit, total, SIZE_CURE)
     y, class_names = (None, ()) if columns.labels is None else classes.classes(len(x))
     notes = (*source.notes, *decoder.notes(), *audit.notes())
-    return Rows(x, y, class_names, (), shape, image_range(x), shown, notes)
+    return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=shown, notes=notes)
 
 
 def _with_left_out(rows: Rows, columns: Columns) -> Rows:
@@ -141,7 +141,7 @@ def _reading(where: Any) -> Iterator[None]:
     arrow = imported("pyarrow")
     try:
         yield
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"Expected a table that pyarrow can read. Received: {where}, which it cannot: "
             f"{' '.join(str(error).split())}"

@@ -115,8 +115,8 @@ def _read_split(
     notes += [*decoder.notes(), *audit.notes()]
     source = f"{where} in {builder.data_path}"
     if images:
-        return Rows(x, y, class_names, (), shape, image_range(x), source, tuple(notes))
-    return Rows(x, y, class_names, (), None, None, source, (*notes, *flattened((len(x), *shape))))
+        return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=source, notes=tuple(notes))
+    return Rows(x, y, class_names, source=source, notes=(*notes, *flattened((len(x), *shape))))
 
 
 def _holds_images(feature: Any) -> bool:
