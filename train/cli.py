@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 
 from keras_sae import cli as shared, constraints, extras
-from keras_sae.cli import fail, reported
+from keras_sae.cli import fail, reported, with_flags as with_flags
 from keras_sae.constraints import CONSTRAINTS
 
 IMAGE_DATA = (

@@ -65,7 +65,6 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.cli import with_flags
 from keras_sae.data import batches, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
@@ -115,8 +114,8 @@ def read(config):
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
-        raise type(error)(with_flags(str(error), list(options))) from error
-    notes = [with_flags(note, list(options)) for note in rows.notes]
+        raise type(error)(cli.with_flags(str(error), list(options))) from error
+    notes = [cli.with_flags(note, list(options)) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
         notes.append(f"{len(counts):,} classes: {some(counts, 20)}")

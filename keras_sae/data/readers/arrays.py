@@ -14,8 +14,8 @@ import numpy as np
 from ...errors import InputError
 from ...files import check_space
 from . import sparse
-from .containers import Shape, flattened, image_shape_of, left_out, name_to_read
 from .labels import Labels, class_numbers
+from .named_arrays import Shape, flattened, image_shape_of, left_out, name_to_read
 from .rows import Audit, Rows, check_numbers, check_rows_shape, row_blocks
 from .sources import Source
 from .storage import cache_file, store, writing

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from .containers import read_containers
+from .named_arrays import read_named
 from .rows import Rows
 from .sources import Source
 
@@ -20,7 +20,7 @@ def read_hdf5(
 
     `labels` is the name of another array. An array in a group is named group/array.
     """
-    return read_containers(source, opened, labels, feature, cache)
+    return read_named(source, opened, labels, feature, cache)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import hdf5
-from .containers import read_containers
+from .named_arrays import read_named
 from .rows import Rows
 from .sources import Source
 
@@ -23,7 +23,7 @@ def read_mat(
 
     `labels` is the name of another array, of numbers, of text or a cell array of texts.
     """
-    return read_containers(source, _opened, labels, feature, cache)
+    return read_named(source, _opened, labels, feature, cache)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from ...errors import InputError
-from .containers import read_containers
+from .named_arrays import read_named
 from .rows import Rows
 from .sources import Source
 
@@ -23,7 +23,7 @@ def read_matrix(source: Source, feature: str | None, cache: pathlib.Path | str |
             f"Expected no name of an array, as there is one sparse matrix in the file. Received: {feature!r} for "
             f"{source}. Leave it out."
         )
-    return read_containers(source, _opened, None, None, cache)
+    return read_named(source, _opened, None, None, cache)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ import numpy as np
 from ...errors import InputError
 from ...extras import imported
 from .. import datasets
-from .containers import flattened
 from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
+from .named_arrays import flattened
 from .rows import Audit, Rows, check_numbers, image_range
 from .storage import cache_file, store_each
 

@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 Opener = Callable[[pathlib.Path], contextlib.AbstractContextManager[dict[str, Any]]]
 
 
-def read_containers(
+def read_named(
     source: Source,
     opened: Opener,
     labels: str | None,
