@@ -138,13 +138,14 @@ def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
 
 
 def _count(numbers: Sequence[str]) -> bool:
-    """Return whether numbers among the names count from 0 or 1, or are four or more in even steps, as names may be."""
+    """Return whether numbers among the names count, are years or four or more in even steps, as names may be."""
     try:
         values = [int(number) for number in numbers]
     except ValueError:
         return False
     steps = {b - a for a, b in itertools.pairwise(values)}
-    return (values[0] in (0, 1) and steps <= {1}) or (len(values) > 3 and len(steps) == 1 and min(steps) > 0)
+    years = len(values) > 1 and 1900 <= values[0] <= values[-1] <= 2100
+    return (values[0] in (0, 1) and steps <= {1}) or ((years or len(values) > 3) and len(steps) == 1 and min(steps) > 0)
 
 
 def _notes(form: _Form, path: pathlib.Path) -> list[str]:

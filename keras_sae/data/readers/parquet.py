@@ -121,7 +121,12 @@ def _row_bytes(batch: Any) -> int:
     """Return how many bytes the first row takes as float64, or 0 if there is none."""
     if batch is None or not batch.num_rows:
         return 0
-    return 8 * sum(len(column[0].as_py() or ()) if is_list(column.type) else 1 for column in batch.columns)
+    return 8 * sum(_length(column.slice(0, 1)) for column in batch.columns)
+
+
+def _length(values: Any) -> int:
+    """Return how many numbers a column holds, in lists or lists of lists too."""
+    return _length(values.flatten()) if is_list(values.type) else len(values)
 
 
 def _batches(source: Source, size: int) -> Iterator[tuple[pathlib.Path, int, Any]]:
