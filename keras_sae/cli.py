@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from .errors import InputError
@@ -55,6 +55,17 @@ def _console_command(found: re.Match[str]) -> str:
     package, name = found.groups()
     words = [name] if package == "export" and name else [package, name]
     return " ".join([CONSOLE, *filter(None, words)])
+
+
+def with_flags(text: str, options: Sequence[str]) -> str:
+    """Return a message of the library with these arguments as flags: image_size=N becomes --image-size N."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        words = re.sub(r"[()',]", "", value).split()
+        return " ".join([f"--{name.replace('_', '-')}", *(words if value not in ("True", "...") else [])])
+
+    return re.sub(rf"\b({'|'.join(options)})=(\([^)]*\)|'[^']*'|\.\.\.|\w+)", flag, text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,12 +1,16 @@
 """Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
 
-Reads .npy (memory-mapped), .npz, .csv, .parquet, .tfrecord, a directory of images, or tfds:NAME of tensorflow-datasets.
+Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also lists and images), TFRecord,
+HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets.
+These may be one file, several, directories or patterns, all of one kind. What is left out, changed or doubtful is said.
+Not read: Excel, JSON, SQL, text, sound, video, HEIC.
 Inputs are scaled to [0, 1] inside the model, fitted on the training part, so that the encoder, and every export of it,
 takes data as they are. A tenth of the rows is held out: it measures, and nothing is learned from it.
 
   python -m train.features --data table.csv --units 64 32
   python -m train.features --data table.csv --labels species        features, then a classifier of this column
   python -m train.features --data photos/ --image-size 32 --labels folders --contrast
+  python -m train.features --data 'parts/*.parquet' --feature embedding
   python -m train.features --data huge.npy --optimizer adam         any size: memory stays flat
   python -m train.features --resume runs/features                   resume a run that was interrupted
 """
@@ -21,11 +25,16 @@ HELD_OUT = 10  # one row in so many
 
 @dataclasses.dataclass(frozen=True)
 class Config(cli.TrainingConfig):
-    data: str = cli.setting("", "file or directory of data, or tfds:NAME; required")
+    data: tuple[str, ...] = cli.setting((), "files, directories or patterns of data, or tfds:NAME; required")
     labels: str | None = cli.setting(
-        None, "where the classes are: a column, an array of an npz, a feature, another .npy, or 'folders' of images"
+        None,
+        "where the classes are: a column, an array of an npz, h5 or mat, a feature, another .npy, or 'folders': the "
+        "first directories below that of the images",
     )
-    feature: str | None = cli.setting(None, "of TFRecord and tensorflow-datasets: the name of what to learn from")
+    feature: str | None = cli.setting(
+        None, "name of what to learn from: an array of an npz, h5 or mat, a column of Parquet, a feature of TFRecord"
+    )
+    no_header: bool = cli.setting(False, "csv files begin with data, not with names: columns are called 1, 2, ...")
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
     color: bool = cli.setting(False, "images with red, green and blue, not grey")
     contrast: bool = cli.setting(False, "normalise the contrast of each example, as suits images and spectra")
@@ -41,7 +50,7 @@ class Config(cli.TrainingConfig):
     seed: int = cli.setting(0, "of the initial weights, the rows held out and the order of minibatches")
 
     def __post_init__(self):
-        cli.check(self.data or self.resume, "--data", "a file or directory of data, or tfds:NAME", "nothing")
+        cli.check(self.data or self.resume, "--data", "files or directories of data, or tfds:NAME", "nothing")
         size = self.image_size
         cli.check(
             size is None or (len(size) <= 2 and min(size) >= 1), "--image-size", "one or two numbers from 1", size
@@ -72,7 +81,7 @@ def run(config, verbose=1):
     x = pick(rows.x, train)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
-    facts = {"class_names": rows.class_names} if rows.class_names else {}
+    facts = {"notes": notes} | ({"class_names": rows.class_names} if rows.class_names else {})
     facts |= {"pixel_range": 255} if rows.image_shape and rows.x.dtype == "uint8" else {}
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
@@ -97,28 +106,35 @@ def run(config, verbose=1):
 
 
 def read(config):
-    """Return the data as Rows, and a list of notes on what in them may not be meant."""
+    """Return the data as Rows, and a list of notes: what was read and left out, and what may not be meant."""
     size = config.image_size
     size = size[0] if size and len(size) == 1 else size
-    rows = readers.read_rows(config.data, config.labels, config.feature, size, config.color)
+    options = {"labels": config.labels, "feature": config.feature, "image_size": size, "color": config.color}
+    options["no_header"] = config.no_header
+    try:
+        rows = readers.read_rows(config.data, **options)
+    except InputError as error:
+        raise type(error)(cli.with_flags(str(error), list(options))) from error
+    notes = [cli.with_flags(note, list(options)) for note in rows.notes]
+    if rows.y is not None:
+        counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
+        notes.append(f"{len(counts):,} classes: {some(counts, 20)}")
     names = rows.feature_names or [f"number {i}" for i in range(rows.x.shape[1])]
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
-        raise InputError(f"Expected rows that differ. Received: {config.data}, whose rows are all the same.")
-    if constant and rows.feature_names:
-        raise InputError(
-            f"Expected columns that vary. Received: {some(constant)} with one value in all {len(rows.x):,} rows of "
-            f"{config.data}. Drop what teaches nothing."
-        )
-    notes = [f"{len(constant):,} of {len(names):,} features have one value in all rows"] if constant else []
+        raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
+    if constant:
+        which = f": {some(constant)}" if rows.feature_names else ""
+        notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}")
     counting = [names[i] for i in readers.counting_columns(rows.x)]
     if counting:
         notes.append(f"{some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
     return rows, notes
 
 
-def some(names):
-    return ", ".join(map(str, names[:6])) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")
+def some(names, number=6):
+    more = f" and {len(names) - number:,} more" if len(names) > number else ""
+    return ", ".join(map(str, names[:number])) + more
 
 
 def split(number, seed):

@@ -139,3 +139,17 @@ def test_how_a_process_was_started(arguments, original, name, monkeypatch):
 def test_which_processes_run_a_command_of_ours(name, in_checkout, own, started):
     started(name, in_checkout)
     assert cli.is_own_command() == own
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Have them resized: image_size=N.", "Have them resized: --image-size N."),
+        ("Received: image_size=(3, 4). Leave it out.", "Received: --image-size 3 4. Leave it out."),
+        ("read it as data: no_header=True.", "read it as data: --no-header."),
+        ("Expected labels='folders' for images, labels=...", "Expected --labels folders for images, --labels"),
+        ("a feature of np.savez(x=x), index=False", "a feature of np.savez(x=x), index=False"),
+    ],
+)
+def test_arguments_in_messages_become_flags(text, expected):
+    assert cli.with_flags(text, ["labels", "feature", "image_size", "no_header"]) == expected

@@ -159,6 +159,7 @@ def test_data_of_every_kind(kind, images, classes, table, tmp_path, request):
     config = runs.read_config(out)
     assert config.get("image_shape") == shape
     assert config["settings"]["max_iterations"] == 2
+    assert isinstance(config["notes"], list)
     assert config["command"].startswith(f"python -m train.features --out {out} ")
     expected = ALL | ({"reconstructions.png"} if shape else set())
     assert {path.name for path in out.iterdir() if path.is_file()} == expected
@@ -309,6 +310,28 @@ def test_notes_of_what_may_not_be_meant(images, table, tmp_path):
     assert notes == ["digit counts the rows, as an identifier does: drop it unless it is meant"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_columns_with_one_value_are_noted_as_in_arrays(kind, tmp_path):
+    columns = {"label": [0, 1] * 10, "pixel0": [0] * 20, "pixel1": list(range(0, 40, 2)), "pixel2": [7] * 20}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    rows, notes = features.read(features.Config(data=(str(tmp_path / f"x.{kind}"),), labels="label"))
+    assert rows.x.shape == (20, 3)
+    assert notes == ["2 classes: 0 10, 1 10", "2 of 3 features have one value in all rows: pixel0, pixel2"]
+
+
+def test_what_was_read_and_left_out_is_printed_and_kept(images, classes, tmp_path, capsys):
+    folder, _ = write_images(tmp_path, images, classes, None)
+    (folder / "class 1" / "photo.heic").touch()
+    train(tmp_path / "run", folder, labels="folders")
+    expected = ["60 files: 60 png", "left out: 1 heic", "3 classes: class 0 20, class 1 20, class 2 20"]
+    notes = runs.read_config(tmp_path / "run")["notes"]
+    assert notes[:3] == expected
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert printed == [f"note        {note}" for note in notes]
+
+
 @pytest.fixture
 def refused(monkeypatch, capfd, tmp_path):
     """refused(*flags) -> the one line with which the command ended; it began no run."""
@@ -331,16 +354,22 @@ def refused(monkeypatch, capfd, tmp_path):
 WRONG = {
     "text": ("a,b\n1,u\n2,v\n", [], "Expected columns of numbers. Received: 'b' (string: 'u') in x.csv"),
     "missing values": ("a,b\n1,2\n3,\n", [], "Expected a value in every row. Received: none in column 'b', row 2 "),
-    "constant columns": (
-        "a,b,c\n1,2,7\n2,2,7\n",
-        [],
-        "Expected columns that vary. Received: b, c with one value in all 2 rows of x.csv. Drop what teaches nothing.",
+    "equal rows": ("a,b\n1,2\n1,2\n", [], "Expected rows that differ. Received: columns of x.csv, whose rows are all"),
+    "rows that float32 makes equal": ("a\n1700000000.25\n1700000000.75\n", [], "Expected rows that differ. Received: "),
+    "no names": (
+        "0.5,u\n1.5,v\n",
+        ["--labels", "u"],
+        "Expected a first line with the names of the columns. Received: mostly numbers, 0.5, u, ... in the first line "
+        "of x.csv. Write a line of names above it, or have it read as data: --no-header.",
     ),
-    "equal rows": ("a,b\n1,2\n1,2\n", [], "Expected rows that differ. Received: x.csv, whose rows are all the same."),
     "no such labels": ("a,b\n1,2\n3,4\n", ["--labels", "c"], "Expected one column of labels named 'c' in x.csv"),
     "image size": ("a\n1\n2\n", ["--image-size", "3", "4", "5"], "--image-size expects one or two numbers from 1"),
     "no image size": ("a\n1\n2\n", ["--image-size", "0"], "--image-size expects one or two numbers from 1"),
-    "size of a table": ("a\n1\n2\n", ["--image-size", "3"], "Expected labels as the only option for x.csv"),
+    "size of a table": (
+        "a\n1\n2\n",
+        ["--image-size", "3"],
+        "Expected no other options than --labels, --no-header for x.csv. Received: --image-size 3. Leave it out.",
+    ),
     "no units": ("a\n1\n2\n", ["--units", "0"], "--units expects 1 or more hidden units. Received: (0,)"),
 }
 
@@ -353,7 +382,7 @@ def test_mistakes_end_with_one_line(kind, refused, tmp_path):
 
 
 def test_data_that_are_not_there_end_with_one_line(refused, npy):
-    assert refused() == "--data expects a file or directory of data, or tfds:NAME. Received: nothing"
+    assert refused() == "--data expects files or directories of data, or tfds:NAME. Received: nothing"
     assert refused("--data", "none.csv").startswith(
         "Expected a file or directory of data. Received: none.csv, which does not exist."
     )

@@ -1,106 +1,118 @@
-"""Readers of your own data of any size: npy, npz, csv, Parquet, TFRecord, images and tensorflow-datasets."""
+"""Readers of your own data of any size: arrays, tables, records and images in files, and tensorflow-datasets."""
 
+import os
 import pathlib
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ...errors import InputError
-from . import arrays, image_files, records, tables
+from . import arrays, csv_files, hdf5, image_files, mat, parquet, records, sources, tensorflow_dataset
 from .rows import Rows, constant_columns, counting_columns
 
 __all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "read_rows"]
 
 FORMATS = (
-    "an npy, npz, csv (or csv.gz), parquet or tfrecord file, a directory of images or of parquet files, or a name of "
-    "tensorflow-datasets such as tfds:mnist"
+    "npy, npz, csv (or csv.gz), parquet, tfrecord, h5 or mat files, images, a directory or a pattern of such files, or "
+    "a name of tensorflow-datasets such as tfds:mnist"
 )
 
-# A reader is the function that reads some data, and the options that it takes.
-_Reader = tuple[Callable[..., Rows], tuple[str, ...]]
-_READERS: dict[str, _Reader] = {  # by the end of the file's name
-    r"\.npy": (arrays.read_npy, ("labels",)),
-    r"\.npz": (arrays.read_npz, ("labels",)),
-    r"\.(csv|tsv)(\.gz)?": (tables.read_csv, ("labels",)),
-    r"\.parquet": (tables.read_parquet, ("labels",)),
-    r"\.tfrecords?(-\d+-of-\d+)?": (records.read_tfrecord, ("labels", "feature", "image_size", "color")),
+_IMAGES = ("image_size", "color")
+
+
+class _Reader(NamedTuple):
+    """What reads one kind of files."""
+
+    end: str  # of their names, a regular expression
+    read: Callable[..., Rows]
+    options: tuple[str, ...]
+    packed: tuple[str, ...] = ()  # the ways in which the files may be compressed
+
+
+_READERS = {
+    "npy": _Reader(r"\.npy", arrays.read_npy, ("labels",)),
+    "npz": _Reader(r"\.npz", arrays.read_npz, ("labels", "feature"), ("zip",)),
+    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header"), ("gzip",)),
+    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", *_IMAGES)),
+    "tfrecord": _Reader(
+        r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?", records.read_tfrecord, ("labels", "feature", *_IMAGES), ("gzip",)
+    ),
+    "hdf5": _Reader(r"\.(h5|hdf5?)", hdf5.read_hdf5, ("labels", "feature")),
+    "mat": _Reader(r"\.mat", mat.read_mat, ("labels", "feature")),
+    sources.IMAGES: _Reader(image_files.SUFFIXES, image_files.read_images, ("labels", *_IMAGES)),
 }
-_FOLDER: _Reader = (image_files.read_folder, ("labels", "image_size", "color"))
-_DATASET: _Reader = (records.read_tensorflow_dataset, ("labels", "feature", "image_size", "color"))
+_KINDS = {reader.end: kind for kind, reader in _READERS.items()}
 
 
 def read_rows(
-    data: pathlib.Path | str,
+    data: pathlib.Path | str | Sequence[pathlib.Path | str],
     labels: pathlib.Path | str | None = None,
     feature: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     color: bool = False,
     cache: pathlib.Path | str | None = None,
+    no_header: bool = False,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
     Args:
-        data: a path, or "tfds:NAME" or "tfds:NAME/SPLIT" for a data set of tensorflow-datasets. The suffix of the path
-            decides what is read:
+        data: the path of a file or directory, a pattern of paths with *, ? or **, or several of them; or "tfds:NAME" or
+            "tfds:NAME/SPLIT" for a data set of tensorflow-datasets. All files are of one kind and are read as one, in
+            the order in which they are named, those of a directory (also in the directories in it) and of a pattern in
+            the order of their names. Shards x-00000-of-00002, ... have to be complete. The suffix decides what is read:
             npy    The array (examples, features), mapped as it is; further dimensions become features.
-            npz    The array x, or x_train, or the only one of two dimensions or more.
-            csv, parquet    The columns of numbers, as float32, or as uint8 if all are. A csv file begins with a line of
-                   names; a line of numbers only is refused unless they count 0, 1, 2, ... or 1, 2, 3, ...
-            tfrecord    A feature of each tf.train.Example: numbers, as float32, or a PNG or JPEG image.
-            A directory holds Parquet files, which are read as one table in the order of their names, or else images
-                   (png, jpg, bmp, gif), which are read as uint8 in the order of their names, also from the directories
-                   in it.
-        labels: what holds the classes. npy: the path of another npy file. npz: the name of an array. csv, parquet: the
-            name of a column. tfrecord, tensorflow-datasets: the name of a feature. Images: "folders", as the class of
-            an image is the name of the directory that it is in.
-        feature: the name of the feature to read from tfrecord or tensorflow-datasets, if several could be meant.
+            npz, h5, mat    The array that `feature` names, or x, or x_train, or the only one of two dimensions or more.
+                   A sparse matrix that scipy (save_npz) or MATLAB wrote becomes rows of all its numbers.
+            csv    The columns of numbers, as float32. A csv file begins with a line of names (see `no_header`) and may
+                   be gzipped, have a line "sep=;" first, or decimal commas.
+            parquet    The columns of numbers, as float32, or as uint8 if all are; or the lists of one length or the
+                   image files in a column, if it is the only one of that kind or `feature` names it.
+            tfrecord    A feature of each tf.train.Example: numbers, as float32, or an image; or, if all features are
+                   single numbers, each as a column. The files may be gzipped.
+            Images (png, jpg, webp, tif and what else Pillow reads) as uint8, or with their own values if they have
+                   more than 8 bits, of which the first page is read.
+        labels: what holds the classes. npy, sparse matrices: the path of an npy file. npz, h5, mat: the name of an
+            array. csv, parquet: the name of a column; in csv the classes are the text in it. tfrecord,
+            tensorflow-datasets: the name of a feature. Images: "folders", as the class of an image is the first
+            directory below the one of the data.
+        feature: the name of the array, column or feature to read, if several could be meant.
         image_size: the size to resize images to, n or (height, width). If it is None, all must be of one size.
         color: whether images become (height, width, 3), rather than grey.
         cache: a directory for the file of rows, which takes as much room as they do. None is a temporary directory,
             deleted when the process ends. If temporary directories are kept in memory, name one on a disk.
+        no_header: whether csv files begin with data, not with names: the columns are called 1, 2, ... then.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
-    float64 and integers beyond 2**24 are rounded to float32 in tables and records.
+    float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
+    changed or lost.
 
     Raises:
         InputError: if data are missing, damaged or something else; if values are missing, NaN, infinite or not numbers;
             if there are fewer than two rows; or if there is not one label for each row, of two classes or more.
     """
-    options = {"labels": labels, "feature": feature, "image_size": image_size, "color": color or None}
-    given = {name: value for name, value in options.items() if value is not None}
-    source = _source(data)
-    read, taken = _reader(source)
-    for name in given.keys() - set(taken):
-        raise InputError(
-            f"Expected {' and '.join(taken)} as the only option{'s' * (len(taken) > 1)} for {data}. Received: "
-            f"{name}={given[name]!r}. Leave it out."
-        )
+    options = {"labels": labels, "feature": feature, "image_size": image_size}
+    options |= {"color": color or None, "no_header": no_header or None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
-        return read(source, **given, cache=cache)
+        named = [data] if isinstance(data, str | os.PathLike) else list(data)
+        if len(named) == 1 and str(named[0]).startswith(tensorflow_dataset.PREFIX):
+            _check_options(given, ("labels", "feature", *_IMAGES), named[0])
+            return tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache)
+        source = sources.find(named, _KINDS, FORMATS)
+        reader = _READERS[source.kind]
+        _check_options(given, reader.options, source)
+        for file in source.files if source.kind != sources.IMAGES else ():
+            sources.check_unpacked(file, reader.packed)
+        return reader.read(source, **given, cache=cache)
     except OSError as error:
         raise InputError(
             f"Expected data that can be read. Received: {data}, which cannot be ({error.strerror or error})."
         ) from error
 
 
-def _source(data: pathlib.Path | str) -> pathlib.Path | str:
-    """Return a path that exists, or a name in tensorflow-datasets as a str with its prefix."""
-    if str(data).startswith(records.PREFIX):
-        return str(data)
-    path = pathlib.Path(data).expanduser()
-    if not path.exists():
+def _check_options(given: dict[str, Any], taken: Sequence[str], data: object) -> None:
+    """Raise InputError if there are options that such data do not take."""
+    for name in given.keys() - set(taken):
         raise InputError(
-            f"Expected a file or directory of data. Received: {data}, which does not exist. Name {FORMATS}."
+            f"Expected no other options than {', '.join(f'{option}=...' for option in taken)} for {data}. Received: "
+            f"{name}={given[name]!r}. Leave it out."
         )
-    return path
-
-
-def _reader(source: pathlib.Path | str) -> _Reader:
-    """Return the reader for a path or for a name in tensorflow-datasets. Raise InputError if there is none."""
-    if isinstance(source, str):
-        return _DATASET
-    if source.is_dir():
-        return _READERS[r"\.parquet"] if tables.parquet_parts(source) else _FOLDER
-    for suffix, reader in _READERS.items():
-        if re.search(f"{suffix}$", source.name, re.IGNORECASE):
-            return reader
-    raise InputError(f"Expected a file of data by its suffix. Received: {source}. Name {FORMATS}.")

@@ -1,40 +1,43 @@
 """Readers of NumPy's files, npy and npz."""
 
+import dataclasses
 import pathlib
 import shutil
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
-from .labels import class_numbers
-from .rows import (
-    Rows,
-    cache_file,
-    check_finite,
-    check_numbers,
-    check_rows_shape,
-    check_space,
-    row_blocks,
-    store,
-    writing,
-)
+from ...files import check_space
+from . import sparse
+from .labels import Labels, class_numbers
+from .named_arrays import Shape, flattened, image_shape_of, left_out, name_to_read
+from .rows import Audit, Rows, check_numbers, check_rows_shape, row_blocks
+from .sources import Source
+from .storage import cache_file, store, writing
 
 CURE = "Save or copy the file again."
 _DAMAGED = (ValueError, TypeError, KeyError, SyntaxError, OverflowError, EOFError, tokenize.TokenError)
 _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # RuntimeError: encryption, unknown compression
 
 
-def read_npy(
-    path: pathlib.Path, labels: pathlib.Path | str | None = None, cache: pathlib.Path | str | None = None
-) -> Rows:
-    """Return the array of an npy file, mapped. `labels` is the path of another npy file, (examples,)."""
-    x, image_shape = _mapped(path, path, cache)
-    y, class_names = (None, ()) if labels is None else _read_labels(labels, len(x))
-    return Rows(x, y, class_names, image_shape=image_shape, source=f"array in {path}")
+def read_npy(source: Source, labels: pathlib.Path | str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
+    """Return the arrays of npy files, one mapped, several copied. `labels` is the path of another npy file."""
+    x, image_shape, notes = _rows_of({file: file for file in source.files}, source, cache)
+    rows = Rows(x, image_shape=image_shape, source=f"array in {source}", notes=(*source.notes, *notes))
+    return _with_labels(rows, labels)
+
+
+def _with_labels(rows: Rows, labels: pathlib.Path | str | None) -> Rows:
+    """Return rows with the labels in an npy file, if there are any."""
+    if labels is None:
+        return rows
+    y, class_names = _read_labels(labels, len(rows.x))
+    return dataclasses.replace(rows, y=y, class_names=class_names)
 
 
 def _read_labels(path: pathlib.Path | str, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -53,10 +56,15 @@ def _load(file: Any, where: pathlib.Path | str) -> np.ndarray:
     try:
         return np.lib.format.read_array(file, allow_pickle=False)
     except _DAMAGED as error:
+        if "Object arrays" in str(error):
+            raise InputError(
+                f"Expected labels that are integers or text. Received: Python objects in {where}, which NumPy saves in "
+                "a form that is not safe to load. Save them as text: y.astype(str)."
+            ) from error
         raise InputError(f"Expected labels as a NumPy array. Received: {where}: {error}. {CURE}") from error
 
 
-def _header(file: Any, where: pathlib.Path | str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(file: Any, where: pathlib.Path | str) -> tuple[Shape, bool, np.dtype]:
     """Return (shape, whether columns come first, dtype) of an open npy file."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
@@ -67,91 +75,112 @@ def _header(file: Any, where: pathlib.Path | str) -> tuple[tuple[int, ...], bool
         ) from error
 
 
-def _mapped(
-    path: pathlib.Path, where: pathlib.Path | str, cache: pathlib.Path | str | None
-) -> tuple[np.ndarray, tuple[int, ...] | None]:
-    """Return (x, image_shape) of an npy file; x, (examples, features), maps the file, or a copy of it if it has to."""
+def _rows_of(
+    paths: Mapping[Any, pathlib.Path], source: Source, cache: pathlib.Path | str | None
+) -> tuple[np.ndarray, Shape | None, list[str]]:
+    """Return (x, image_shape, notes) of npy files; x, (examples, features), maps the file, or a copy if it has to.
+
+    `paths` are those of the npy files, by what they are called in messages.
+    """
+    _check_alike(paths)
+    arrays = {where: _mapped(path, where) for where, path in paths.items()}
+    first_where, first = next(iter(arrays.items()))
+    total = sum(map(len, arrays.values()))
+    check_rows_shape((total, *first.shape[1:]), source if len(arrays) > 1 else first_where)
+    audit = Audit(source if len(arrays) > 1 else first_where)
+    ours = first.dtype.newbyteorder("=") if first.dtype.itemsize <= 8 else np.dtype("float64")
+    in_order = first.ndim == 2 or first.flags.c_contiguous
+    if len(arrays) == 1 and ours == first.dtype and in_order:
+        x = first.reshape(len(first), -1)
+        audit.add(x)
+    else:
+        target = cache_file(cache, source.name, list(map(str, paths)), "copy")
+        x = store(_batches(arrays.values(), ours), target, audit, total)
+    image_shape = image_shape_of(first.shape, first.dtype)
+    return x, image_shape, [*flattened(first.shape, image_shape), *audit.notes()]
+
+
+def _check_alike(paths: Mapping[Any, pathlib.Path]) -> None:
+    """Raise InputError unless npy files have arrays of one type and, but for the examples, one shape."""
+    headers = {}
+    for where, path in paths.items():
+        with open(path, "rb") as file:
+            shape, _, dtype = _header(file, where)
+        headers[where] = (shape[1:], len(shape), dtype), shape
+    first_where, (first, first_shape) = next(iter(headers.items()))
+    for where, (other, shape) in headers.items():
+        if other != first:
+            raise InputError(
+                f"Expected arrays of one type and one shape but for the examples. Received: {first[2]} {first_shape} "
+                f"in {first_where} and {other[2]} {shape} in {where}. Name only those that belong together."
+            )
+
+
+def _mapped(path: pathlib.Path, where: Any) -> np.ndarray:
+    """Return the array of an npy file, mapped."""
     with open(path, "rb") as file:
-        shape, columns_first, dtype = _header(file, where)
+        shape, _, dtype = _header(file, where)
     check_numbers(dtype, where)
-    check_rows_shape(shape, where)
+    if len(shape) < 2 or 0 in shape:
+        check_rows_shape(shape, where)
     try:
         array = np.load(path, mmap_mode="r")
     except _DAMAGED as error:
         raise InputError(f"Expected {shape} numbers. Received: {where}, which is cut off. {CURE}") from error
-    array = array.view("uint8") if dtype.kind == "b" else array
-    ours = array.dtype.newbyteorder("=") if dtype.itemsize <= 8 else np.dtype("float64")
-    if ours != array.dtype or (columns_first and len(shape) > 2):
-        batches = (chunk.reshape(len(chunk), -1).astype(ours) for _, chunk in row_blocks(array))
-        x = store(batches, cache_file(cache, path, "copy"), where, total=len(array))
-    else:
-        x = array.reshape(len(array), -1)
-        check_finite(x, where)
-    return x, _image_shape(array)
+    return array.view("uint8") if dtype.kind == "b" else array
 
 
-def _image_shape(array: np.ndarray) -> tuple[int, ...] | None:
-    """Return (height, width) or (height, width, 3) if a uint8 array has these dimensions, else None."""
-    if array.dtype != "uint8" or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
-        return None
-    return array.shape[1:3] if array.shape[3:] == (1,) else array.shape[1:]
+def _batches(arrays: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
+    for array in arrays:
+        for _, chunk in row_blocks(array):
+            yield chunk.reshape(len(chunk), -1).astype(dtype)
 
 
-def read_npz(path: pathlib.Path, labels: str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
-    """Return an array of an npz file: x, or x_train, or the only one of two dimensions or more.
-
-    It is unpacked into the cache first. `labels` is the name of another array of the file.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_archive(archive, path, labels, cache)
-    except _DAMAGED_ZIP as error:
-        raise InputError(f"Expected an npz file. Received: {path}, which is damaged: {error}. {CURE}") from error
-
-
-def _read_archive(
-    archive: zipfile.ZipFile, path: pathlib.Path, labels: str | None, cache: pathlib.Path | str | None
+def read_npz(
+    source: Source,
+    labels: str | None = None,
+    feature: str | None = None,
+    cache: pathlib.Path | str | None = None,
 ) -> Rows:
-    """Return the array of an open npz file, as `read_npz`."""
-    arrays = {name.removesuffix(".npy"): _described(archive, name, path) for name in archive.namelist()}
-    found = ", ".join(f"{key} {shape} {dtype}" for key, (shape, dtype) in arrays.items()) or "nothing"
-    if labels is not None and labels not in arrays:
-        raise InputError(f"Expected labels named {labels!r} in {path}. Received: {found}.")
-    key = _key_of_data(arrays, labels)
-    if key is None:
-        raise InputError(
-            f"Expected an array named x or x_train, or only one of two dimensions or more, in {path}. Received: "
-            f"{found}. Save it again: np.savez(path, x=x, y=y)."
-        )
-    x, image_shape = _mapped(_unpacked(archive, key, path, cache), f"{key} in {path}", cache)
-    y: np.ndarray | None = None
-    class_names: tuple[str, ...] = ()
-    if labels is not None:
-        with archive.open(f"{labels}.npy") as file:
-            where = f"{labels} in {path}"
-            y, class_names = class_numbers(_load(file, where), len(x), where)
-    return Rows(x, y, class_names, image_shape=image_shape, source=f"array {key} in {path}")
+    """Return an array of npz files: the one named `feature`, or x, or x_train, or the only one that can be meant.
+
+    It is unpacked into the cache first. `labels` is the name of another array. A sparse matrix of scipy, which is in
+    an npz file of its own, becomes rows of all its numbers; `labels` is the path of an npy file then.
+    """
+    unpacked, classes, notes = {}, Labels(f"{labels} in {source}"), list(source.notes)
+    for path in source.files:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                arrays = {name.removesuffix(".npy"): _described(archive, name, path) for name in archive.namelist()}
+                if sparse.is_matrix(arrays):
+                    return _with_labels(sparse.read_matrix(source, feature, cache), labels)
+                feature = name_to_read(arrays, feature, labels, path)
+                unpacked[f"{feature} in {path}"] = _unpacked(archive, feature, path, cache)
+                if labels is not None:
+                    with archive.open(f"{labels}.npy") as file:
+                        classes.add_array(_load(file, f"{labels} in {path}"))
+                notes += left_out(arrays, feature, labels) if len(unpacked) == 1 else []
+        except _DAMAGED_ZIP as error:
+            raise InputError(f"Expected an npz file. Received: {path}, which is damaged: {error}. {CURE}") from error
+    x, image_shape, more = _rows_of(unpacked, source, cache)
+    y, class_names = (None, ()) if labels is None else classes.classes(len(x))
+    return Rows(
+        x, y, class_names, image_shape=image_shape, source=f"array {feature} in {source}", notes=(*notes, *more)
+    )
 
 
-def _described(archive: zipfile.ZipFile, name: str, path: pathlib.Path) -> tuple[tuple[int, ...], np.dtype]:
+def _described(archive: zipfile.ZipFile, name: str, path: pathlib.Path) -> tuple[Shape, np.dtype]:
     """Return (shape, dtype) of an array in a zip."""
     with archive.open(name) as file:
         shape, _, dtype = _header(file, f"{name} in {path}")
     return shape, dtype
 
 
-def _key_of_data(arrays: dict[str, tuple[tuple[int, ...], np.dtype]], labels: str | None) -> str | None:
-    """Return the name of the array to read, or None if it is not clear which one is meant."""
-    named = [key for key in ("x", "x_train") if key in arrays and key != labels]
-    others = [key for key, (shape, _) in arrays.items() if len(shape) >= 2 and key != labels]
-    return named[0] if named else others[0] if len(others) == 1 else None
-
-
 def _unpacked(archive: zipfile.ZipFile, key: str, path: pathlib.Path, cache: pathlib.Path | str | None) -> pathlib.Path:
     """Return the path of an npy file after taking it out of a zip."""
     member = archive.getinfo(f"{key}.npy")
     target = cache_file(cache, path, key).with_suffix(".npy")
-    with writing(target) as aside, archive.open(member) as source, open(aside, "wb") as file:
+    with writing(target) as aside, archive.open(member) as packed, open(aside, "wb") as file:
         check_space(target.parent, member.file_size)
-        shutil.copyfileobj(source, file, 2**20)
+        shutil.copyfileobj(packed, file, 2**20)
     return target

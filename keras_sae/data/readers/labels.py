@@ -9,7 +9,8 @@ import numpy as np
 from ...errors import InputError
 from .rows import MISSING_VALUES
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_MISSING = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")  # marks for a missing value in text
 
 
 class Labels:
@@ -49,6 +50,12 @@ class Labels:
         self._numbers.append(np.array(numbers, "int64")[inverse])
         self.count += len(values)
 
+    def add_array(self, values: np.ndarray) -> None:
+        """Take more labels, an array (examples,), or (examples, 1) or (1, examples). Raise InputError for another."""
+        if values.ndim != 1 and not (values.ndim == 2 and 1 in values.shape):
+            raise InputError(f"Expected labels of shape (examples,). Received: shape {values.shape} in {self.where}.")
+        self.add(values.reshape(-1))
+
     def _check_floats(self, values: np.ndarray) -> None:
         """Raise InputError if a float is missing or has a fraction."""
         if values.dtype.kind != "f":
@@ -57,11 +64,14 @@ class Labels:
         broken = values != np.floor(values)
         broken |= np.isinf(values)
         if broken.any():
-            row = broken.argmax()
-            raise InputError(
-                f"Expected classes as labels: whole numbers or text. Received: {values[row]} in row "
-                f"{self.count + row + 1} (counted from 1) of {self.where}. Name another column, or round the numbers."
-            )
+            row = int(broken.argmax())
+            self._fraction(values[row], self.count + row)
+
+    def _fraction(self, value: Any, row: int) -> None:
+        raise InputError(
+            f"Expected classes as labels: whole numbers or text. Received: {value} in row {row + 1} (counted from 1) "
+            f"of {self.where}. Name another column, or round the numbers."
+        )
 
     def _missing(self, missing: np.ndarray) -> None:
         """Raise InputError if a label is missing; `missing` is an array of bool, (examples,)."""
@@ -70,6 +80,13 @@ class Labels:
                 f"Expected a label for every row. Received: none in row {self.count + missing.argmax() + 1} (counted "
                 f"from 1) of {self.where}. {MISSING_VALUES}"
             )
+
+    def notes(self) -> list[str]:
+        """Return a note if a class is called as a missing value is."""
+        marks = [name for name in self._found if name in _MISSING]
+        return (
+            [f"{marks[0]!r} in {self.where} is a class; remove such rows if it marks a missing label"] if marks else []
+        )
 
     def classes(self, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return (class numbers, (examples,) int64, and class names) of all labels taken so far.
@@ -83,10 +100,18 @@ class Labels:
             raise InputError(
                 f"Expected labels of two classes or more. Received: only {next(iter(self._found))!r} in {self.where}."
             )
-        integers = all(map(_INTEGER.fullmatch, self._found))
-        names = sorted(self._found, key=lambda name: (int(name), name) if integers else name)
+        all_numbers = np.concatenate(self._numbers)
+        marks = [name for name in self._found if name in _MISSING]
+        numeric = all(_NUMBER.fullmatch(name) for name in self._found if name not in marks)
+        if marks and numeric:
+            self.count = 0
+            self._missing(all_numbers == self._found[marks[0]])
+        fractions = [name for name in self._found if numeric and not float(name).is_integer()]
+        if fractions:  # of text: floats were checked as they came
+            self._fraction(fractions[0], int((all_numbers == self._found[fractions[0]]).argmax()))
+        names = sorted(self._found, key=lambda name: (float(name), name) if numeric else name)
         place = {name: number for number, name in enumerate(names)}
-        return np.array([place[name] for name in self._found])[np.concatenate(self._numbers)], tuple(names)
+        return np.array([place[name] for name in self._found])[all_numbers], tuple(names)
 
 
 def _class_name(value: Any) -> str:
@@ -98,8 +123,6 @@ def _class_name(value: Any) -> str:
 
 def class_numbers(values: np.ndarray, rows: int, where: pathlib.Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return (class numbers, class names) of all labels at once, an array (examples,) or (examples, 1)."""
-    if values.ndim != 1 and values.shape[1:] != (1,):
-        raise InputError(f"Expected labels of shape (examples,). Received: shape {values.shape} in {where}.")
     labels = Labels(where)
-    labels.add(values.reshape(-1))
+    labels.add_array(values)
     return labels.classes(rows)

@@ -1,4 +1,4 @@
-"""Readers of TFRecord files and of tensorflow-datasets."""
+"""A reader of TFRecord files."""
 
 import pathlib
 from collections.abc import Iterator
@@ -7,63 +7,97 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...extras import imported
-from .. import datasets
-from .image_files import SIZE_CURE, decode, pixels, size_of
+from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
-from .rows import Rows, cache_file, check_numbers, store_each
+from .rows import Audit, Rows, image_range
+from .sources import Source
+from .storage import cache_file, store_each
 
-PREFIX = "tfds:"
-SPLITS = ("train", "test", "validation")
-_IMAGE_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff")
+_IMAGE_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 _Example = dict[str, np.ndarray | list[bytes]]  # the features of a tf.train.Example, float32, int64 or bytes
 
 
 def read_tfrecord(
-    path: pathlib.Path,
+    source: Source,
     labels: str | None = None,
     feature: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     color: bool = False,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
-    """Return a feature of every tf.train.Example in a TFRecord file: numbers of one length, or a PNG or JPEG image.
+    """Return a feature of every tf.train.Example in TFRecord files: numbers of one length, or an image.
 
-    `feature` is its name, needed if several could be meant. `labels` is the name of an int64 or bytes feature.
+    `feature` is its name, needed if several could be meant; if all are single numbers, each becomes a column. `labels`
+    is the name of an int64 or bytes feature.
     """
-    first = next(_examples(path), None)
+    first = next(_examples(source), None)
     if first is None:
-        raise InputError(f"Expected two rows or more. Received: no rows in {path}.")
-    feature = feature or _only_feature(first[1], labels, path)
-    size, classes = size_of(image_size), Labels(f"{labels} in {path}")
+        raise InputError(f"Expected two rows or more. Received: no rows in {source}.")
+    names = [feature] if feature else _features_to_read(first[1], labels, source)
+    decoder, classes = Decoder(image_size, color), Labels(f"{labels} in {source}")
+    images = len(names) == 1 and _is_image(first[1].get(names[0], []))
+    if not images and all(_is_numbers(first[1].get(name, [])) for name in names):
+        check_no_images(image_size, color, f"numbers in {source}")
 
     def rows() -> Iterator[tuple[str, np.ndarray]]:
-        for where, example in _examples(path):
+        for where, example in _examples(source):
             if labels is not None:
                 classes.append(_label(example, labels, where))
-            yield where, _row(example, feature, where, size, color)
+            if len(names) == 1:
+                yield where, _row(example, names[0], where, decoder)
+            else:
+                yield where, np.array([_single(example, name, where) for name in names], "float64")
 
-    target = cache_file(cache, path, feature, size, color)
-    x, shape = store_each(rows(), target, f"{feature} in {path}", cure=SIZE_CURE)
+    shown = f"{names[0] if len(names) == 1 else 'features'} in {source}"
+    target = cache_file(cache, source.name, list(source.files), names, decoder.size, color)
+    audit = Audit(shown, names if len(names) > 1 else ())
+    cure = SIZE_CURE if images else " Pad or cut the numbers of all records to one length."
+    x, shape = store_each(rows(), target, audit, cure=cure, dtype=None if images else "float32")
     y, class_names = (None, ()) if labels is None else classes.classes(len(x))
-    return Rows(x, y, class_names, image_shape=shape if len(shape) > 1 else None, source=f"{feature} in {path}")
+    left = [name for name in sorted(first[1]) if name not in (*names, labels)]
+    notes = (
+        *source.notes,
+        *([f"left out: {_described({name: first[1][name] for name in left})}"] if left else []),
+        *([f"the {len(names):,} features, each one number, are the columns"] if len(names) > 1 else []),
+        *decoder.notes(),
+        *audit.notes(),
+    )
+    if images:
+        return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=shown, notes=notes)
+    return Rows(x, y, class_names, tuple(names) if len(names) > 1 else (), source=shown, notes=notes)
 
 
-def _examples(path: pathlib.Path) -> Iterator[tuple[str, _Example]]:
-    """Yield (description, features) of every tf.train.Example in a file."""
+def _examples(source: Source) -> Iterator[tuple[str, _Example]]:
+    """Yield (description, features) of every tf.train.Example in the files of a source."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
-    try:
-        for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator(), 1):
-            features = tf.train.Example.FromString(record).features.feature
-            yield f"record {number} of {path}", {name: _values(value) for name, value in features.items()}
-    except (tf.errors.OpError, DecodeError) as error:
-        raise InputError(
-            f"Expected TFRecords of tf.train.Example. Received: {path}, which is damaged or something else: "
-            f"{' '.join(str(error).split())[:100]}. Write or copy the file again."
-        ) from error
+    for path in source.files:
+        number, packing = 0, _packing(path)
+        try:
+            for number, record in enumerate(tf.data.TFRecordDataset(str(path), packing).as_numpy_iterator(), 1):
+                features = tf.train.Example.FromString(record).features.feature
+                yield f"record {number} of {path}", {name: _values(value) for name, value in features.items()}
+        except (tf.errors.OpError, DecodeError) as error:
+            where = f"{path}, which is damaged after record {number}"
+            if isinstance(error, DecodeError):
+                where = f"record {number} of {path}, which is something else"
+            elif number == 0:
+                where = f"{path}, which is damaged or something else"
+            raise InputError(
+                f"Expected TFRecords of tf.train.Example. Received: {where}. Write or copy the file again."
+            ) from error
+
+
+def _packing(path: pathlib.Path) -> str:
+    """Return how a TFRecord file is compressed, as TensorFlow calls it, by its first bytes."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start.startswith(b"\x1f\x8b\x08"):
+        return "GZIP"
+    fits = len(start) == 8 and int.from_bytes(start, "little") < path.stat().st_size  # the length of the first record
+    return "ZLIB" if start[:2] in (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda") and not fits else ""
 
 
 def _values(feature: Any) -> np.ndarray | list[bytes]:
@@ -80,16 +114,21 @@ def _is_image(values: np.ndarray | list[bytes]) -> bool:
     return isinstance(values, list) and len(values) == 1 and values[0].startswith(_IMAGE_BEGINNINGS)
 
 
-def _only_feature(example: _Example, labels: str | None, path: pathlib.Path) -> str:
-    """Return the name of the only feature that can be a row, as it holds several numbers or an image."""
-    possible = {name: values for name, values in example.items() if _is_image(values) or isinstance(values, np.ndarray)}
-    long = [name for name, values in possible.items() if (_is_image(values) or len(values) > 1) and name != labels]
-    if len(long) == 1:
-        return long[0]
+def _features_to_read(example: _Example, labels: str | None, source: Source) -> list[str]:
+    """Return the name of the only feature of several numbers or an image, or the names of all single numbers."""
+    others = {name: values for name, values in sorted(example.items()) if name != labels}
+    long = [name for name, values in others.items() if _is_image(values) or (_is_numbers(values) and len(values) > 1)]
+    single = [name for name, values in others.items() if _is_numbers(values) and len(values) == 1]
+    if len(long) == 1 or (single and not long):
+        return long or single
     raise InputError(
-        f"Expected the name of the feature to read, as there is not just one that could be meant. Received: "
-        f"feature=None for {path}, whose first record has: {_described(example)}."
+        f"Expected the name of the feature to read, as there is not just one that could be meant. Received: none for "
+        f"{source}, whose first record has: {_described(example)}. Name it: feature=NAME."
     )
+
+
+def _is_numbers(values: np.ndarray | list[bytes]) -> bool:
+    return isinstance(values, np.ndarray)
 
 
 def _described(example: _Example) -> str:
@@ -116,132 +155,25 @@ def _label(example: _Example, name: str, where: str) -> Any:
     return values[0]
 
 
-def _row(example: _Example, name: str, where: str, size: tuple[int, int] | None, color: bool) -> np.ndarray:
+def _single(example: _Example, name: str, where: str) -> Any:
+    """Return the number in a feature. Raise InputError if it does not hold just one."""
+    values = _named(example, name, where)
+    if not _is_numbers(values) or len(values) != 1:
+        raise InputError(
+            f"Expected one number in each feature, as in the first record. Received: {where} with: "
+            f"{_described({name: values})}. Name the feature to read: feature=NAME."
+        )
+    return values[0]
+
+
+def _row(example: _Example, name: str, where: str, decoder: Decoder) -> np.ndarray:
     """Return the numbers or the pixels in a feature. Raise InputError if it holds neither."""
     values = _named(example, name, where)
     if isinstance(values, np.ndarray):
-        return values.astype("float32")
+        return values
     if not _is_image(values):
         raise InputError(
-            f"Expected numbers or one PNG or JPEG image. Received: {name!r} in {where} with other bytes. Store them as "
-            "a float or int64 list."
+            f"Expected numbers or one image, such as PNG or JPEG. Received: {name!r} in {where} with other bytes. "
+            "Store them as a float or int64 list."
         )
-    return decode(values[0], where, size, color)
-
-
-def read_tensorflow_dataset(
-    name: str,
-    labels: str | None = None,
-    feature: str | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    color: bool = False,
-    cache: pathlib.Path | str | None = None,
-) -> Rows:
-    """Return a split of a data set of tensorflow-datasets, NAME or NAME/SPLIT, by default its training data.
-
-    `feature` is by default "image", or the only one of numbers. `labels` is the name of a feature, mostly "label".
-    """
-    name, split = _name_and_split(name.removeprefix(PREFIX))
-    builder = _builder(name)
-    features, where = builder.info.features, f"tensorflow-datasets' {name}/{split}"
-    if split not in builder.info.splits:
-        raise InputError(f"Expected a split of {name}: {', '.join(builder.info.splits)}. Received: {split!r}.")
-    feature = feature or _feature_of_dataset(features, labels, where)
-    for wanted in filter(None, (feature, labels)):
-        if wanted not in features:
-            raise InputError(f"Expected a feature of {where}: {', '.join(features)}. Received: {wanted!r}.")
-    if labels is not None and features[labels].shape != ():
-        raise InputError(
-            f"Expected labels of shape (). Received: {labels!r} of {features[labels].shape} in {where}. Name another "
-            "feature."
-        )
-    return _read_split(builder, split, where, labels, feature, size_of(image_size), color, cache)
-
-
-def _name_and_split(name: str) -> tuple[str, str]:
-    """Return the name of a data set and that of its split."""
-    front, _, last = name.rpartition("/")
-    return (front, last) if front and last in SPLITS else (name, "train")
-
-
-def _builder(name: str) -> Any:
-    """Return the builder of a data set, which is downloaded if tensorflow-datasets has not prepared it."""
-    tfds = imported("tensorflow_datasets")
-    try:
-        return datasets.tensorflow_datasets_builder(name, download=True)
-    except InputError:
-        raise
-    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:  # the last if it lacks the version
-        raise InputError(
-            f"Expected the name of a data set of tensorflow-datasets. Received: {name!r}: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _feature_of_dataset(features: Any, labels: str | None, where: str) -> str:
-    """Return the name of the feature to read if none was given. Raise InputError if several could be meant."""
-    if "image" in features:
-        return "image"
-    flat = [name for name in features if isinstance(features[name].shape, tuple) and name != labels]
-    numeric = [name for name in flat if np.dtype(features[name].np_dtype).kind in "biuf"]
-    if len(numeric) != 1:
-        raise InputError(
-            f"Expected the name of the feature to read, as there is not just one of numbers. Received: feature=None "
-            f"for {where}, which has: {', '.join(features)}."
-        )
-    return numeric[0]
-
-
-def _read_split(
-    builder: Any,
-    split: str,
-    where: str,
-    labels: str | None,
-    feature: str,
-    size: tuple[int, int] | None,
-    color: bool,
-    cache: pathlib.Path | str | None,
-) -> Rows:
-    """Return a feature of every example of a split, with the options of `read_tensorflow_dataset`."""
-    import tensorflow_datasets as tfds
-
-    classes, images = Labels(f"{labels} in {where}"), _holds_images(builder.info.features[feature])
-
-    def rows() -> Iterator[tuple[str, np.ndarray]]:
-        for number, example in enumerate(tfds.as_numpy(builder.as_dataset(split=split)), 1):
-            if labels is not None:
-                classes.append(_name_of_label(builder.info.features[labels], example[labels]))
-            array = example[feature]
-            yield f"example {number} of {where}", _pixels(array, size, color) if images else _numbers(array, where)
-
-    target = cache_file(cache, where, feature, size, color)
-    total = builder.info.splits[split].num_examples
-    x, shape = store_each(rows(), target, f"{feature} in {where}", total, SIZE_CURE if images else "")
-    y, class_names = (None, ()) if labels is None else classes.classes(len(x))
-    return Rows(x, y, class_names, image_shape=shape if images else None, source=f"{where} in {builder.data_path}")
-
-
-def _holds_images(feature: Any) -> bool:
-    return (
-        isinstance(feature.shape, tuple)
-        and len(feature.shape) == 3
-        and feature.shape[-1] in (1, 3, 4)
-        and feature.np_dtype == np.uint8
-    )
-
-
-def _pixels(array: np.ndarray, size: tuple[int, int] | None, color: bool) -> np.ndarray:
-    """Return the pixels of an image (height, width, channels), as `decode` returns those of a file."""
-    array = array[..., 0] if array.shape[-1] == 1 else array
-    return pixels(imported("PIL.Image").fromarray(array), size, color)
-
-
-def _numbers(array: np.ndarray, where: str) -> np.ndarray:
-    """Return numbers as uint8, if they are, or float32. Raise InputError if they are not real numbers."""
-    array = np.atleast_1d(array)
-    check_numbers(array.dtype, where)
-    return array if array.dtype == "uint8" else array.astype("float32")
-
-
-def _name_of_label(feature: Any, value: Any) -> Any:
-    """Return the name of a class if the data set has names, else its number."""
-    return feature.int2str(value) if getattr(feature, "names", None) and value >= 0 else value
+    return decoder.decode(values[0], where)

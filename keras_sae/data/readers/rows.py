@@ -1,26 +1,17 @@
-"""Rows of numbers that need not fit into memory: they are written to a file piece by piece, mapped and checked."""
+"""Rows of numbers, and what they are checked for while they pass."""
 
-import atexit
-import contextlib
 import dataclasses
-import errno
-import functools
-import itertools
-import pathlib
-import re
-import tempfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ...errors import InputError
 from ...extras import imported as imported
-from ...files import check_space, forget, write_aside
+from ...files import forget
 
 CHUNK_BYTES = 2**24  # of rows are read or written at a time: enough for a fast disk, little beside a model
 LARGEST = np.finfo("float32").max  # models compute in float32, in which a larger number is infinity
+NOISE = 1e-13  # relative differences that computing in float64 leaves behind
 MISSING_VALUES = "Remove or fill in such rows."
 
 
@@ -34,7 +25,10 @@ class Rows:
         class_names: the names of the classes 0, 1, 2, ..., sorted (by number if all are integers).
         feature_names: the names of the columns if the rows are those of a table.
         image_shape: (height, width) or (height, width, 3) if the rows are images, else None.
+        value_range: (lowest, highest) value that the format can hold, if that is known: (0, 255) of images of 8 bits.
+            None for tables, arrays and deeper images, whose range only the data tell.
         source: one line that tells people where the data came from.
+        notes: what was left out, changed or lost, and what may not be meant, a line each.
     """
 
     x: np.ndarray
@@ -42,10 +36,14 @@ class Rows:
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     image_shape: tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
-# --- passes over rows ---
+def image_range(x: np.ndarray) -> tuple[float, float] | None:
+    """Return the range of decoded pixels if it is known: deeper images than 8 bits seldom use all that they have."""
+    return (0, 255) if x.dtype == np.uint8 else None
 
 
 def row_blocks(x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -57,10 +55,10 @@ def row_blocks(x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def constant_columns(x: np.ndarray) -> np.ndarray:
-    """Return the indices, int64, of the columns that hold one value in all rows: they teach a model nothing."""
-    varies = np.zeros(x.shape[1], bool)
+    """Return the indices, int64, of the columns that hold one value in all rows, as float32: they teach nothing."""
+    varies, first = np.zeros(x.shape[1], bool), _as_float32(x[0])
     for _, chunk in row_blocks(x):
-        varies |= (chunk != x[0]).any(axis=0)
+        varies |= (_as_float32(chunk) != first).any(axis=0)
     return np.flatnonzero(~varies)
 
 
@@ -73,20 +71,24 @@ def counting_columns(x: np.ndarray) -> np.ndarray:
     return np.flatnonzero(counts)
 
 
-# --- checks ---
+def _as_float32(x: np.ndarray) -> np.ndarray:
+    """Return numbers as models compute with them. uint8, which float32 holds, stays as it is, for speed."""
+    return x if x.dtype == np.uint8 else x.astype("float32", copy=False)
 
 
-def check_numbers(dtype: np.dtype, where: pathlib.Path | str) -> None:
+def check_numbers(dtype: np.dtype, where: object) -> None:
     """Raise InputError unless values of this dtype are real numbers."""
-    if dtype.kind not in "biuf":
-        kinds = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "M": "dates", "V": "records"}
-        raise InputError(
-            f"Expected real numbers. Received: {kinds.get(dtype.kind, dtype.name)} in {where}. Save them as numbers: "
-            "x.astype('float32')."
-        )
+    if dtype.kind in "biuf":
+        return
+    kinds = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "M": "dates", "m": "durations"}
+    found = kinds.get(dtype.kind, "records" if dtype.names else dtype.name)
+    if dtype.kind == "V" and not dtype.names:
+        kind = {1: ", as float8 is saved", 2: ", as bfloat16 is saved"}.get(dtype.itemsize, "")
+        found = f"values of {dtype.itemsize} bytes that NumPy has no name for ({dtype.str}{kind})"
+    raise InputError(f"Expected real numbers. Received: {found} in {where}. Save them as numbers: x.astype('float32').")
 
 
-def check_rows_shape(shape: tuple[int, ...], where: pathlib.Path | str) -> None:
+def check_rows_shape(shape: tuple[int, ...], where: object) -> None:
     """Raise InputError unless this is the shape of two rows or more with one feature or more."""
     if len(shape) < 2:
         raise InputError(
@@ -100,122 +102,63 @@ def check_rows_shape(shape: tuple[int, ...], where: pathlib.Path | str) -> None:
         raise InputError(f"Expected two rows or more. Received: {rows} in {where}.")
 
 
-def check_finite(
-    x: np.ndarray, where: pathlib.Path | str, first_row: int = 0, feature_names: Sequence[str] = ()
-) -> None:
-    """Raise InputError if rows (examples, features) hold NaN, infinity or more than float32 can hold."""
-    if x.dtype.kind != "f":
-        return
-    for start, chunk in row_blocks(x):
+class Audit:
+    """What rows are checked for while they pass: that float32 holds them, and what varies in them.
+
+    Args:
+        where: what the rows are, for messages.
+        feature_names: the names of their columns, if those have names.
+    """
+
+    def __init__(self, where: object, feature_names: Sequence[str] = ()) -> None:
+        self.where, self.feature_names = where, feature_names
+        self.count = 0
+        self._last: np.ndarray | None = None
+        self._changes = self._changes_in_float32 = np.zeros(1, "int64")
+
+    def add(self, x: np.ndarray) -> None:
+        """Take the next rows, (rows, features). Raise InputError if one is NaN, infinite or too large for float32."""
+        for _, chunk in row_blocks(x):
+            if chunk.dtype.kind == "f":
+                self._check_finite(chunk)
+            if chunk.dtype.itemsize >= 4 and chunk.dtype != np.float32:
+                self._compare(chunk)
+            self.count += len(chunk)
+
+    def _check_finite(self, chunk: np.ndarray) -> None:
         wrong = ~(np.abs(chunk) <= LARGEST)  # NaN compares as False
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
-            name = repr(feature_names[column]) if feature_names else column + 1
             raise InputError(
                 f"Expected finite numbers up to {LARGEST:.1e}, which float32 can hold. Received: {chunk[row, column]} "
-                f"in column {name}, row {first_row + start + row + 1} (counted from 1) of {where}. {MISSING_VALUES}"
+                f"in {self._name(column)}, row {self.count + row + 1} (counted from 1) of {self.where}. "
+                f"{MISSING_VALUES}"
             )
 
+    def _compare(self, chunk: np.ndarray) -> None:
+        """Count the values that differ from those in the row before, and how many of them do so in float32.
 
-# --- files of rows ---
+        Smaller differences than NOISE are what computing in float64 leaves behind.
+        """
+        rows = chunk if self._last is None else np.concatenate([self._last, chunk])
+        rows, rounded = rows.astype("float64", copy=False), rows.astype("float32")
+        changed = np.abs(np.diff(rows, axis=0)) > NOISE * np.abs(rows[1:])
+        self._changes = self._changes + changed.sum(axis=0)
+        self._changes_in_float32 = self._changes_in_float32 + (changed & (rounded[1:] != rounded[:-1])).sum(axis=0)
+        self._last = chunk[-1:].copy()
 
+    def _name(self, column: int) -> str:
+        return f"column {self.feature_names[column]!r}" if self.feature_names else f"column {column + 1}"
 
-@functools.cache
-def _temporary_folder() -> str:
-    """Return the path of a directory that is deleted when the process ends."""
-    folder = tempfile.TemporaryDirectory(prefix="keras_sae-")
-    atexit.register(folder.cleanup)
-    return folder.name
-
-
-def cache_file(cache: pathlib.Path | str | None, source: pathlib.Path | str, *options: Any) -> pathlib.Path:
-    """Return the path for what is read from a source with these options.
-
-    It is in the directory `cache`, or in a temporary one if that is None.
-    """
-    folder = pathlib.Path(_temporary_folder() if cache is None else cache)
-    stem = re.sub(r"\W+", "-", pathlib.Path(source).name)[:40]
-    return folder / f"{stem}-{zlib.crc32(repr((str(source), *options)).encode()):08x}.raw"
-
-
-@contextlib.contextmanager
-def writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield a path to write to, which takes the place of `path` at the end. Raise InputError if writing fails."""
-    cure = "Free some space, or name a directory on another disk as the cache."
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with write_aside(path) as aside:
-            yield aside
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"Expected room for the data in {path.parent}. Received: a full disk. {cure}") from error
-        raise InputError(
-            f"Expected a directory that can be written to, for the data. Received: {path.parent} ({error.strerror})."
-        ) from error
-
-
-def store(
-    batches: Iterable[np.ndarray],
-    path: pathlib.Path,
-    where: pathlib.Path | str,
-    total: int = 0,
-    feature_names: Sequence[str] = (),
-) -> np.ndarray:
-    """Write batches of rows, arrays (rows, features) of one type and width, to a file, and return it mapped.
-
-    If the number of rows is known, `total` makes sure that there is room for them before the first is written.
-    """
-    count, batch = 0, np.zeros((0, 1), "uint8")
-    with writing(path) as aside:
-        with open(aside, "wb") as file:
-            for batch in batches:
-                if count == 0:
-                    check_space(path.parent, max(total, len(batch)) * batch[:1].nbytes)
-                check_finite(batch, where, count, feature_names)
-                file.write(np.ascontiguousarray(batch).data)
-                count += len(batch)
-        check_rows_shape((count, batch.shape[1]), where)
-    return np.memmap(path, batch.dtype, "r", shape=(count, batch.shape[1]))
-
-
-def store_each(
-    named: Iterable[tuple[Any, np.ndarray]],
-    path: pathlib.Path,
-    where: pathlib.Path | str,
-    total: int = 0,
-    cure: str = "",
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Write single examples, pairs (name, array) of one shape, to a file, and return (the file mapped, that shape)."""
-    named = iter(named)
-    first: Any = next(named, None)
-    if first is None:
-        check_rows_shape((0, 1), where)
-    x = store(_batched(_one_shape(first, named, cure)), path, where, total)
-    return x, first[1].shape
-
-
-def _one_shape(
-    first: tuple[Any, np.ndarray], others: Iterator[tuple[Any, np.ndarray]], cure: str
-) -> Iterator[np.ndarray]:
-    """Yield the arrays of pairs (name, array) as rows. Raise InputError if one is not of the shape of the first."""
-    for name, array in itertools.chain([first], others):
-        if array.shape != first[1].shape:
-            raise InputError(
-                f"Expected examples of one size. Received: {first[0]} of {_size(first[1])} and {name} of "
-                f"{_size(array)}.{cure}"
-            )
-        yield array.reshape(-1)
-
-
-def _size(array: np.ndarray) -> str:
-    """Return the shape of an array for a message."""
-    return " x ".join(map(str, array.shape))
-
-
-def _batched(rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield arrays of some rows each, CHUNK_BYTES or less if more than one fits."""
-    first = next(rows)
-    size = max(1, CHUNK_BYTES // max(1, first.nbytes))
-    rows = itertools.chain([first], rows)
-    while batch := list(itertools.islice(rows, size)):
-        yield np.stack(batch)
+    def notes(self) -> list[str]:
+        """Return a note if columns lose some of what varies in them when they become float32."""
+        lost = np.flatnonzero(self._changes_in_float32 < 0.99 * self._changes)
+        if not len(lost):
+            return []
+        first = lost[0]
+        counts = (self._changes[first], self._changes_in_float32[first])
+        some = ", ".join(map(self._name, lost[:6])) + (f" and {len(lost) - 6:,} more" if len(lost) > 6 else "")
+        return [
+            f"float32, in which models compute, loses what varies in {some}: {self._name(first)} changes {counts[0]:,} "
+            f"times from row to row, in float32 {counts[1]:,} times; subtract its least value first"
+        ]

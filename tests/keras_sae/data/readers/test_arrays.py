@@ -18,7 +18,7 @@ def test_npy(images, classes, tmp_path):
     np.save(tmp_path / "y.npy", classes)
     found = readers.read_rows(tmp_path / "x.npy", labels=tmp_path / "y.npy")
     check_digits(found, images, classes)
-    assert (found.image_shape, found.feature_names) == ((28, 28), ())
+    assert (found.image_shape, found.feature_names, found.value_range) == ((28, 28), (), None)
     assert found.source == f"array in {tmp_path / 'x.npy'}"
 
 
@@ -82,7 +82,7 @@ def test_npz_whose_array_cannot_be_guessed(images, tmp_path):
     with raises(
         InputError,
         "Expected an array named x or x_train, or only one of two dimensions or more",
-        "Received: a (40, 28, 28) uint8, b (40, 28, 28) uint8, y (3,) int64. Save it again",
+        "Received: a (40, 28, 28) uint8, b (40, 28, 28) uint8, y (3,) int64. Name the one to read: feature=NAME.",
     ):
         readers.read_rows(tmp_path / "two.npz")
     with raises(InputError, "Expected labels named 'z' in ", "two.npz. Received: a (40, 28, 28) uint8"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_sae.data import readers
-from keras_sae.data.readers import labels
+from keras_sae.data.readers import csv_files, labels
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
 
@@ -39,7 +39,7 @@ WRONG_LABELS = {
     "fractions": (np.array([0, 1, 0.5]), ["Expected classes as labels: whole numbers or text. Received: 0.5 in row 3"]),
     "infinity": (np.array([0, 1, np.inf]), ["Expected classes as labels: whole numbers", "Received: inf in row 3"]),
     "complex": (np.zeros(3, complex), ["Expected labels that are integers or text. Received: complex128 in "]),
-    "objects": (np.array([1, None, "a"]), ["Expected labels as a NumPy array. Received: "]),
+    "objects": (np.array([1, None, "a"]), ["Expected labels that are integers or text. Received: Python objects in "]),
 }  # fmt: skip
 
 
@@ -67,3 +67,32 @@ def test_labels_that_are_not_there(tmp_path):
         InputError, "Expected an npy file with the labels. Received: y.npy, which cannot be read (No such file"
     ):
         readers.read_rows(tmp_path / "x.npy", labels="y.npy")
+
+
+# Columns of labels in a csv file, which are text as written: (texts, class names).
+TEXTS = {
+    "a word after thousands of digits": (["1", "0"] * 3000 + ["A"], ("0", "1", "A")),
+    "as written": (["01", "1", "1.0"], ("01", "1", "1.0")),
+    "by number": (["10", "9", "-1"], ("-1", "9", "10")),
+    "dates": (["2020-01-02", "2020-01-01"], ("2020-01-01", "2020-01-02")),
+    "true": (["true", "false"], ("false", "true")),
+    "country": (["NA", "DE"], ("DE", "NA")),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_labels_of_csv_are_text_as_written(kind, tmp_path, monkeypatch):
+    texts, names = TEXTS[kind]
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 128)
+    (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{i}.5,{text}\n" for i, text in enumerate(texts)))
+    found = readers.read_rows(tmp_path / "x.csv", labels="b")
+    assert found.class_names == names
+    assert [names[number] for number in found.y] == texts
+    noted = "'NA' in column 'b' of " in "".join(found.notes)
+    assert noted == (kind == "country")
+
+
+def test_numbers_with_a_missing_label(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,0\n2,1\n3,NA\n")
+    with raises(InputError, "Expected a label for every row. Received: none in row 3 (counted from 1) of column 'b'"):
+        readers.read_rows(tmp_path / "x.csv", labels="b")

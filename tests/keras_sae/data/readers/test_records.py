@@ -11,7 +11,7 @@ from tests.keras_sae.data.readers.conftest import ROWS, check_digits, encoded
 # --- TFRecord ---
 
 
-def write_records(path, examples):
+def write_records(path, examples, compression=None):
     """A TFRecord file of {name: list of floats, ints or bytes}."""
     import tensorflow as tf
 
@@ -22,7 +22,7 @@ def write_records(path, examples):
             return tf.train.Feature(float_list=tf.train.FloatList(value=values))
         return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    with tf.io.TFRecordWriter(str(path), compression) as writer:
         for example in examples:
             features = tf.train.Features(feature={name: feature(values) for name, values in example.items()})
             writer.write(tf.train.Example(features=features).SerializeToString())
@@ -38,7 +38,7 @@ def test_tfrecord(name, images, classes, tmp_path):
     for feature in (None, "pixels"):
         found = readers.read_rows(path, labels="label", feature=feature)
         check_digits(found, images, classes, "float32")
-        assert (found.image_shape, found.source) == (None, f"pixels in {path}")
+        assert (found.image_shape, found.value_range, found.source) == (None, None, f"pixels in {path}")
 
 
 def test_tfrecord_of_images(images, classes, tmp_path):
@@ -53,6 +53,7 @@ def test_tfrecord_of_images(images, classes, tmp_path):
     np.testing.assert_array_equal(found.x, images.reshape(ROWS, 784))
     np.testing.assert_array_equal(found.y, classes)
     assert (found.class_names[:2], found.image_shape) == (("class 0", "class 1"), (28, 28))
+    assert found.value_range == (0, 255)
     assert readers.read_rows(path, image_size=7, color=True).image_shape == (7, 7, 3)
 
 
@@ -70,7 +71,7 @@ WRONG_RECORDS = {
         {},
         ["Expected the name of the feature", "whose first record has: a (2 float32), b (2 int64), n (1 int64)."],
     ),
-    "no feature": ([{"text": [b"hello"]}] * 2, {}, ["Received: feature=None", "has: text (1 bytes)."]),
+    "no feature": ([{"text": [b"hello"]}] * 2, {}, ["Received: none for ", "text (1 bytes). Name it: feature=NAME."]),
     "no such feature": (
         [{"x": [1, 2]}] * 2,
         {"feature": "z"},
@@ -79,13 +80,18 @@ WRONG_RECORDS = {
     "other bytes": (
         [{"x": [b"hello"]}] * 2,
         {"feature": "x"},
-        ["Expected numbers or one PNG or JPEG image. Received: 'x' in record 1 of ", "with other bytes."],
+        ["Expected numbers or one image, such as PNG or JPEG. Received: 'x' in record 1 of ", "with other bytes."],
     ),
     "broken image": ([{"x": [b"\xff\xd8\xff"]}] * 2, {}, ["Expected an image. Received: record 1 of "]),
     "lengths": (
         [{"x": [1, 2]}, {"x": [1, 2, 3]}],
         {},
-        ["Expected examples of one size. Received: record 1 of ", " of 2 and record 2 of ", " of 3."],
+        ["Expected examples of one size. Received: record 1 of ", " of 2 and record 2 of ", " of 3. Pad or cut the"],
+    ),
+    "image options": (
+        [{"x": [1, 2]}] * 2,
+        {"color": True},
+        ["Expected images to resize or to colour. Received: color=True for numbers in "],
     ),
     "no such label": ([{"x": [1, 2]}] * 2, {"labels": "y"}, ["Expected a feature named 'y'. Received: record 1 of "]),
     "floats as labels": (
@@ -117,8 +123,42 @@ def test_files_that_are_no_tfrecords(tmp_path):
         readers.read_rows(path)
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(b"no tf.train.Example")
-    with raises(InputError, "Expected TFRecords of tf.train.Example. Received: ", "x.tfrecord, which is damaged"):
+    with raises(InputError, "of tf.train.Example. Received: record 1 of ", "x.tfrecord, which is something else. Wr"):
         readers.read_rows(path)
+    write_records(path, [{"x": [1, 2]}] * 3)
+    path.write_bytes(path.read_bytes()[:-5])
+    with raises(InputError, "Received: ", "x.tfrecord, which is damaged after record 2. Write or copy") as caught:
+        readers.read_rows(path)
+    assert "Iterator" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["GZIP", "ZLIB"])
+def test_compressed_tfrecord(option, tmp_path):
+    path = write_records(tmp_path / "x.tfrecord", [{"x": [1.0, 2.0]}, {"x": [3.0, 4.0]}], option)
+    np.testing.assert_array_equal(readers.read_rows(path).x, [[1, 2], [3, 4]])
+
+
+def test_single_numbers_in_tfrecords_are_columns(tmp_path):
+    examples = [{"b": [float(i)], "a": [i * i], "name": [b"n"], "kind": [b"uv"[i % 2 : i % 2 + 1]]} for i in range(4)]
+    path = write_records(tmp_path / "x.tfrecord", examples)
+    found = readers.read_rows(path, labels="kind")
+    np.testing.assert_array_equal(found.x, [[0, 0], [1, 1], [4, 2], [9, 3]])
+    assert (found.feature_names, found.class_names) == (("a", "b"), ("u", "v"))
+    assert found.notes == ("left out: name (1 bytes)", "the 2 features, each one number, are the columns")
+    write_records(path, [{"a": [1], "b": [2]}, {"a": [1], "b": [2, 3]}])
+    with raises(InputError, "Expected one number in each feature", "record 2 of ", "b (2 int64). Name the feature"):
+        readers.read_rows(path)
+
+
+def test_what_is_left_out_of_tfrecords_is_said(tmp_path):
+    path = write_records(tmp_path / "x.tfrecord", [{"x": [1.0, 2.0], "id": [i], "y": [i % 2]} for i in range(3)])
+    assert readers.read_rows(path, labels="y").notes == ("left out: id (1 int64)",)
+
+
+@pytest.mark.parametrize("kind", ["gif", "bmp", "webp", "tiff"])
+def test_tfrecord_of_other_images(kind, tmp_path):
+    examples = [{"image": [encoded(np.full((2, 2), 51, "uint8"), kind)]}] * 2
+    np.testing.assert_array_equal(readers.read_rows(write_records(tmp_path / "x.tfrecord", examples)).x, [[51] * 4] * 2)
 
 
 # --- tensorflow-datasets ---
@@ -165,7 +205,7 @@ def test_tensorflow_dataset(name, prepared, images, classes, tmp_path):
     order = [int(np.flatnonzero((images.reshape(ROWS, -1) == row).all(axis=1))[0]) for row in found.x]
     assert sorted(order) == list(range(ROWS))
     check_digits(found, images[order], classes[order])
-    assert found.image_shape == (28, 28)
+    assert (found.image_shape, found.value_range) == ((28, 28), (0, 255))
     assert found.source.startswith(f"tensorflow-datasets' own_digits/{'test' if 'test' in name else 'train'} in ")
     assert readers.read_rows(name, image_size=14, color=True).image_shape == (14, 14, 3)
     with raises(InputError, "Expected a feature of tensorflow-datasets' own_digits/", "Received: 'class'."):

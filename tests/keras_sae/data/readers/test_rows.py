@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_sae.data import readers
-from keras_sae.data.readers import rows
+from keras_sae.data.readers import rows, storage
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
 from tests.keras_sae.data.readers.conftest import write_text
@@ -21,16 +21,16 @@ from tests.keras_sae.data.readers.conftest import write_text
 def test_missing_path(tmp_path):
     with raises(
         InputError,
-        f"Expected a file or directory of data. Received: {tmp_path / 'none'}, which does not exist. Name an npy, npz, "
-        "csv (or csv.gz), parquet or tfrecord file, a directory of images or of parquet files, or a name of "
-        "tensorflow-datasets such as tfds:mnist.",
+        f"Expected a file or directory of data. Received: {tmp_path / 'none'}, which does not exist. Name npy, npz, "
+        "csv (or csv.gz), parquet, tfrecord, h5 or mat files, images, a directory or a pattern of such files, or a "
+        "name of tensorflow-datasets such as tfds:mnist.",
     ):
         readers.read_rows(tmp_path / "none")
 
 
 def test_unknown_suffix(tmp_path):
     path = write_text(tmp_path / "table.xlsx", "x")
-    with raises(InputError, f"Expected a file of data by its suffix. Received: {path}. Name an npy, npz, csv"):
+    with raises(InputError, f"Expected a file of data by its suffix. Received: {path}. Name npy, npz, csv"):
         readers.read_rows(path)
 
 
@@ -50,15 +50,15 @@ def test_data_that_must_not_be_read(image_folder, tmp_path, monkeypatch):
 
 def test_options_of_another_format(tmp_path):
     np.save(tmp_path / "x.npy", np.eye(3))
-    with raises(InputError, "Expected labels as the only option for ", "Received: feature='a'. Leave it out."):
+    with raises(InputError, "Expected no other options than labels=... for ", "Received: feature='a'. Leave it out."):
         readers.read_rows(tmp_path / "x.npy", feature="a")
-    with raises(InputError, "Expected labels as the only option for ", "Received: color=True. Leave it out."):
+    with raises(InputError, "Expected no other options than labels=... for ", "Received: color=True. Leave it out."):
         readers.read_rows(tmp_path / "x.npy", color=True)
 
 
 def test_a_folder_that_is_called_like_a_file(tmp_path):
     (tmp_path / "x.csv").mkdir()
-    with raises(InputError, "Expected images"):
+    with raises(InputError, "Expected data in ", "Received a directory with: nothing."):
         readers.read_rows(tmp_path / "x.csv")
 
 
@@ -107,7 +107,7 @@ def test_different_options_have_different_files(image_folder, tmp_path):
 
 def test_no_examples(tmp_path):
     with raises(InputError, "Expected two rows or more. Received: no rows in here."):
-        rows.store_each([], tmp_path / "x.raw", "here")
+        storage.store_each([], tmp_path / "x.raw", rows.Audit("here"))
 
 
 def test_too_little_space(image_folder, tmp_path, monkeypatch):
@@ -123,7 +123,7 @@ def test_full_disk(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(rows, "check_finite", full)
+    monkeypatch.setattr(rows.Audit, "add", full)
     with raises(
         InputError, "Expected room for the data in ", "Received: a full disk. Free some space, or name a directory"
     ):
@@ -143,7 +143,7 @@ def test_interrupted_while_writing(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rows, "check_finite", interrupt)
+    monkeypatch.setattr(rows.Audit, "add", interrupt)
     with pytest.raises(KeyboardInterrupt):
         readers.read_rows(path, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

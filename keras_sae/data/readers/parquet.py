@@ -1,0 +1,153 @@
+"""A reader of Parquet files."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...extras import imported
+from .columns import Columns, is_list, some
+from .image_files import SIZE_CURE, Decoder, check_no_images
+from .labels import Labels
+from .rows import CHUNK_BYTES, Audit, Rows, image_range
+from .sources import Source
+from .storage import cache_file, store_each
+
+FIRST_ROWS = 1000  # which a message shows the first text of that is no number
+IMAGES_AT_A_TIME = 64
+
+
+def read_parquet(
+    source: Source,
+    labels: str | None = None,
+    feature: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    color: bool = False,
+    cache: pathlib.Path | str | None = None,
+) -> Rows:
+    """Return the columns of numbers of Parquet files as one table, or the lists or the images in one column as rows.
+
+    `labels` is the name of a column, `feature` that of the only one to read.
+    """
+    parquet, files = imported("pyarrow.parquet"), list(source.files)
+    with _reading(source):
+        schemas = [parquet.read_schema(file).remove_metadata() for file in files]
+        different = [file for file, schema in zip(files, schemas, strict=True) if not schema.equals(schemas[0])]
+        if different:
+            raise InputError(
+                f"Expected Parquet files of the same columns and types. Received: {files[0]} and {different[0]}, which "
+                "differ. Name only those of one table."
+            )
+        total = sum(parquet.read_metadata(file).num_rows for file in files)
+    columns = Columns(schemas[0], labels, source)
+    i = _column_to_read(columns, feature)
+    if i is not None:
+        columns = Columns(schemas[0], labels, source, [i])
+    if i is not None and _holds_images(columns.types[i]):
+        rows = _read_images(columns, i, Decoder(image_size, color), cache, total)
+    else:
+        check_no_images(image_size, color, f"numbers in {source}")
+        first = _first_rows(files[0], 1 if i is not None else FIRST_ROWS)
+        if i is None or not is_list(columns.types[i]):
+            columns.check(first, files[0])
+        size = max(1, CHUNK_BYTES // max(1, _row_bytes(first)))
+        rows = columns.read(_batches(source, size), cache, total)
+    return rows if i is None else _with_left_out(rows, columns)
+
+
+def _column_to_read(columns: Columns, feature: str | None) -> int | None:
+    """Return the index of the column `feature`, or of the only one of lists or images, or None for all columns."""
+    if feature is not None:
+        return columns.find(feature, "column")
+    rows = [i for i in columns.features if is_list(columns.types[i]) or _holds_images(columns.types[i])]
+    if len(rows) > 1:
+        raise InputError(
+            f"Expected one column of lists or images, or the name of the one to read, feature=NAME. Received: "
+            f"{some([columns.names[i] for i in rows])} in {columns.source}."
+        )
+    return rows[0] if rows else None
+
+
+def _holds_images(kind: Any) -> bool:
+    """Return whether a type of pyarrow may be one of image files: bytes, or a struct of those and a path."""
+    if str(kind).startswith("struct"):
+        return any(field.name == "bytes" and _holds_images(field.type) for field in kind)
+    return str(kind) in ("binary", "large_binary")
+
+
+def _read_images(columns: Columns, i: int, decoder: Decoder, cache: pathlib.Path | str | None, total: int) -> Rows:
+    """Return the images in column i of Parquet files as rows."""
+    source, name = columns.source, columns.names[i]
+    classes = Labels(f"column {columns.labels!r} of {source}")
+
+    def images() -> Iterator[tuple[str, np.ndarray]]:
+        for file, row, batch in _batches(source, IMAGES_AT_A_TIME):
+            if columns.label_column is not None:
+                classes.add(columns.labels_of(batch, file, row))
+            column = batch.column(i)
+            column = column.field("bytes") if str(column.type).startswith("struct") else column
+            columns.check_present(column, i, file, row)
+            for number, content in enumerate(column.to_pylist(), row + 1):
+                where = f"row {number} of column {name!r} of {file}"
+                yield where, decoder.decode(content, where)
+
+    shown = f"images in column {name} of {source}"
+    target = cache_file(cache, source.name, list(source.files), name, decoder.size, decoder.color)
+    audit = Audit(shown)
+    x, shape = store_each(images(), target, audit, total, SIZE_CURE)
+    y, class_names = (None, ()) if columns.labels is None else classes.classes(len(x))
+    notes = (*source.notes, *decoder.notes(), *audit.notes())
+    return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=shown, notes=notes)
+
+
+def _with_left_out(rows: Rows, columns: Columns) -> Rows:
+    """Return the rows with a note on the columns that were not read."""
+    read = {columns.label_column, *columns.features}
+    others = [name for i, name in enumerate(columns.names) if i not in read]
+    return dataclasses.replace(rows, notes=(*rows.notes, f"left out: {some(others)}")) if others else rows
+
+
+def _first_rows(file: pathlib.Path, number: int) -> Any:
+    """Return at most so many rows of a Parquet file, or None if there are none."""
+    with _reading(file), imported("pyarrow.parquet").ParquetFile(file, pre_buffer=False) as table:
+        return next(table.iter_batches(batch_size=number), None)
+
+
+def _row_bytes(batch: Any) -> int:
+    """Return how many bytes the first row takes as float64, or 0 if there is none."""
+    if batch is None or not batch.num_rows:
+        return 0
+    return 8 * sum(_length(column.slice(0, 1)) for column in batch.columns)
+
+
+def _length(values: Any) -> int:
+    """Return how many numbers a column holds, in lists or lists of lists too."""
+    return _length(values.flatten()) if is_list(values.type) else len(values)
+
+
+def _batches(source: Source, size: int) -> Iterator[tuple[pathlib.Path, int, Any]]:
+    """Yield (file, number of the first row, rows) of Parquet files."""
+    parquet = imported("pyarrow.parquet")
+    for file in source.files:
+        row = 0
+        with _reading(file), parquet.ParquetFile(file, pre_buffer=False) as table:
+            for batch in table.iter_batches(batch_size=size):
+                yield file, row, batch
+                row += batch.num_rows
+
+
+@contextlib.contextmanager
+def _reading(where: Any) -> Iterator[None]:
+    """Raise InputError, one line, if pyarrow raises an error."""
+    arrow = imported("pyarrow")
+    try:
+        yield
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"Expected a table that pyarrow can read. Received: {where}, which it cannot: "
+            f"{' '.join(str(error).split())}"
+        ) from error
