@@ -125,8 +125,10 @@ class KLSparsity(keras.regularizers.Regularizer):
     def check_layer(self, layer: Any) -> None:
         """Raise ValueError if a layer has an activation of Keras whose means are no probabilities for this penalty."""
         activation = getattr(layer, "activation", None)
-        name = _activation_name(activation)
-        if activation is None or not isinstance(name, str) or not hasattr(keras.activations, name):
+        if isinstance(activation, keras.layers.Activation):
+            activation = activation.activation
+        name = getattr(activation, "__name__", "")
+        if activation is None or getattr(keras.activations, name, None) is not activation:
             return
         if self.for_activation(activation).inactive != self.inactive:
             raise ValueError(
