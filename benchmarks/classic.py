@@ -41,30 +41,34 @@ class Autoencoder:
             return w1, b1, w1.T, b2
         return weights
 
-    def cost(self, weights, x, target=None):
-        """J and its gradient, a list like `weights`: [W1, b1, W2, b2], or [W, b1, b2] when tied."""
+    def cost(self, weights, x, target=None, sample_weight=None):
+        """J and its gradient, a list like `weights`: [W1, b1, W2, b2], or [W, b1, b2] when tied.
+
+        With weights of the examples all means over examples are weighted means.
+        """
         w1, b1, w2, b2 = self.unpack(weights)
         f, df, rest = ACTIVATIONS[self.activation]
         g, dg, _ = ACTIVATIONS[self.output_activation]
         target = x if target is None else target
-        m = len(x)
+        share = np.full(len(x), 1 / len(x)) if sample_weight is None else sample_weight / np.sum(sample_weight)
+        column = share[:, None]
         a = f(x @ w1 + b1)
         xhat = g(a @ w2 + b2)
-        r = (a.mean(axis=0) - rest) / (1 - rest)
+        r = (share @ a - rest) / (1 - rest)
 
         if self.loss == "squared":
-            data = 0.5 * np.sum((xhat - target) ** 2) / m
-            delta2 = (xhat - target) * dg(xhat) / m
+            data = 0.5 * np.sum(column * (xhat - target) ** 2)
+            delta2 = column * (xhat - target) * dg(xhat)
         else:
-            data = -np.sum(target * np.log(xhat) + (1 - target) * np.log(1 - xhat)) / m
-            delta2 = (xhat - target) / (xhat * (1 - xhat)) * dg(xhat) / m
+            data = -np.sum(column * (target * np.log(xhat) + (1 - target) * np.log(1 - xhat)))
+            delta2 = column * (xhat - target) / (xhat * (1 - xhat)) * dg(xhat)
         kernels = [w1] if self.tied else [w1, w2]
         decay = self.weight_decay / 2 * sum(np.sum(w * w) for w in kernels)
         rho = self.rho
         sparsity = self.beta * np.sum(rho * np.log(rho / r) + (1 - rho) * np.log((1 - rho) / (1 - r)))
 
-        slope = self.beta * (-rho / r + (1 - rho) / (1 - r)) / (1 - rest) / m
-        delta1 = (delta2 @ w2.T + slope) * df(a)
+        slope = self.beta * (-rho / r + (1 - rho) / (1 - r)) / (1 - rest)
+        delta1 = (delta2 @ w2.T + column * slope) * df(a)
         dw1, dw2 = x.T @ delta1, a.T @ delta2
         db1, db2 = delta1.sum(axis=0), delta2.sum(axis=0)
         if self.tied:

@@ -88,7 +88,8 @@ def measure(path, rows, what):
 def work(what, stack, second, path):
     """(what is not timed, what is): functions of the rows; the second gives the objective or None."""
     import keras_sae
-    from keras_sae.data.batches import RowSubset, predict_to_file
+    from keras_sae.data.batches import predict_to_file
+    from keras_sae.data.containers import RowSubset
 
     def epoch(x):
         keras_sae.fit_minibatches(stack, x, epochs=1, verbose=0)

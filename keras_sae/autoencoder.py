@@ -1,15 +1,19 @@
 """The sparse autoencoder as a keras.Model."""
 
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from . import backend
 from .constraints import check
+from .data.batches import Chunks, inputs_of
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
-from .losses import HalfSquaredError
-from .regularizers import WeightDecay
+from .losses import HalfSquaredError, check_reconstruction
+from .regularizers import WeightDecay, weighted_examples
 
 
 class Autoencoder(keras.Model):
@@ -49,6 +53,8 @@ class Autoencoder(keras.Model):
 
     def encode(self, x: Any, training: bool = False) -> Any:
         """Return the features of x, a tensor: (examples, features) -> (examples, units)."""
+        if isinstance(x, list):
+            x = ops.convert_to_tensor(x)
         if not self.built:
             self.build(ops.shape(x))
         return self.encoder(x, training=training)
@@ -87,19 +93,81 @@ class Autoencoder(keras.Model):
             self.optimizer.build(self.trainable_variables)  # so that its state can be loaded
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As keras.Model.fit, with the inputs as targets; compiles with the defaults if need be."""
+        """As keras.Model.fit, with the inputs as targets; compiles with the defaults if need be.
+
+        Weights of examples count in every mean over the examples of a batch, rho_hat too.
+        """
         if not self.compiled:
             self.compile()
-        return super().fit(*args, **kwargs)
+        return self._run(super().fit, args, kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As keras.Model.evaluate, with the inputs as targets."""
+        return self._run(super().evaluate, args, kwargs)
+
+    def _run(self, method: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Call a method of Keras with targets where there are weights of examples, which Keras drops otherwise.
+
+        An error in its first step, wrong targets for one, leaves the model as it was.
+        """
+        arguments = inspect.signature(method).bind(*args, **kwargs).arguments
+        arguments |= arguments.pop("kwargs", {})
+        if not self.built and arguments.get("x") is not None and not isinstance(arguments["x"], Iterator):
+            with backend.placement(self):  # not in the first step: an error there leaves weights without values
+                self.build((None, Chunks(arguments["x"]).num_features()))
+        if arguments.get("class_weight") is not None and arguments.get("y") is None:
+            raise ValueError("`class_weight` needs labels, which an autoencoder has none of. Use `sample_weight`.")
+        if arguments.get("sample_weight") is not None and arguments.get("y") is None:
+            arguments["y"] = self._target_rows(arguments["x"])
+        held_out = arguments.get("validation_data")
+        if isinstance(held_out, (tuple, list)) and len(held_out) == 3 and held_out[1] is None:
+            arguments["validation_data"] = held_out[0], self._target_rows(held_out[0]), held_out[2]
+        try:
+            return method(**arguments)
+        except Exception:
+            self.train_function = None  # what failed to compile once may not create the optimizer's variables later
+            raise
+
+    def _target_rows(self, x: Any) -> Any:
+        """Return the targets of all rows of x, an array."""
+        if type(self).targets is Autoencoder.targets:
+            return x
+        chunks = Chunks(x, **inputs_of(self)).read()
+        return np.concatenate([ops.convert_to_numpy(self.targets(chunk.x)) for chunk in chunks])
+
+    def train_step(self, *args: Any) -> Any:
+        with weighted_examples(_weights(args[-1])):
+            return super().train_step(*args)
+
+    def test_step(self, *args: Any) -> Any:
+        with weighted_examples(_weights(args[-1])):
+            return super().test_step(*args)
+
+    @property
+    def losses(self) -> list:
+        """The penalties, in one dtype: Keras adds them to the loss, which has that of keras.config.floatx()."""
+        return [ops.cast(loss, keras.config.floatx()) for loss in super().losses]
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         y = self.targets(x) if y is None else y
+        check_reconstruction(y.shape, y_pred.shape)
         return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         return super().compute_metrics(x, self.targets(x) if y is None else y, y_pred, sample_weight)
+
+
+def _weights(data: Any) -> Any:
+    """Return the weights of the examples of a batch as Keras hands it to a step, scaled to a mean of 1; or None."""
+    weights = keras.utils.unpack_x_y_sample_weight(data)[2]
+    if weights is None:
+        return None
+    backend.refuse_replicas("A weighted loss")
+    weights = ops.convert_to_tensor(weights, dtype=keras.config.floatx())
+    total = ops.sum(weights)
+    return weights * ops.divide_no_nan(ops.cast(ops.shape(weights)[0], total.dtype), total)
 
 
 @keras.saving.register_keras_serializable("keras_sae")
@@ -128,8 +196,8 @@ class SparseAutoencoder(Autoencoder):
         tied: decode with the transposed encoder kernel.
         corruption: denoising: fraction of inputs set to 0 while training, or a Keras layer of another noise, such as
             keras.layers.GaussianNoise(0.3). The target stays clean.
-        dtype: as of keras.Model. L-BFGS and `objective` take "float64"; Keras' `fit` adds losses of two types then
-            and fails, unless keras.config.set_floatx("float64") came first.
+        dtype: as of keras.Model: "float32", "float64", "mixed_bfloat16", ... In Keras' `fit` the loss itself has the
+            dtype of keras.config.floatx().
 
     Raises:
         ValueError: an argument out of range; the message says what was expected.

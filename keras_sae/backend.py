@@ -5,10 +5,12 @@
 tensors.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def widest_float() -> str:
@@ -21,12 +23,21 @@ def widest_float() -> str:
     return "float64"
 
 
-def has_float64() -> bool:
-    """Return whether a float64 model computes in float64: not in JAX without `jax_enable_x64`, nor in PyTorch.
+def single(dtype: str) -> str:
+    """Return "float32" for a half precision, which cannot hold sums over rows; other dtypes as they are."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
-    (With PyTorch, Keras 3.15 multiplies float64 matrices in float32.)
+
+def has_float64(activations: Iterable[Callable] = ()) -> bool:
+    """Return whether a model with these activations can compute in float64.
+
+    Not in JAX without `jax_enable_x64`, and not in PyTorch, where Keras 3.15 multiplies float64 matrices in float32.
+    Under JAX it also rounds some activations, tanh for one, to float32.
     """
-    return keras.backend.backend() != "torch" and widest_float() == "float64"
+    if keras.backend.backend() == "torch" or widest_float() != "float64":
+        return False
+    third = ops.convert_to_tensor([[1 / 3, 2 / 3]], dtype="float64")
+    return all(keras.backend.standardize_dtype(function(third).dtype) == "float64" for function in activations)
 
 
 def refuse_replicas(what: str) -> None:
@@ -39,14 +50,54 @@ def refuse_replicas(what: str) -> None:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             raise ValueError(
-                f"{what} needs the mean activation over the whole batch, but each replica of a tf.distribute strategy "
-                f"sees its own part. Expected one replica. Received: {replicas}. Train without the strategy."
+                f"{what} needs the mean over the whole batch, but each replica of a tf.distribute strategy sees its "
+                f"own part. Expected one replica. Received: {replicas}. Train without the strategy."
             )
 
 
-def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> keras.StatelessScope:
-    """Return a scope in which the variables hold these values, and which collects the losses of layers."""
-    return keras.StatelessScope(list(zip(variables, values, strict=True)), collect_losses=True)
+def check_loss_dtypes(model: keras.Model) -> None:
+    """Raise ValueError if Keras' `fit` would fail: under TensorFlow it adds a loss and penalties of one dtype only.
+
+    (`model.losses` of a model that was compiled once may hold tensors of that graph.)
+    """
+    expected = keras.config.floatx()
+    for dtype in {v.dtype for v in model.trainable_variables if v.regularizer is not None} - {expected}:
+        if keras.backend.backend() == "tensorflow":
+            raise ValueError(
+                f"Keras adds penalties to a loss of the dtype floatx. Expected penalties in {expected}. Received: "
+                f"{dtype}. Call keras.config.set_floatx({dtype!r}) before compiling, or train with L-BFGS."
+            )
+
+
+def placement(model: Any) -> contextlib.AbstractContextManager:
+    """Return the scope in which weights of a model are created: that of its tf.distribute strategy, if it has one."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+@contextlib.contextmanager
+def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> Iterator[keras.StatelessScope]:
+    """Yield a scope in which the variables hold these values, and which collects the losses of layers.
+
+    The values are `single`. In half precision matrices are rounded to it, so that products are what the model computes.
+    Biases stay in single precision: their gradients are sums over rows, which in bfloat16 lose nine tenths of 10,000.
+    (Not the `alpha` of Keras' PReLU, which multiplies without promoting its inputs.)
+    """
+    scope, biases = keras.StatelessScope(collect_losses=True), []
+    for variable, value in zip(variables, values, strict=True):
+        if len(variable.shape) > 1 or variable.name == "alpha":
+            value = ops.cast(value, variable.dtype)
+        else:
+            biases.append((variable, variable._autocast, variable._dtype))
+        scope.add_update((variable, value))
+    try:
+        for variable, _, dtype in biases:
+            variable._autocast, variable._dtype = False, single(dtype)  # as if made with these arguments
+        with scope:
+            yield scope
+    finally:
+        for variable, autocast, dtype in biases:
+            variable._autocast, variable._dtype = autocast, dtype
 
 
 def compile_function(function: Callable) -> Callable:
@@ -55,7 +106,7 @@ def compile_function(function: Callable) -> Callable:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        graph = tf.function(function, reduce_retracing=True)
+        graph = tf.function(function, reduce_retracing=True, autograph=False)  # errors stay as they are
         # Each model and data set has its own graph, so TensorFlow's warning of frequent tracing would be wrong. The
         # attribute that turns it off is private.
         graph._omit_frequent_tracing_warning = True

@@ -7,7 +7,7 @@ from keras import ops
 
 from . import backend
 from .constraints import check
-from .regularizers import KLSparsity, wide
+from .regularizers import KLSparsity, mean_over_examples
 
 
 def penalty_of(sparsity: Any, activation: Any) -> Any:
@@ -48,6 +48,7 @@ class SparsityRegularization(keras.layers.Layer):
 
     def __init__(self, sparsity: Any, **kwargs: Any):
         super().__init__(**kwargs)
+        self.supports_masking = True  # refused by `call`, where Keras would warn and go on
         self.sparsity = keras.regularizers.get(sparsity)
         if not callable(self.sparsity):
             raise ValueError(f"Expected a KLSparsity or another Keras regularizer. Received: sparsity={sparsity!r}")
@@ -59,10 +60,14 @@ class SparsityRegularization(keras.layers.Layer):
             self.rho_hat = self.add_weight(name="rho_hat", shape=input_shape[-1:], **options)
             self.weight_sum = self.add_weight(name="weight_sum", shape=(), **options)
 
-    def call(self, activations: Any, training: bool = False) -> Any:
+    def call(self, activations: Any, training: bool = False, mask: Any = None) -> Any:
+        if mask is not None:
+            raise ValueError(
+                "A mean activation is over every position of an example. Expected inputs without a mask. Received: "
+                "masked inputs. Leave out the masking (Masking, mask_zero=True)."
+            )
         if not isinstance(self.sparsity, KLSparsity):
-            penalty = self.sparsity(wide(activations))
-            self.add_loss(penalty / ops.cast(ops.shape(activations)[0], penalty.dtype))
+            self.add_loss(mean_over_examples(self.sparsity, activations))
         elif self.sparsity.window is None:
             self.add_loss(self.sparsity.of_batch(activations))
         elif not self.sparsity.record(activations):
@@ -119,9 +124,11 @@ class SparseDense(keras.layers.Dense):
         if self.regularization is not None:
             self.regularization.build(self.compute_output_shape(input_shape))
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         activations = super().call(inputs, training=training)
-        return activations if self.regularization is None else self.regularization(activations, training=training)
+        if self.regularization is None:
+            return activations
+        return self.regularization(activations, training=training, mask=mask)
 
     def get_config(self) -> dict[str, Any]:
         sparsity = None if self.sparsity is None else keras.regularizers.serialize(self.sparsity)
@@ -173,7 +180,7 @@ class DenseTranspose(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         outputs = ops.matmul(inputs, ops.transpose(self.dense.kernel))
-        return self.activation(outputs + self.bias if self.use_bias else outputs)
+        return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.dense.kernel.shape[0])

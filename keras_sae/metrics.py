@@ -19,5 +19,5 @@ def mean_activations(autoencoder: Autoencoder, x: Any) -> np.ndarray:
     sparsity = autoencoder.sparsity if isinstance(autoencoder.sparsity, KLSparsity) else KLSparsity()
     encoder = autoencoder.encoder
     chunks = Chunks(x, **inputs_of(encoder)).read()
-    [rho_hat] = mean_over_rows(chunks, lambda chunk: [sparsity.sum_over_rows(encoder(chunk, training=False))])
+    [rho_hat] = mean_over_rows(chunks, lambda chunk, *_: [sparsity.sum_over_rows(encoder(chunk, training=False))])
     return rho_hat

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import copy
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +16,35 @@ from . import backend
 from .constraints import check
 
 # The value of a resting unit, for activations that are bounded and reach 1 when fully active.
-INACTIVE = {"sigmoid": 0.0, "hard_sigmoid": 0.0, "tanh": -1.0, "hard_tanh": -1.0, "softsign": -1.0}
+INACTIVE = {
+    "sigmoid": 0.0, "hard_sigmoid": 0.0, "softmax": 0.0, "tanh": -1.0, "hard_tanh": -1.0, "softsign": -1.0
+}  # fmt: skip
+
+_ROUNDING = 1e-3  # of means in half precision
 
 _recorded: contextvars.ContextVar[list | None] = contextvars.ContextVar("recorded", default=None)
+_weights: contextvars.ContextVar[Any] = contextvars.ContextVar("weights", default=None)
+
+
+@contextlib.contextmanager
+def weighted_examples(weights: Any) -> Iterator[None]:
+    """Let examples count by these weights in the penalties of activations: a tensor (examples,), of mean 1, or None.
+
+    Keras hands weights to the loss alone. An example of weight 2 is to count as two, in rho_hat as well.
+    """
+    token = _weights.set(weights)
+    try:
+        yield
+    finally:
+        _weights.reset(token)
+
+
+def weigh(values: Any) -> Any:
+    """Return values (examples, ...) times the weights of their examples, if there are any."""
+    weights = _weights.get()
+    if weights is None:
+        return values
+    return values * ops.reshape(ops.cast(weights, values.dtype), (-1, *[1] * (len(values.shape) - 1)))
 
 
 @contextlib.contextmanager
@@ -84,9 +111,8 @@ class KLSparsity(keras.regularizers.Regularizer):
 
     def for_activation(self, activation: Any) -> "KLSparsity":
         """Return the same penalty for units with this Keras activation, whose value at rest is looked up."""
-        activation = keras.activations.get(activation)
-        name = keras.activations.serialize(activation)
-        if not isinstance(name, str) or name not in INACTIVE:
+        name = _activation_name(activation)
+        if name not in INACTIVE:
             raise ValueError(
                 "KLSparsity compares mean activations with a probability, so it needs units bounded by 1: "
                 f"{', '.join(INACTIVE)}. For other units use an L1 penalty, sparsity=keras.regularizers.L1(1e-3), or "
@@ -95,6 +121,30 @@ class KLSparsity(keras.regularizers.Regularizer):
         penalty = copy.copy(self)
         penalty.inactive = INACTIVE[name]
         return penalty
+
+    def check_layer(self, layer: Any) -> None:
+        """Raise ValueError if a layer has an activation of Keras whose means are no probabilities for this penalty."""
+        activation = getattr(layer, "activation", None)
+        if isinstance(activation, keras.layers.Activation):
+            activation = activation.activation
+        name = getattr(activation, "__name__", "")
+        if activation is None or getattr(keras.activations, name, None) is not activation:
+            return
+        if self.for_activation(activation).inactive != self.inactive:
+            raise ValueError(
+                f"Expected KLSparsity(inactive={INACTIVE[name]:g}) on the layer {layer.name!r}: the value at rest of "
+                f"its activation {name}. Received: inactive={self.inactive:g}. keras_sae.layers.SparseDense sets it."
+            )
+
+    def check_domain(self, rho_hat: Any) -> None:
+        """Raise ValueError if mean activations, an array, lie outside [0, 1], where KL is not defined."""
+        low, high = rho_hat.min(), rho_hat.max()
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            raise ValueError(
+                "KLSparsity compares mean activations with a probability. Expected means between 0 (at rest) and 1. "
+                f"Received: {low:.4g} to {high:.4g}. Use units bounded by 1, such as sigmoid's, with `inactive` as "
+                "their value at rest (-1 for tanh), or an L1 penalty."
+            )
 
     def penalty(self, rho_hat: Any, dtype: str | None = None) -> Any:
         """Return beta * sum_j KL(rho || rho_hat_j), a scalar, for rho_hat of shape (units,), each between 0 and 1.
@@ -122,8 +172,11 @@ class KLSparsity(keras.regularizers.Regularizer):
         return (activations - self.inactive) / (1 - self.inactive)
 
     def rho_hat(self, activations: Any) -> Any:
-        """Return the mean normalised activation of each unit, (units,), of activations (examples, ..., units)."""
-        normalized = self.normalize(wide(activations))
+        """Return the mean normalised activation of each unit, (units,), of activations (examples, ..., units).
+
+        If examples have weights (`weighted_examples`), it is the weighted mean.
+        """
+        normalized = weigh(self.normalize(wide(activations)))
         shape = ops.shape(normalized)
         # Not ops.mean, which rounds float64 to float32 under JAX.
         number = ops.cast(math.prod(shape[1:-1]) * shape[0], normalized.dtype)
@@ -150,6 +203,8 @@ class KLSparsity(keras.regularizers.Regularizer):
 
     def __call__(self, activations: Any) -> Any:
         """Return batch size times the penalty: Keras (3.14 and later) divides activity losses by the batch size."""
+        # Keras tells a regularizer nothing of the layer, which is the caller.
+        self.check_layer(sys._getframe(1).f_locals.get("self"))
         if self.window is not None:
             raise ValueError(
                 "A moving average needs a layer that keeps it. Expected KLSparsity(window=...) as the `sparsity` of "
@@ -170,10 +225,30 @@ class KLSparsity(keras.regularizers.Regularizer):
         return cls(**config)
 
 
+def mean_over_examples(regularizer: Any, activations: Any) -> Any:
+    """Return the penalty of a regularizer that adds up over examples, per example; of their weights, if they have any.
+
+    activations: (examples, ..., units).
+    """
+    activations = wide(activations)
+    if _weights.get() is None:
+        penalty = regularizer(activations)
+    else:
+        each = ops.vectorized_map(lambda example: regularizer(example[None]), activations)
+        penalty = ops.sum(weigh(each))
+    return penalty / ops.cast(ops.shape(activations)[0], penalty.dtype)
+
+
 def wide(activations: Any) -> Any:
     """Return half precision as float32, because a sum over many rows would pass its range; others as they are."""
-    half = keras.backend.standardize_dtype(activations.dtype) in ("float16", "bfloat16")
-    return ops.cast(activations, "float32") if half else activations
+    return ops.cast(activations, backend.single(keras.backend.standardize_dtype(activations.dtype)))
+
+
+def _activation_name(activation: Any) -> Any:
+    """Return the name of a Keras activation, which may be given as a function, a name or a layer."""
+    if isinstance(activation, keras.layers.Activation):
+        activation = activation.activation
+    return keras.activations.serialize(keras.activations.get(activation))
 
 
 @keras.saving.register_keras_serializable("keras_sae")

@@ -12,15 +12,8 @@ from typing import Any
 import keras
 
 from .autoencoder import Autoencoder, SparseAutoencoder
-from .data.batches import (
-    Chunks,
-    RowSubset,
-    TransformedDataset,
-    in_memory,
-    is_array,
-    predict_in_chunks,
-    predict_to_file,
-)
+from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
+from .data.containers import RowSubset, as_array, in_memory, is_array
 from .data.preprocessing import scaled_without_cut_off
 from .files import check_space
 from .regularizers import WeightDecay
@@ -100,6 +93,13 @@ class StackedAutoencoder(Autoencoder):
         >>> for autoencoder, inputs in stack.stages(x):
         ...     keras_sae.fit(autoencoder, inputs, optimizer="adam", iterations=30)
         """
+        if is_array(x):
+            x = as_array(x)
+        elif next(iter(Chunks(x).read())).weights is not None:
+            raise ValueError(
+                "The layers above the first learn from features, which have no weights. Expected batches of x. "
+                "Received: weights of examples too. Give x and sample_weight as arrays."
+            )
         if not self.built:
             self.build((None, Chunks(x).num_features()))
         if self.preprocessing is not None:

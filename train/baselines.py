@@ -44,7 +44,7 @@ def principal_components(stack, x):
     if features > LARGEST_WHITENED:
         return []
 
-    def sums(chunk):
+    def sums(chunk, *_):
         scaled = keras.ops.convert_to_numpy(stack.targets(chunk)).astype("float64")
         return [scaled.sum(axis=0), scaled.T @ scaled]
 

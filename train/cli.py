@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 
 from keras_sae import cli as shared, constraints, extras
-from keras_sae.cli import fail, reported
+from keras_sae.cli import fail, reported, with_flags as with_flags
 from keras_sae.constraints import CONSTRAINTS
 
 IMAGE_DATA = (
@@ -161,7 +161,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action):
         default = action.default
-        if default is None or default is False or default == argparse.SUPPRESS:
+        if default is None or default is False or default in ((), argparse.SUPPRESS):
             return action.help
         return f"{action.help} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
 

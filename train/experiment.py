@@ -13,7 +13,8 @@ import numpy as np
 
 import keras_sae
 from keras_sae import callbacks, metrics, runs, visualization
-from keras_sae.data import batches
+from keras_sae.data import containers
+from keras_sae.data.batches import predict_in_chunks
 
 from . import cli
 from .meanings import MEANINGS
@@ -86,7 +87,7 @@ class Experiment:
         watching += [callbacks.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
         options |= {} if optimizer == "lbfgs" else {"seed": self.seed}
         # A stream of minibatches cannot be taken up where it was: such a stage starts again, to the same end.
-        resumable = optimizer == "lbfgs" or batches.is_array(x)
+        resumable = optimizer == "lbfgs" or containers.is_array(x)
         began = time.perf_counter()
         history = train(
             model, x, y, optimizer, iterations, batch_size=BATCH_SIZE, callbacks=watching, verbose=0,
@@ -139,7 +140,7 @@ class Experiment:
 
     def accuracy(self, classifier, x, y, name, words):
         """Print the share of test rows that the classifier labels right, add it to the metrics as `name`, return it."""
-        accuracy = float((batches.predict_in_chunks(classifier, x).argmax(axis=1) == y).mean())
+        accuracy = float((predict_in_chunks(classifier, x).argmax(axis=1) == y).mean())
         self.metrics[name] = accuracy
         print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words})", flush=True)
         return accuracy

@@ -1,6 +1,6 @@
 """Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
 
-Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also columns of lists), TFRecord,
+Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also lists and images), TFRecord,
 HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets.
 These may be one file, several, directories or patterns, all of one kind. What is left out, changed or doubtful is said.
 Not read: Excel, JSON, SQL, text, sound, video, HEIC.
@@ -65,8 +65,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.cli import with_flags
-from keras_sae.data import batches, readers
+from keras_sae.data import containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
 
@@ -124,10 +123,10 @@ def read(config):
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
-        raise type(error)(with_flags(str(error), list(options))) from error
+        raise type(error)(cli.with_flags(str(error), list(options))) from error
     if len(rows.x) < 2:
         raise InputError(f"Expected two rows or more to learn from. Received: one in {rows.source}.")
-    notes = [with_flags(note, list(options)) for note in rows.notes]
+    notes = [cli.with_flags(note, list(options)) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
         notes.append(f"{len(counts):,} classes: {schema.some(counts, 20)}")
@@ -153,7 +152,7 @@ def split(number, seed):
 
 def pick(x, rows):
     """Return these rows of x: in memory if they are few, else a view that reads them when they are needed."""
-    view = batches.RowSubset(x, rows)
+    view = containers.RowSubset(x, rows)
     bytes_in_memory = 4 * view.shape[0] * view.shape[1]
     return np.asarray(x[rows]) if bytes_in_memory <= IN_MEMORY else view
 

@@ -27,7 +27,7 @@ class Scaled(NamedTuple):
 def measure(preprocessing, x):
     """Return the `Scaled` of rows x."""
 
-    def sums(chunk):
+    def sums(chunk, *_):
         uncut = keras.ops.convert_to_numpy(scaled_without_cut_off(preprocessing, chunk)).astype("float64")
         scaled = np.clip(uncut, 0, 1)
         return [scaled.sum(axis=0), (scaled**2).sum(), (abs(uncut - scaled) > 1e-3).sum(axis=0)]
@@ -39,7 +39,7 @@ def measure(preprocessing, x):
 def distance(preprocessing, x, mean):
     """Return the error of this mean as a reconstruction of other rows."""
 
-    def sums(chunk):
+    def sums(chunk, *_):
         scaled = keras.ops.convert_to_numpy(preprocessing(chunk)).astype("float64")
         return [((scaled - mean) ** 2).sum() / 2]
 

@@ -3,14 +3,16 @@
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from ..backend import widest_float
 from ..constraints import check
 from ..files import forget, write_aside
+from .containers import as_array, in_memory, is_array
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
@@ -22,7 +24,7 @@ def predict_in_chunks(model: Any, x: Any, chunk_size: int = CHUNK_SIZE) -> np.nd
     which takes longer than running the few layers of an autoencoder.
     """
     chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
-    return np.concatenate([ops.convert_to_numpy(model(chunk, training=False)) for chunk, _ in chunks.read()])
+    return np.concatenate([ops.convert_to_numpy(model(chunk, training=False)) for chunk, *_ in chunks.read()])
 
 
 def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: int = CHUNK_SIZE) -> np.ndarray:
@@ -34,7 +36,7 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
         chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
         with write_aside(path) as aside, open(aside, "wb") as file:
             shape, dtype = (0,), np.dtype("float32")
-            for chunk, _ in chunks.read():
+            for chunk, *_ in chunks.read():
                 rows = ops.convert_to_numpy(model(chunk, training=False))
                 if shape == (0,):
                     _write_header(file, (0, *rows.shape[1:]), rows.dtype)
@@ -51,73 +53,29 @@ def _write_header(file: BinaryIO, shape: tuple, dtype: np.dtype) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def mean_over_rows(batches: Iterable[tuple], sums: Callable[[Any], list]) -> list[np.ndarray]:
-    """Return the means over all rows of what `sums(x)` adds up over the rows of a batch: a list of float64 arrays.
+def mean_over_rows(batches: Iterable[tuple], sums: Callable[..., list]) -> list[np.ndarray]:
+    """Return the means over all rows of what `sums(*batch)` adds up over the rows of a batch: a list of float64 arrays.
 
-    batches: yields (x, anything). The sums of the batches are added up in float64.
+    batches: yields (x, ...). The sums of the batches are added up in float64.
     """
     totals: list[np.ndarray] = []
     rows = 0
-    for x, _ in batches:
-        parts = [ops.convert_to_numpy(part).astype("float64") for part in sums(x)]
+    for batch in batches:
+        parts = [ops.convert_to_numpy(part).astype("float64") for part in sums(*batch)]
         totals = [a + b for a, b in zip(totals, parts, strict=True)] if totals else parts
-        rows += len(x)
+        rows += len(batch[0])
     return [total / rows for total in totals]
 
 
-class RowSubset:
-    """Chosen rows of an array (examples, features), in a chosen order, which are copied and transformed when read.
-
-    They keep the dtype of the array, or become float32 if they are transformed.
-
-    Args:
-        x: the array (examples, features), in memory or memory-mapped.
-        rows: the indices of the rows, (examples,), or None for all rows.
-        transform: a Keras layer or model, tensor -> tensor, or None.
-    """
-
-    ndim = 2
-
-    def __init__(self, x: Any, rows: np.ndarray | None = None, transform: Any = None):
-        self.x, self.rows, self.transform = x, rows, transform
-        features = x.shape[1] if transform is None else transform.compute_output_shape((None, x.shape[1]))[-1]
-        self.shape = (len(x) if rows is None else len(rows), features)
-        self.dtype = x.dtype if transform is None else np.dtype("float32")
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        # Copied, as the pages of a memory-mapped array are forgotten.
-        rows = np.array(self.x[key if self.rows is None else self.rows[key]])
-        forget(self.x)
-        if self.transform is None:
-            return rows
-        return ops.convert_to_numpy(self.transform(rows.astype("float32"), training=False))
-
-
 class TransformedDataset:
-    """A data set of batches x or (x, y), a tf.data.Dataset for example, whose x is transformed when it is read."""
+    """A data set of batches x, (x, y) or (x, y, weights), as of tf.data, whose x is transformed when it is read."""
 
     def __init__(self, batches: Any, transform: Any):
         self.batches, self.transform = batches, transform
 
-    def __iter__(self) -> Iterator[tuple]:
-        for x, y in Chunks(self.batches).read():
-            x = self.transform(x, training=False)
-            yield (x,) if y is None else (x, y)
-
-
-def is_array(x: Any) -> bool:
-    """Return whether the rows of x can be counted and indexed, which those of a data set of batches cannot."""
-    return hasattr(x, "shape") or isinstance(x, list)
-
-
-def in_memory(x: Any) -> bool:
-    """Return whether all rows of x are in memory, rather than read when they are needed."""
-    if isinstance(x, RowSubset):
-        return in_memory(x.x)
-    return is_array(x) and not isinstance(x, np.memmap)
+    def __iter__(self) -> Iterator["Chunk"]:
+        for chunk in Chunks(self.batches).read():
+            yield chunk._replace(x=self.transform(chunk.x, training=False))
 
 
 def inputs_of(model: Any) -> dict[str, Any]:
@@ -139,8 +97,19 @@ def check_shape(shape: tuple, wanted: tuple | None) -> None:
             raise ValueError(f"Expected data of shape ({expected}), as the model takes. Received shape: {tuple(shape)}")
 
 
+class Chunk(NamedTuple):
+    """Some rows of a data set, tensors.
+
+    x: (rows, ...).  y: targets, (rows, ...), or None.  weights: how much each example counts, (rows,), or None.
+    """
+
+    x: Any
+    y: Any = None
+    weights: Any = None
+
+
 class Chunks:
-    """A data set as pairs (x, y) of tensors with some rows each, in the same order at every pass; y may be None.
+    """A data set as `Chunk`s of some rows each, in the same order at every pass.
 
     Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
     `dtype` and `shape` are those of the inputs of the model that reads the chunks, see `inputs_of`.
@@ -153,17 +122,19 @@ class Chunks:
         chunk_size: int = CHUNK_SIZE,
         dtype: str = "float32",
         shape: tuple | None = None,
+        weights: Any = None,
     ):
-        self.x, self.y, self.dtype, self.shape = x, y, dtype, shape
+        self.x, self.y, self.weights, self.dtype, self.shape = x, y, weights, dtype, shape
         self.chunk_size = chunk_size
         self.is_array = is_array(x)
         self._converted: list | None = None
         if self.is_array:
-            self.x = x if isinstance(x, (np.ndarray, RowSubset)) else ops.convert_to_numpy(x)
-            self.y = y if y is None or isinstance(y, np.ndarray) else ops.convert_to_numpy(y)
+            self.x = as_array(x)
+            self.y = None if y is None else as_array(y)
+            self.weights = None if weights is None else as_array(weights)
             self._check_arrays()
-        elif y is not None:
-            raise ValueError("Give `y` with arrays only; a dataset yields (x, y) itself.")
+        elif y is not None or weights is not None:
+            raise ValueError("Give `y` with arrays only; a dataset yields (x, y) or (x, y, weights) itself.")
 
     def _check_arrays(self) -> None:
         if self.x.ndim < 2 or len(self.x) == 0:
@@ -175,9 +146,11 @@ class Chunks:
             raise ValueError(f"Expected real numbers. Received: {self.x.dtype}. Convert them: x.astype('float32').")
         if self.y is not None and len(self.y) != len(self.x):
             raise ValueError(f"Expected one target for each of the {len(self.x)} inputs. Received: {len(self.y)}")
+        if self.weights is not None:
+            check_weights(self.weights, len(self.x))
         check("chunk_size", self.chunk_size)
 
-    def __iter__(self) -> Iterator[tuple]:
+    def __iter__(self) -> Iterator[Chunk]:
         """Return the chunks; those of arrays in memory are kept for the next pass."""
         if not in_memory(self.x):
             return self.read()
@@ -185,7 +158,7 @@ class Chunks:
             self._converted = list(self.read())
         return iter(self._converted)
 
-    def read(self) -> Iterator[tuple]:
+    def read(self) -> Iterator[Chunk]:
         """Return the chunks, which are converted when they are read and not kept."""
         return self._from_arrays() if self.is_array else self._from_dataset()
 
@@ -193,24 +166,59 @@ class Chunks:
         """Return the number of features of each row."""
         return self.x.shape[-1] if self.is_array else next(iter(self))[0].shape[-1]
 
-    def _from_arrays(self) -> Iterator[tuple]:
+    def mean_weight(self) -> float | None:
+        """Return the mean weight of all examples, which takes a pass over a data set; None if they have no weights."""
+        if self.is_array:
+            return None if self.weights is None else float(np.mean(self.weights, dtype="float64"))
+        if next(iter(self)).weights is None:
+            return None
+        rows, total = 0, 0.0
+        for chunk in self.read():
+            weights = ops.convert_to_numpy(chunk.weights)
+            check_weights(weights, len(chunk.x), all_zero=True)
+            rows, total = rows + len(weights), total + float(weights.sum(dtype="float64"))
+        if total == 0:
+            raise ValueError("Expected a weight above 0 for one example or more. Received: zeros.")
+        return total / rows
+
+    def num_rows(self) -> int:
+        """Return the number of examples, which takes a pass over a data set."""
+        return len(self.x) if self.is_array else sum(len(chunk.x) for chunk in self.read())
+
+    def _from_arrays(self) -> Iterator[Chunk]:
         for start in range(0, len(self.x), self.chunk_size):
             rows = slice(start, start + self.chunk_size)
-            tensors = self._tensors(self.x[rows], None if self.y is None else self.y[rows])
+            y, weights = (None if array is None else array[rows] for array in (self.y, self.weights))
+            chunk = self._chunk(self.x[rows], y, weights)
             forget(self.x)
-            yield tensors
+            yield chunk
 
-    def _from_dataset(self) -> Iterator[tuple]:
+    def _from_dataset(self) -> Iterator[Chunk]:
         batches = (self.x[i] for i in range(len(self.x))) if isinstance(self.x, keras.utils.PyDataset) else self.x
         rows = 0
         for batch in batches:
-            x, y = self._tensors(*batch[:2]) if isinstance(batch, (tuple, list)) else self._tensors(batch)
-            check_shape(x.shape, self.shape)
-            rows += len(x)
-            yield x, y
+            chunk = self._chunk(*batch) if isinstance(batch, (tuple, list)) else self._chunk(batch)
+            check_shape(chunk.x.shape, self.shape)
+            rows += len(chunk.x)
+            yield chunk
         if rows == 0:
             raise ValueError("Expected a data set with at least one row, which can be read again. Received no rows.")
 
-    def _tensors(self, x: Any, y: Any = None) -> tuple:
+    def _chunk(self, x: Any, y: Any = None, weights: Any = None, *others: Any) -> Chunk:
+        if others:
+            raise ValueError(f"Expected batches of x, (x, y) or (x, y, weights). Received: {3 + len(others)} elements.")
         x = ops.convert_to_tensor(x, dtype=self.dtype)
-        return x, None if y is None else ops.convert_to_tensor(y)
+        y = None if y is None else ops.convert_to_tensor(y)
+        return Chunk(x, y, None if weights is None else ops.convert_to_tensor(weights, dtype=widest_float()))
+
+
+def check_weights(weights: np.ndarray, examples: int, all_zero: bool = False) -> None:
+    """Raise ValueError unless these are weights of so many examples; `all_zero` allows a part without weight."""
+    expected = f"Expected a finite weight of 0 or more for each of the {examples:,} examples, shape ({examples},)"
+    if weights.shape != (examples,):
+        raise ValueError(f"{expected}. Received shape: {weights.shape}")
+    wrong = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
+    if len(wrong):
+        raise ValueError(f"{expected}. Received: {weights[wrong[0]]} for example {wrong[0]}.")
+    if not all_zero and not weights.any():
+        raise ValueError(f"{expected}, above 0 for one or more. Received: zeros.")

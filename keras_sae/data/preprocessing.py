@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from ..errors import InputError
-from .batches import CHUNK_SIZE, Chunks, RowSubset, mean_over_rows
+from .batches import CHUNK_SIZE, Chunks, mean_over_rows
+from .containers import RowSubset
 
 LARGEST_WHITENED = 4096  # features, whose covariance takes 134 MB, and its eigenvectors a minute
 TAIL = 0.05  # the share of a feature's values on either side that does not decide its range alone
@@ -144,7 +145,7 @@ def _add_linear(steps: keras.Sequential, shift: np.ndarray | float, width: np.nd
 
 def _rows(x: np.ndarray | RowSubset, chunk_size: int, steps: keras.Sequential | None = None) -> Iterator[np.ndarray]:
     """Yield the chunks of x, after the steps that were added so far, as float64 arrays."""
-    for chunk, _ in Chunks(x, chunk_size=chunk_size).read():
+    for chunk, *_ in Chunks(x, chunk_size=chunk_size).read():
         rows = chunk if steps is None or not steps.layers else steps(chunk, training=False)
         yield ops.convert_to_numpy(rows).astype("float64")
 
@@ -161,7 +162,7 @@ def _mean_of(
     def sums(rows: np.ndarray) -> list[np.ndarray]:
         return [function(rows) if summed else function(rows).sum(axis=0)]
 
-    return mean_over_rows(((rows, None) for rows in _rows(x, chunk_size, steps)), sums)[0]
+    return mean_over_rows(((rows,) for rows in _rows(x, chunk_size, steps)), sums)[0]
 
 
 def _ranges(

@@ -6,9 +6,11 @@ import tempfile
 from typing import Any
 
 import keras
+import numpy as np
 
 from ..autoencoder import Autoencoder
-from ..data.batches import TransformedDataset, in_memory, is_array, predict_in_chunks, predict_to_file
+from ..data.batches import TransformedDataset, predict_in_chunks, predict_to_file
+from ..data.containers import as_array, in_memory, is_array
 from .lbfgs import fit_lbfgs
 from .minibatches import fit_minibatches
 
@@ -27,6 +29,8 @@ def fit(
     checkpoint: str | pathlib.Path | None = None,
     callbacks: list | None = None,
     validation_data: Any = None,
+    sample_weight: Any = None,
+    class_weight: dict[int, float] | None = None,
     verbose: int = 1,
     **options: Any,
 ) -> keras.callbacks.History:
@@ -35,7 +39,8 @@ def fit(
     Args:
         model: an autoencoder of this library, or a compiled keras.Model; layers with `trainable = False` stay as they
             are.
-        x: (examples, features): an array, in memory or memory-mapped, or a data set of batches, x or (x, y).
+        x: (examples, features): an array, in memory or memory-mapped, a table, a SciPy sparse matrix, or a data set of
+            batches x, (x, y) or (x, y, weights).
         y: targets, an array. Autoencoders take x.
         optimizer: "lbfgs" minimises the exact objective over all of x (`fit_lbfgs`). A Keras optimizer or its name,
             such as "adam", trains on minibatches (`fit_minibatches`); None keeps the one that the model is compiled
@@ -46,7 +51,10 @@ def fit(
             (minibatches of a data set: at the end of an epoch, if each epoch of the set is the same). It is written
             every 20 seconds (minibatches: at the end of an epoch), by L-BFGS at Ctrl-C too, and at the end.
         callbacks: Keras callbacks; an iteration of L-BFGS counts as an epoch.
-        validation_data: held-out x or (x, y), which is only measured: "val_loss" in the History after every epoch.
+        validation_data: held-out x, (x, y) or (x, y, weights), which is only measured: "val_loss" in the History after
+            every epoch.
+        sample_weight: weights of examples, (examples,), for arrays; see `objective`.
+        class_weight: weights of classes, class number -> weight (1 where there is none), with labels y.
         verbose: 1 shows a progress bar; 0 is silent.
         **options: arguments of `fit_lbfgs` (tolerance, chunk_size) or `fit_minibatches` (seed, and those of Keras'
             `fit`).
@@ -59,8 +67,11 @@ def fit(
         DivergedError: the objective or the weights are NaN or infinite.
         InputError: the checkpoint is broken, or of another model or other data.
     """
+    if class_weight is not None:
+        sample_weight = _class_weights(class_weight, y, sample_weight)
     shared = {
-        "checkpoint": checkpoint, "callbacks": callbacks, "validation_data": validation_data, "verbose": verbose
+        "checkpoint": checkpoint, "callbacks": callbacks, "validation_data": validation_data,
+        "sample_weight": sample_weight, "verbose": verbose,
     }  # fmt: skip
     if isinstance(optimizer, str) and optimizer == "lbfgs":
         return fit_lbfgs(model, x, y, ITERATIONS if iterations is None else iterations, **shared, **options)
@@ -68,6 +79,14 @@ def fit(
         _set_optimizer(model, optimizer)
     epochs = EPOCHS if iterations is None else iterations
     return fit_minibatches(model, x, y, epochs, batch_size, **shared, **options)
+
+
+def _class_weights(class_weight: dict[int, float], y: Any, sample_weight: Any) -> np.ndarray:
+    """Return the weights of examples that weights of their classes mean, times those that they have themselves."""
+    if y is None:
+        raise ValueError("`class_weight` needs labels y, an array. Received: none. Use `sample_weight`.")
+    weights = np.array([class_weight.get(int(label), 1.0) for label in as_array(y).reshape(-1)])
+    return weights if sample_weight is None else weights * as_array(sample_weight)
 
 
 def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
@@ -106,6 +125,7 @@ def fit_head(
 
     Reference: UFLDL, "Softmax Regression" and "Self-Taught Learning".
     """
+    x = as_array(x) if is_array(x) else x
     encoder, head = classifier.get_layer("encoder"), classifier.get_layer("head")
     model = keras.Sequential([keras.Input(encoder.output_shape[1:]), head], name="head")
     model.compile(loss=classifier.loss, metrics=["accuracy"])

@@ -1,7 +1,6 @@
 """The exact objective and its gradient over a whole data set, of any size, in two passes."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,10 +8,10 @@ import numpy as np
 from keras import ops
 
 from ..autoencoder import Autoencoder
-from ..backend import at, compile_function, compile_gradients, widest_float
-from ..data.batches import CHUNK_SIZE, Chunks, inputs_of, mean_over_rows
-from ..losses import HalfSquaredError
-from ..regularizers import recorded_activations
+from ..backend import at, compile_function, compile_gradients, single, widest_float
+from ..data.batches import CHUNK_SIZE, Chunk, Chunks, inputs_of, mean_over_rows
+from ..regularizers import recorded_activations, weighted_examples
+from .data_loss import DataLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,55 +31,77 @@ class Objective:
     rho_hat: list[np.ndarray]
 
 
-def objective(model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE) -> Objective:
+def objective(
+    model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE, sample_weight: Any = None
+) -> Objective:
     """Return J and its gradient over all of x, exactly as the notes write it: rho_hat is the mean over the whole set.
 
         J = 1/m sum_i loss(y_i, model(x_i)) + sum of weight penalties + sum_layers beta sum_j KL(rho || rho_hat_j)
 
     Pass 1 streams the activations and sums them; pass 2 streams again and adds up the gradient with rho_hat known.
-    Sums over examples are kept in float64. The result does not depend on `chunk_size` beyond rounding.
+    Sums over examples are in float32 at least within a chunk, whatever the model's policy, and in float64 across
+    chunks. The result does not depend on `chunk_size` beyond rounding, and equals `model.evaluate` on one full batch.
     The model runs in inference mode, so a denoising autoencoder sees x as it is; pass the corrupted copy as x and
     the clean one as y to have its training objective. Losses that layers add themselves (L1 activity regularizers,
-    `add_loss`) are averaged over examples, so they should be means over examples, as Keras' are.
+    `add_loss`) are averaged over examples, so they have to be means over examples, as Keras' are.
+
+    Weights of examples: an autoencoder of this library takes all means over examples as weighted means, rho_hat too, so
+    that an example of weight 2 counts as two. In other Keras models weights count in the loss alone, as Keras has it.
 
     Args:
-        model: a compiled keras.Model, or an autoencoder of this library (compiled or not). Its loss is averaged over
-            examples whatever the loss's `reduction`.
-        x: (examples, features): an array (memory-mapped is fine), a batched tf.data.Dataset or a
-            keras.utils.PyDataset, of inputs or (inputs, targets).
+        model: a compiled keras.Model of one output, or an autoencoder of this library (compiled or not).
+        x: (examples, features): an array (memory-mapped is fine), a table, a SciPy sparse matrix, a batched
+            tf.data.Dataset or a keras.utils.PyDataset, of inputs, (inputs, targets) or (inputs, targets, weights).
         y: targets, an array. Autoencoders take x.
         chunk_size: rows at a time, for arrays.
+        sample_weight: weights of examples, (examples,), 0 or more.
 
     Returns:
         An `Objective` with `.value`, `.gradients`, `.parts`, `.rho_hat`.
 
     Raises:
-        ValueError: there are no rows, the model has no loss, or shapes do not fit.
+        ValueError: there are no rows; shapes, targets or weights do not fit; or the model has no loss, or terms that
+            cannot be taken: several outputs, masks, a loss of its own, penalties that are no means over examples, mean
+            activations that KLSparsity cannot compare with a probability.
 
     Reference: CS294A lecture notes, section 3 ("you'll need to compute rho_hat over the training set first").
     """
-    return ObjectiveFunction(model, x, y, chunk_size)()
+    return ObjectiveFunction(model, x, y, chunk_size, sample_weight)()
 
 
 class ObjectiveFunction:
     """The objective of one model on one data set, compiled once, for repeated evaluation at many weights."""
 
-    def __init__(self, model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE):
+    def __init__(
+        self, model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE, sample_weight: Any = None
+    ):
         self.model = model
-        self.chunks = Chunks(x, y, chunk_size, **inputs_of(model))
+        self.chunks = Chunks(x, y, chunk_size, **inputs_of(model), weights=sample_weight)
         if not model.built:
             model.build((None, self.chunks.num_features()))
-        self.loss = per_example_loss(model)
+        self.loss = DataLoss(model)
+        if self.chunks.is_array:
+            self.loss.check_targets(self.chunks.y, model)
         self.data_term = "reconstruction" if isinstance(model, Autoencoder) else "data_loss"
         self.variables = model.trainable_variables
         if not self.variables:
             raise ValueError("The model has no trainable weights. Set `trainable = True` on a layer to train it.")
         self.penalised = [v for v in self.variables if v.regularizer is not None]
+        self.mean_weight = self.chunks.mean_weight()
+        self.loss_scale = self._loss_scale()
         self._batch_rho_hat = compile_function(self._chunk_rho_hat)
         self._batch_losses = compile_function(self._chunk_total)
         self._batch_gradients = compile_gradients(self._chunk_total)
         self._weight_gradients = compile_gradients(self._weight_total)
         self.sparsities: list | None = None  # in the order of the forward pass, which finds them
+        self.additive: bool | None = None  # whether the losses that layers add are means over examples
+
+    def _loss_scale(self) -> float:
+        """Return what the mean over examples of weighted losses is to be multiplied with, as Keras reduces the loss."""
+        if self.loss.reduction == "sum":
+            return float(self.chunks.num_rows())
+        weighted_mean = self.loss.reduction == "mean_with_sample_weight" and self.mean_weight is not None
+        return 1 / self.mean_weight if weighted_mean else 1.0
 
     def __call__(self, values: list | None = None, gradients: bool = True) -> Objective:
         """Return the Objective at these weight values (an array for each trainable variable), or at the model's own.
@@ -88,23 +109,24 @@ class ObjectiveFunction:
         gradients: whether to compute the gradient; without it the call takes about half the time.
         """
         if values is None:
-            tensors = [v.value for v in self.variables]
-        else:
-            tensors = [ops.convert_to_tensor(a, v.dtype) for a, v in zip(values, self.variables, strict=True)]
+            values = [ops.convert_to_numpy(v.value) for v in self.variables]
+        tensors = [ops.convert_to_tensor(a, single(v.dtype)) for a, v in zip(values, self.variables, strict=True)]
         rho_hat = self._rho_hat(tensors)
         means = [ops.convert_to_tensor(r, dtype=widest_float()) for r in rho_hat]
         totals = [np.zeros(tuple(v.shape)) for v in self.variables] if gradients else []
         loss, additive, rows = 0.0, 0.0, 0
-        for x, y in self.chunks:
-            y = self._targets(x) if y is None else y
+        for chunk in self.chunks:
+            chunk = self._with_targets(chunk)
             if gradients:
-                found, parts = self._batch_gradients(tensors, x, y, means)
+                found, parts = self._batch_gradients(tensors, *chunk, means)
                 _accumulate(totals, parts)
             else:
-                _, found = self._batch_losses(tensors, x, y, means)
+                _, found = self._batch_losses(tensors, *chunk, means)
             loss += float(ops.convert_to_numpy(found[0]).sum(dtype="float64"))
             additive += float(found[1])
-            rows += len(x)
+            if self.additive is None:
+                self._check_additive(tensors, chunk, means)
+            rows += len(chunk.x)
         for total in totals:
             total /= rows
         decay = 0.0
@@ -115,40 +137,78 @@ class ObjectiveFunction:
         terms = {self.data_term: loss / rows, "weight_decay": float(decay), "sparsity": kl + additive / rows}
         return Objective(sum(terms.values()), totals, terms, rho_hat)
 
-    def _targets(self, x: Any) -> Any:
-        """Return what the model is to give for x, if no y is given."""
-        return self.model.targets(x) if isinstance(self.model, Autoencoder) else x
+    def _with_targets(self, chunk: Chunk) -> Chunk:
+        """Return the chunk with what the model is to give for x, if no y is given."""
+        if chunk.y is None:
+            return chunk._replace(y=self.model.targets(chunk.x) if isinstance(self.model, Autoencoder) else chunk.x)
+        if not self.chunks.is_array:
+            self.loss.check_targets(ops.convert_to_numpy(chunk.y), self.model)
+        return chunk
 
     def _rho_hat(self, values: list) -> list[np.ndarray]:
         """Pass 1: return the rho_hat of every layer with a KLSparsity, float64."""
         if self.sparsities == []:
             return []
-        return mean_over_rows(self.chunks, lambda x: self._batch_rho_hat(values, x))
+        means = mean_over_rows(self.chunks, lambda x, y, weights: self._batch_rho_hat(values, x, weights))
+        for sparsity, mean in zip(self.sparsities or [], means, strict=True):
+            sparsity.check_domain(mean)
+        return means
 
-    def _chunk_rho_hat(self, values: list, x: Any) -> list:
-        _, recorded, _ = self._forward(values, x)
-        self.sparsities = [sparsity for sparsity, _ in recorded]
-        return [sparsity.sum_over_rows(activations) for sparsity, activations in recorded]
+    def _chunk_rho_hat(self, values: list, x: Any, weights: Any) -> list:
+        _, recorded, _ = self._forward(values, x, weights)
+        self.sparsities = [sparsity for sparsity, *_ in recorded]
+        return [sums for _, sums, _ in recorded]
 
-    def _chunk_total(self, values: list, x: Any, y: Any, rho_hat: list) -> tuple:
+    def _chunk_total(self, values: list, x: Any, y: Any, weights: Any, rho_hat: list) -> tuple:
         """Return (a scalar whose gradient is this chunk's share of that of m J, weight penalties aside; its terms)."""
-        outputs, recorded, added = self._forward(values, x)
-        losses = ops.cast(self.loss(y, outputs), widest_float())
+        outputs, recorded, added = self._forward(values, x, weights)
+        losses = self.loss_scale * ops.cast(self.loss(y, outputs), widest_float())
+        if weights is not None:
+            losses *= ops.cast(weights, losses.dtype)
         total = ops.sum(losses)
-        for (sparsity, activations), whole_set in zip(recorded, rho_hat, strict=True):
+        for (sparsity, own, dtype), whole_set in zip(recorded, rho_hat, strict=True):
             # rho_hat has the value of the whole set; m times its gradient is the gradient of this chunk's sum.
-            own = sparsity.sum_over_rows(activations)
             rho_hat_j = whole_set + (own - ops.stop_gradient(own))
-            total += ops.cast(sparsity.penalty(rho_hat_j, activations.dtype), total.dtype)
+            total += ops.cast(sparsity.penalty(rho_hat_j, dtype), total.dtype)
         additive = ops.zeros((), dtype=total.dtype)
         for mean in added:
             additive += ops.cast(ops.shape(x)[0], total.dtype) * ops.cast(mean, total.dtype)
         return total + additive, (losses, additive)
 
-    def _forward(self, values: list, x: Any) -> tuple[Any, list, list]:
-        """Return the outputs in inference mode, (KLSparsity, activations) of each, and the losses that layers add."""
-        with at(self.variables, values) as scope, recorded_activations() as recorded:
-            return self.model(x, training=False), recorded, scope.losses
+    def _forward(self, values: list, x: Any, weights: Any) -> tuple[Any, list, list]:
+        """Return the outputs in inference mode, (KLSparsity, rows times rho_hat, dtype) of each, losses added."""
+        if weights is not None:
+            weights = weights / self.mean_weight if isinstance(self.model, Autoencoder) else None
+        with at(self.variables, values) as scope, recorded_activations() as recorded, weighted_examples(weights):
+            outputs = self.model(x, training=False)
+            sums = [(sparsity, sparsity.sum_over_rows(a), a.dtype) for sparsity, a in recorded]
+            return outputs, sums, scope.losses
+
+    def _check_additive(self, values: list, chunk: Chunk, means: list) -> None:
+        """Raise ValueError if layers add losses that are no means over examples, which no chunk alone can tell.
+
+        A sample of rows is compared, together and each alone, to within the rounding of half precision.
+        """
+        rows = np.unique(np.linspace(0, len(chunk.x) - 1, 8).astype(int))
+        whole_set_in_one = self.chunks.is_array and len(chunk.x) == len(self.chunks.x) and chunk.weights is None
+        self.additive = True
+        if whole_set_in_one or len(rows) < 2:
+            return
+        parts = [[row] for row in rows]
+        half = any(single(layer.compute_dtype) != layer.compute_dtype for layer in self.model._flatten_layers())
+        tolerance = 0.02 if half else 1e-4
+        together, *each = (self._added(values, ops.take(chunk.x, part, axis=0)) for part in [rows, *parts])
+        for mean, *alone in zip(together, *each, strict=True):
+            if abs(mean - np.mean(alone)) > tolerance * np.abs([mean, *alone]).max():
+                raise ValueError(
+                    "Expected losses added by layers to be means over examples, which add up over chunks. Received: "
+                    f"{mean:.4g} for {len(rows)} rows together, {np.mean(alone):.4g} as the mean of each alone. Take "
+                    "all rows at once, as an array with chunk_size=len(x), or use KLSparsity for means of activations."
+                )
+
+    def _added(self, values: list, x: Any) -> list[float]:
+        """Return the losses that layers add for these rows."""
+        return [float(loss) for loss in self._forward(values, x, None)[2]]
 
     def _weight_total(self, values: list) -> tuple:
         total = ops.zeros((), dtype=widest_float())
@@ -161,14 +221,3 @@ class ObjectiveFunction:
 def _accumulate(totals: list[np.ndarray], parts: list) -> None:
     for total, part in zip(totals, parts, strict=True) if totals else ():
         total += ops.convert_to_numpy(part)
-
-
-def per_example_loss(model: keras.Model) -> Callable:
-    """Return the model's loss as a function (y_true, y_pred) -> (examples,), before Keras averages over examples."""
-    loss = getattr(model, "loss", None)  # Keras models have none before they are compiled
-    if loss is None and isinstance(model, Autoencoder):
-        loss = HalfSquaredError()
-    if loss is None:
-        raise ValueError(f"The objective needs the model's loss: call {model.name}.compile(loss=...) first.")
-    loss = keras.losses.get(loss)
-    return loss.call if isinstance(loss, keras.losses.Loss) else loss

@@ -84,7 +84,15 @@ def gradient_report(
             "Checking gradients needs float64. Expected the TensorFlow backend, or JAX with the environment variable "
             f"JAX_ENABLE_X64=1. Received: {keras.backend.backend()}"
         )
-    function = ObjectiveFunction(float64_copy(model, x), x, y, chunk_size)
+    copy = float64_copy(model, x)
+    for layer in copy._flatten_layers():
+        activation = None if isinstance(layer, keras.Model) else getattr(layer, "activation", None)
+        if activation is not None and not has_float64([activation]):
+            raise ValueError(
+                f"Checking gradients needs float64. Received: the activation {activation.__name__} of {layer.name!r}, "
+                f"which Keras rounds to float32 under {keras.backend.backend()}. Check under the TensorFlow backend."
+            )
+    function = ObjectiveFunction(copy, x, y, chunk_size)
     values = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)).copy() for v in function.variables]
     gradients = function(values).gradients
     generator = np.random.default_rng(seed)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..autoencoder import Autoencoder
 from ..callbacks import ProgressBar
-from ..data.batches import CHUNK_SIZE, is_array
+from ..data.batches import CHUNK_SIZE
+from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from . import checkpoints
 from .full_batch import ObjectiveFunction
@@ -31,6 +32,7 @@ def fit_lbfgs(
     checkpoint: str | pathlib.Path | None = None,
     validation_data: Any = None,
     verbose: int = 1,
+    sample_weight: Any = None,
 ) -> keras.callbacks.History:
     """Minimise `keras_sae.objective` over the model's trainable weights, in place, with L-BFGS.
 
@@ -40,7 +42,7 @@ def fit_lbfgs(
     weights of the last completed iteration.
 
     Args:
-        model, x, y, chunk_size: as for `keras_sae.objective`.
+        model, x, y, chunk_size, sample_weight: as for `keras_sae.objective`.
         max_iterations: steps at most. A step evaluates the objective on all of x once, sometimes more often.
         tolerance: training stops when a step lowers J by less than this fraction of it.
         callbacks: Keras callbacks; an iteration counts as an epoch. `model.stop_training = True` stops. Callbacks that
@@ -48,8 +50,8 @@ def fit_lbfgs(
         checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one
             CPU, as without the interruption. It is written every 20 seconds, when training is interrupted, and at the
             end; another call then finds the training finished. Remove it to train from the model's present weights.
-        validation_data: held-out x or (x, y), an array or a data set. The objective on it, with the rho_hat of these
-            rows, is "val_loss" of every iteration; nothing is learned from it.
+        validation_data: held-out x, (x, y) or (x, y, weights), arrays or a data set. The objective on it, with the
+            rho_hat of these rows, is "val_loss" of every iteration; nothing is learned from it.
         verbose: 1 shows a progress bar with the objective, the mean rho_hat and the time left; 0 is silent.
 
     Returns:
@@ -73,7 +75,8 @@ def fit_lbfgs(
             )
     if isinstance(model, Autoencoder) and not model.compiled:
         model.compile()  # Keras' own callbacks look for an optimizer
-    search = _Search(model, x, y, chunk_size, checkpoints.read(checkpoint) if checkpoint else None)
+    found = checkpoints.read(checkpoint) if checkpoint else None
+    search = _Search(model, x, y, chunk_size, sample_weight, found)
     search.validation = _validation(model, validation_data, chunk_size)
     keras_callbacks = keras.callbacks.CallbackList(
         [*(callbacks or []), *([ProgressBar()] if verbose else [])],
@@ -111,8 +114,8 @@ def _validation(model: keras.Model, data: Any, chunk_size: int) -> ObjectiveFunc
     """Return the objective on held-out data, or None if there are none."""
     if data is None:
         return None
-    x, y = data if isinstance(data, tuple) else (data, None)
-    return ObjectiveFunction(model, x, y, chunk_size)
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+    return ObjectiveFunction(model, x, y, chunk_size, weights)
 
 
 def corrupted_once(model: keras.Model, x: Any, y: Any) -> tuple[Any, Any]:
@@ -127,7 +130,15 @@ def corrupted_once(model: keras.Model, x: Any, y: Any) -> tuple[Any, Any]:
 class _Search:
     """The minimisation over one flat float64 vector; the model has the weights of the last completed iteration."""
 
-    def __init__(self, model: keras.Model, x: Any, y: Any, chunk_size: int, checkpoint: checkpoints.Checkpoint | None):
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any,
+        chunk_size: int,
+        sample_weight: Any,
+        checkpoint: checkpoints.Checkpoint | None,
+    ):
         state, record = checkpoint or ({}, {})
         denoising = isinstance(model, Autoencoder) and model.corrupt is not None
         noise = model.corrupt.variables if denoising else []
@@ -135,7 +146,7 @@ class _Search:
             variable.assign(value)
         self.noise = [_array(v) for v in noise]  # the state of the generator before it draws the noise
         x, y = corrupted_once(model, x, y)
-        self.model, self.objective = model, ObjectiveFunction(model, x, y, chunk_size)
+        self.model, self.objective = model, ObjectiveFunction(model, x, y, chunk_size, sample_weight)
         self.variables = self.objective.variables
         self.shapes = [tuple(v.shape) for v in self.variables]
         self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]

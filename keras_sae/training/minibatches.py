@@ -4,17 +4,22 @@ import math
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
+from ..autoencoder import Autoencoder
+from ..backend import check_loss_dtypes
 from ..callbacks import ProgressBar
 from ..constraints import check
-from ..data.batches import Chunks, TransformedDataset, check_shape, inputs_of, is_array
+from ..data.batches import Chunks, TransformedDataset, inputs_of
+from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from ..files import forget
 from . import checkpoints
+from .data_loss import DataLoss
 
 FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array, which takes some microseconds
 
@@ -29,6 +34,7 @@ def fit_minibatches(
     callbacks: list | None = None,
     checkpoint: str | pathlib.Path | None = None,
     verbose: int = 1,
+    sample_weight: Any = None,
     **options: Any,
 ) -> keras.callbacks.History:
     """Train a compiled model by Keras' `fit`, in an order of examples that depends on the seed and the epoch alone.
@@ -37,8 +43,8 @@ def fit_minibatches(
 
     Args:
         model: a compiled keras.Model, or an autoencoder of this library (Adam if it is not compiled).
-        x: (examples, features), an array in memory or memory-mapped; or a data set of batches, whose order and batch
-            size are its own.
+        x: (examples, features), an array in memory or memory-mapped, a table or a SciPy sparse matrix; or a data set of
+            batches, whose order and batch size are its own.
         y: targets, (examples, ...); autoencoders take x.
         epochs: passes over x.
         batch_size: rows in a batch; the last of an epoch may have fewer.
@@ -48,6 +54,8 @@ def fit_minibatches(
             on one CPU, as without the interruption. It is written at the end of an epoch, every 20 seconds at most, and
             at the end of training; another call then finds the training finished.
         verbose: 1 shows a progress bar; 0 is silent.
+        sample_weight: weights of examples, (examples,), for arrays; an autoencoder takes the means of each batch as
+            weighted means.
         **options: arguments of Keras' `fit`, such as validation_data.
 
     Returns:
@@ -67,13 +75,18 @@ def fit_minibatches(
         model.build((None, Chunks(x).num_features()))
     if not model.compiled:
         model.compile()
+    if not isinstance(model, Autoencoder):
+        check_loss_dtypes(model)
     backup = _Backup(model, checkpoint)
     watching = [*(callbacks or []), *([ProgressBar()] if verbose else []), keras.callbacks.History(), backup]
     if is_array(x):
-        x = Minibatches(x, y, batch_size, seed, **inputs_of(model))
+        chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
+        DataLoss(model).check_targets(chunks.y, model)
+        targets = model.targets if isinstance(model, Autoencoder) else None
+        x = Minibatches(chunks.x, chunks.y, batch_size, seed, chunks.dtype, chunks.weights, targets)
         watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
-    elif y is not None:
-        raise ValueError("Give `y` with arrays only; a data set yields (x, y) itself.")
+    elif y is not None or sample_weight is not None:
+        raise ValueError("Give `y` with arrays only; a data set yields (x, y) or (x, y, weights) itself.")
     # The backup comes after the History, which it restores at the beginning and saves at the end.
     initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
@@ -85,6 +98,9 @@ class Minibatches(keras.utils.PyDataset):
 
     (Keras' `fit` copies the entire array into a tensor, and takes its order from the global random state, which a run
     that resumes after a kill does not have.)
+
+    weights: of the examples, or None.  targets: x -> what the model is to give, where there are weights but no y,
+    because Keras drops weights without targets; None for x itself.
     """
 
     def __init__(
@@ -94,12 +110,13 @@ class Minibatches(keras.utils.PyDataset):
         batch_size: int = 256,
         seed: int = 0,
         dtype: str = "float32",
-        shape: tuple | None = None,
+        weights: Any = None,
+        targets: Callable | None = None,
     ):
         super().__init__()
-        check_shape(x.shape, shape)
         check("batch_size", batch_size)
         self.x, self.y, self.batch_size, self.seed, self.dtype = x, y, batch_size, seed, dtype
+        self.weights, self.targets = weights, targets
         self.begin(0)
 
     def begin(self, epoch: int) -> None:
@@ -115,7 +132,12 @@ class Minibatches(keras.utils.PyDataset):
         x = np.asarray(self.x[rows], self.dtype)
         if index % FORGET_EVERY == 0:
             forget(self.x)
-        return (x,) if self.y is None else (x, self.y[rows])
+        y = None if self.y is None else self.y[rows]
+        if self.weights is None:
+            return (x,) if y is None else (x, y)
+        if y is None:  # Keras drops weights without targets
+            y = x if self.targets is None else keras.ops.convert_to_numpy(self.targets(x))
+        return x, y, self.weights[rows]
 
 
 class _Backup(keras.callbacks.Callback):

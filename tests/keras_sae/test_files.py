@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_sae import files
-from keras_sae.data.batches import RowSubset
+from keras_sae.data.containers import RowSubset
 from keras_sae.files import forget
 
 

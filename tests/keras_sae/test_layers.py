@@ -426,7 +426,7 @@ def test_several_replicas_are_refused_in_one_line(options, tmp_path):
     script = REPLICAS.replace("{options}", options).replace("{call}", "ae.fit(x, batch_size=8, verbose=0)")
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "KLSparsity needs the mean activation over the whole batch" in done.stderr
+    assert "KLSparsity needs the mean over the whole batch" in done.stderr
     assert "Expected one replica. Received: 2. Train without the strategy." in done.stderr
 
 

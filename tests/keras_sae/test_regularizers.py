@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+import keras_sae
 from keras_sae import KLSparsity, WeightDecay
 from tests.keras_sae.conftest import raises
 
@@ -221,3 +222,59 @@ def test_unbounded_units_have_no_kl(activation):
 def test_weight_decay_out_of_range(weight_decay):
     with raises(ValueError, "`weight_decay` expects a finite number of 0 or more", f"Received: {weight_decay}"):
         WeightDecay(weight_decay)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "penalty", "message"),
+    [
+        ("relu", KLSparsity(), "it needs units bounded by 1: sigmoid, .* Received: activation='relu'"),
+        ("linear", KLSparsity(), "Received: activation='linear'"),
+        ("softplus", KLSparsity(), "Received: activation='softplus'"),
+        (
+            "tanh",
+            KLSparsity(0.05, 3.0),
+            r"Expected KLSparsity\(inactive=-1\) on the layer 'hidden'.*Received: inactive=0",
+        ),
+        ("sigmoid", KLSparsity(inactive=-1), r"Expected KLSparsity\(inactive=0\) on the layer 'hidden'"),
+    ],
+)
+def test_kl_on_units_that_it_does_not_suit(activation, penalty, message, compiled):
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    hidden = keras.layers.Dense(4, activation, activity_regularizer=penalty, name="hidden")
+    model = keras.Sequential([keras.Input((3,)), hidden, keras.layers.Dense(3)])
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, x, verbose=0) if compiled else model(x)
+
+
+def always_half(z):
+    return 0 * z + 0.5
+
+
+@pytest.mark.parametrize(
+    "activation", ["sigmoid", keras.layers.Activation("sigmoid"), "softmax", always_half, lambda z: 0 * z + 0.5]
+)
+def test_kl_on_units_that_it_suits_or_that_are_unknown(activation):
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    layer = keras.layers.Dense(4, activation, activity_regularizer=KLSparsity(0.1, 3.0))
+    units = np.asarray(layer(x))
+    [found] = layer.losses
+    expected = float(KLSparsity(0.1, 3.0).penalty(units.mean(axis=0)))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_means_outside_the_domain_are_named():
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    steep = keras.layers.Lambda(lambda z: 5 * z, activity_regularizer=KLSparsity())
+    model = keras.Sequential([keras.Input((3,)), steep, keras.layers.Dense(3)])
+    model.compile(loss="mse")
+    with raises(ValueError, "Expected means between 0 (at rest) and 1. Received: ", "Use units bounded by 1"):
+        keras_sae.objective(model, x, x)
+
+
+def test_an_activation_layer_is_looked_up_and_kept():
+    activation = keras.layers.Activation("tanh")
+    ae = keras_sae.SparseAutoencoder(4, activation=activation)
+    assert ae.activation is activation
+    assert ae.sparsity.inactive == -1

@@ -9,7 +9,7 @@ from keras import ops
 
 import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder, StackedAutoencoder
-from keras_sae.data.batches import RowSubset
+from keras_sae.data.containers import RowSubset
 from keras_sae.data.preprocessing import fit_preprocessing
 from tests.keras_sae.conftest import Batches, raises, same_weights, two_layers
 

@@ -14,8 +14,8 @@ import numpy as np
 from ...errors import InputError
 from ...files import check_space
 from . import sparse
-from .containers import Shape, flattened, image_shape_of, left_out, name_to_read
 from .labels import Labels, class_numbers
+from .named_arrays import Shape, flattened, image_shape_of, left_out, name_to_read
 from .rows import Audit, Rows, check_numbers, check_rows_shape, row_blocks
 from .sources import Source
 from .storage import cache_file, store, writing
@@ -28,7 +28,7 @@ _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # Runti
 def read_npy(source: Source, labels: pathlib.Path | str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
     """Return the arrays of npy files, one mapped, several copied. `labels` is the path of another npy file."""
     x, image_shape, notes = _rows_of({file: file for file in source.files}, source, cache)
-    rows = Rows(x, None, (), (), image_shape, None, f"array in {source}", (*source.notes, *notes))
+    rows = Rows(x, image_shape=image_shape, source=f"array in {source}", notes=(*source.notes, *notes))
     return _with_labels(rows, labels)
 
 
@@ -164,7 +164,9 @@ def read_npz(
             raise InputError(f"Expected an npz file. Received: {path}, which is damaged: {error}. {CURE}") from error
     x, image_shape, more = _rows_of(unpacked, source, cache)
     y, class_names = (None, ()) if labels is None else classes.classes(len(x))
-    return Rows(x, y, class_names, (), image_shape, None, f"array {feature} in {source}", (*notes, *more))
+    return Rows(
+        x, y, class_names, image_shape=image_shape, source=f"array {feature} in {source}", notes=(*notes, *more)
+    )
 
 
 def _described(archive: zipfile.ZipFile, name: str, path: pathlib.Path) -> tuple[Shape, np.dtype]:

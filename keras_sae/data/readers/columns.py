@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import InputError
 from ...extras import imported
 from .labels import Labels
+from .named_arrays import flattened
 from .rows import MISSING_VALUES, Audit, Rows
 from .sources import Source
 from .storage import cache_file, store
@@ -22,6 +23,7 @@ _LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
 
 _DECORATED = re.compile(r"\W{0,2}\d[\d.,' ]*\W{0,2}")  # a number with a currency, a percent sign or separators
+_LIST = re.compile("(large_|fixed_size_)?list<")
 
 
 def some(names: Sequence[str]) -> str:
@@ -43,7 +45,7 @@ class Columns:
         self, schema: Any, labels: str | None, source: Source, features: Sequence[int | str] | None = None
     ) -> None:
         self.labels, self.source = labels, source
-        self._length: int | None = None  # of the lists in the column that is read, once it is known
+        self._lengths: tuple[int, ...] = ()  # of the lists in the column that is read, and of those in them
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = None if labels is None else self.find(labels, "column of labels")
@@ -140,9 +142,10 @@ class Columns:
         target = cache_file(cache, self.source.name, list(self.source.files), self.labels, self.features)
         x = store(arrays(), target, audit, total, kept)
         y, class_names = (None, ()) if self.labels is None else labels.classes(len(x))
-        notes = (*self.source.notes, *labels.notes(), *audit.notes())
+        shape = (len(x), *self._lengths)
+        notes = (*self.source.notes, *labels.notes(), *(flattened(shape) if self._lengths else ()), *audit.notes())
         what = f"column {self.names[self.features[0]]}" if self._is_matrix() else "columns"
-        return Rows(x, y, class_names, names, None, None, f"{what} of {self.source}", notes)
+        return Rows(x, y, class_names, names, source=f"{what} of {self.source}", notes=notes)
 
     def _is_matrix(self) -> bool:
         return is_list(self.types[self.features[0]])
@@ -155,24 +158,25 @@ class Columns:
         return x
 
     def _matrix(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
-        """Return a column of lists of one length as (rows, numbers)."""
+        """Return a column of lists of one length, or of lists of such lists, as (rows, numbers)."""
         i, compute = self.features[0], imported("pyarrow.compute")
-        column = batch.column(i)
-        self.check_present(column, i, file, first_row)
-        lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
-        if self._length is None and len(lengths):
-            self._length = int(lengths[0])
-        if (lengths != self._length).any():
-            row = (lengths != self._length).argmax()
-            raise InputError(
-                f"Expected lists of one length in column {self.names[i]!r}. Received: {self._length} numbers in row 1 "
-                f"and {lengths[row]} in row {first_row + row + 1} (counted from 1) of {file}. Pad or cut them first."
-            )
-        values = column.flatten()
-        if values.null_count:
-            row = values.is_null().to_numpy(zero_copy_only=False).argmax() // lengths[0]
-            self._raise_missing(i, file, first_row + row)
-        return values.to_numpy(zero_copy_only=False).reshape(len(column), self._length or 0)
+        values, depth, per_row = batch.column(i), 0, 1
+        while _LIST.match(str(values.type)):
+            self.check_present(values, i, file, first_row, per_row)
+            lengths = compute.list_value_length(values).to_numpy(zero_copy_only=False)
+            if depth == len(self._lengths):
+                self._lengths += (int(lengths[0]) if len(lengths) else 0,)
+            if (different := lengths != self._lengths[depth]).any():
+                place = int(different.argmax())
+                raise InputError(
+                    f"Expected lists of one length in column {self.names[i]!r}. Received: {self._lengths[depth]} in "
+                    f"row 1 and {lengths[place]} in row {first_row + place // per_row + 1} (counted from 1) of {file}. "
+                    "Pad or cut them first."
+                )
+            values, per_row, depth = values.flatten(), per_row * self._lengths[depth], depth + 1
+        self.check_present(values, i, file, first_row, per_row)
+        values = values.cast("double") if str(values.type).startswith("decimal") else values
+        return values.to_numpy(zero_copy_only=False).reshape(batch.num_rows, per_row)
 
     def _column(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
         """Return column i of a batch. Raise InputError if a value is missing."""
@@ -183,16 +187,14 @@ class Columns:
             column = column.dictionary_decode()
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
-    def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int) -> None:
-        """Raise InputError if a value is missing in column i of a batch."""
+    def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int, per_row: int = 1) -> None:
+        """Raise InputError if a value is missing in column i of a batch, which has so many values in each row."""
         if column.null_count:
-            self._raise_missing(i, file, first_row + column.is_null().to_numpy(zero_copy_only=False).argmax())
-
-    def _raise_missing(self, i: int, file: pathlib.Path, row: int) -> None:
-        raise InputError(
-            f"Expected a value in every row. Received: none in column {self.names[i]!r}, row {row + 1} (counted from "
-            f"1) of {file}. {MISSING_VALUES}"
-        )
+            row = first_row + column.is_null().to_numpy(zero_copy_only=False).argmax() // per_row
+            raise InputError(
+                f"Expected a value in every row. Received: none in column {self.names[i]!r}, row {row + 1} (counted "
+                f"from 1) of {file}. {MISSING_VALUES}"
+            )
 
     def labels_of(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
         """Return the labels of a batch. Raise InputError if they are of a type that cannot be a class."""
@@ -226,14 +228,12 @@ def not_a_number(value: str, name: str, row: int, file: pathlib.Path) -> InputEr
 
 
 def is_list(kind: Any) -> bool:
-    """Return whether a type of pyarrow is one of lists of numbers."""
-    return re.match("(large_|fixed_size_)?list<", str(kind)) is not None and bool(
-        re.match(_NUMBERS, str(kind.value_type))
-    )
+    """Return whether a type of pyarrow is one of lists of numbers, or of lists of such lists."""
+    return _LIST.match(str(kind)) is not None and re.match(_NUMBERS, _value_type(kind)) is not None
 
 
 def _value_type(kind: Any) -> str:
-    return str(kind.value_type if is_list(kind) else kind)
+    return _value_type(kind.value_type) if _LIST.match(str(kind)) else str(kind)
 
 
 def _example(batch: Any, i: int) -> str:

@@ -99,10 +99,17 @@ def read_csv(
 def _described(
     path: pathlib.Path, form: _Form, labels: str | None, source: Source, names: Sequence[str] | None
 ) -> tuple[Columns, Any]:
-    """Return the columns of a csv file by the types of its first rows, and those rows."""
+    """Return the columns of a csv file by the types of its first rows, and these rows if not all hold numbers.
+
+    The features that are no numbers are texts as written in these rows; they are None if there are none to see.
+    """
     with _reading(path, form), _opened(path, form) as table:
         columns = Columns(table.schema, labels, source, names)
-    return columns, _first_rows(path, form, columns)
+    if not columns.not_numbers():
+        return columns, None
+    types = {columns.names_in_file[i]: imported("pyarrow").string() for i in columns.not_numbers()}
+    with _reading(path, form), _opened(path, form, types) as table:
+        return columns, next(iter(table), None)
 
 
 def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
@@ -136,13 +143,14 @@ def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
 
 
 def _count(numbers: Sequence[str]) -> bool:
-    """Return whether numbers among the names count from 0 or 1, or are four or more in even steps, as names may be."""
+    """Return whether numbers among the names count, are years or four or more in even steps, as names may be."""
     try:
         values = [int(number) for number in numbers]
     except ValueError:
         return False
     steps = {b - a for a, b in itertools.pairwise(values)}
-    return (values[0] in (0, 1) and steps <= {1}) or (len(values) > 3 and len(steps) == 1 and min(steps) > 0)
+    years = len(values) > 1 and 1900 <= values[0] <= values[-1] <= 2100
+    return (values[0] in (0, 1) and steps <= {1}) or ((years or len(values) > 3) and len(steps) == 1 and min(steps) > 0)
 
 
 def _notes(form: _Form, path: pathlib.Path) -> list[str]:
@@ -167,14 +175,6 @@ def _opened(path: pathlib.Path, form: _Form, types: dict[str, Any] | None = None
         reader.ParseOptions(delimiter=form.delimiter),
         reader.ConvertOptions(column_types=types, decimal_point=form.decimal_point),
     )
-
-
-def _first_rows(path: pathlib.Path, form: _Form, columns: Columns) -> Any:
-    """Return the first rows, in which the features that are no numbers are texts as written, or None."""
-    text = imported("pyarrow").string()
-    types = {columns.names_in_file[i]: text for i in columns.not_numbers()}
-    with _reading(path, form), _opened(path, form, types) as table:
-        return next(iter(table), None)
 
 
 def _has_decimal_commas(first: Any, columns: Columns) -> bool:

@@ -5,8 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import InputError
-from .containers import read_containers
+from .named_arrays import read_named
 from .rows import Rows
 from .sources import Source
 
@@ -21,7 +20,7 @@ def read_hdf5(
 
     `labels` is the name of another array. An array in a group is named group/array.
     """
-    return read_containers(source, opened, labels, feature, cache)
+    return read_named(source, opened, labels, feature, cache)
 
 
 @contextlib.contextmanager
@@ -29,13 +28,7 @@ def opened(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """Yield the arrays of an HDF5 file by name, which are read when they are sliced."""
     import h5py
 
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(
-            f"Expected an HDF5 file. Received: {path}, which is damaged or something else. Save or copy the file again."
-        ) from error
-    with file:
+    with h5py.File(path, "r") as file:
         found: dict[str, Any] = {}
         file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
         yield {name: dataset for name, dataset in found.items() if dataset.shape}

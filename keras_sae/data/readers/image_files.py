@@ -52,7 +52,9 @@ def read_images(
     if set(class_names) & SPLITS:
         notes.append(f"the classes are called {', '.join(class_names[:6])}, as parts of a data set are")
     shown = f"images in {source}"
-    return Rows(x, y, class_names, (), image_shape, image_range(x), shown, tuple(notes))
+    return Rows(
+        x, y, class_names, image_shape=image_shape, value_range=image_range(x), source=shown, notes=tuple(notes)
+    )
 
 
 def _classes(source: Source) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -117,8 +119,7 @@ class Decoder:
         """Return the pixels of a Pillow image."""
         operations = imported("PIL.ImageOps")
         self.counts["of several pages or pictures, of which the first is read"] += getattr(image, "is_animated", False)
-        reduced = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and image.mode not in _DEEP
-        self.counts["of 16 bit in colour, which Pillow reads as 8 bit"] += reduced
+        self.counts["of 16 bit in colour, which Pillow reads as 8 bit"] += image.mode not in _DEEP and _is_deep(image)
         turned = operations.exif_transpose(image)
         self.counts["turned as their EXIF data say"] += image.getexif().get(0x0112, 1) not in (0, 1)
         return self._deep(turned, image.format) if turned.mode in _DEEP else self._of_8_bits(turned)
@@ -153,6 +154,12 @@ class Decoder:
     def notes(self) -> list[str]:
         """Return notes on what was changed in images, and in how many."""
         return [f"{number:,} image{'s' * (number > 1)} {what}" for what, number in self.counts.items() if number]
+
+
+def _is_deep(image: Any) -> bool:
+    """Return whether an opened image has more than 8 bits in its file."""
+    tiles = [(tile[0], tile[3]) for tile in getattr(image, "tile", ())]
+    return any(";16" in str(form) or (decoder == "ppm" and form[1] > 255) for decoder, form in tiles)
 
 
 def _in_color(image: Any) -> bool:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
 from . import hdf5
-from .containers import read_containers
+from .named_arrays import read_named
 from .rows import Rows
 from .sources import Source
 
@@ -24,7 +23,7 @@ def read_mat(
 
     `labels` is the name of another array, of numbers, of text or a cell array of texts.
     """
-    return read_containers(source, _opened, labels, feature, cache)
+    return read_named(source, _opened, labels, feature, cache)
 
 
 @contextlib.contextmanager
@@ -38,11 +37,6 @@ def _opened(path: pathlib.Path) -> Iterator[dict[str, Any]]:
         with hdf5.opened(path) as datasets:
             yield {name: _Transposed(item) for name, item in datasets.items() if not name.startswith("#")}
         return
-    except (ValueError, TypeError, EOFError, IndexError, KeyError, scipy.io.matlab.MatReadError) as error:
-        raise InputError(
-            f"Expected a file of MATLAB. Received: {path}, which is damaged or something else ({error}). Save or copy "
-            "the file again."
-        ) from error
     yield {name: _plain(array) for name, array in arrays.items() if not name.startswith("__") and array.shape}
 
 

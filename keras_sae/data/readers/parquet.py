@@ -101,7 +101,7 @@ def _read_images(columns: Columns, i: int, decoder: Decoder, cache: pathlib.Path
     x, shape = store_each(images(), target, audit, total, SIZE_CURE)
     y, class_names = (None, ()) if columns.labels is None else classes.classes(len(x))
     notes = (*source.notes, *decoder.notes(), *audit.notes())
-    return Rows(x, y, class_names, (), shape, image_range(x), shown, notes)
+    return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=shown, notes=notes)
 
 
 def _first_rows(file: pathlib.Path, number: int) -> Any:
@@ -114,7 +114,12 @@ def _row_bytes(batch: Any) -> int:
     """Return how many bytes the first row takes as float64, or 0 if there is none."""
     if batch is None or not batch.num_rows:
         return 0
-    return 8 * sum(len(column[0].as_py() or ()) if is_list(column.type) else 1 for column in batch.columns)
+    return 8 * sum(_length(column.slice(0, 1)) for column in batch.columns)
+
+
+def _length(values: Any) -> int:
+    """Return how many numbers a column holds, in lists or lists of lists too."""
+    return _length(values.flatten()) if is_list(values.type) else len(values)
 
 
 def _batches(source: Source, size: int) -> Iterator[tuple[pathlib.Path, int, Any]]:
@@ -134,7 +139,7 @@ def _reading(where: Any) -> Iterator[None]:
     arrow = imported("pyarrow")
     try:
         yield
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"Expected a table that pyarrow can read. Received: {where}, which it cannot: "
             f"{' '.join(str(error).split())}"

@@ -65,8 +65,8 @@ def read_tfrecord(
         *audit.notes(),
     )
     if images:
-        return Rows(x, y, class_names, (), shape, image_range(x), shown, notes)
-    return Rows(x, y, class_names, tuple(names) if len(names) > 1 else (), None, None, shown, notes)
+        return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=shown, notes=notes)
+    return Rows(x, y, class_names, tuple(names) if len(names) > 1 else (), source=shown, notes=notes)
 
 
 def _examples(source: Source) -> Iterator[tuple[str, _Example]]:

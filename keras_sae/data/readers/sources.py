@@ -109,12 +109,11 @@ def _below(directory: pathlib.Path, kinds: dict[str, str]) -> tuple[dict[pathlib
     for folder, folders, names in os.walk(directory, onerror=_raise, followlinks=True):
         hidden += sum(name.startswith(".") for name in [*folders, *names])
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in sorted(names):
-            path = pathlib.Path(folder, name)
-            aside = any(part.startswith("_") for part in path.relative_to(directory).parts)
-            if aside and _kind(path, kinds) != IMAGES:
+        set_aside = any(part.startswith("_") for part in pathlib.Path(folder).relative_to(directory).parts)
+        for path in (pathlib.Path(folder, name) for name in names if not name.startswith(".")):
+            if (set_aside or path.name.startswith("_")) and _kind(path, kinds) != IMAGES:
                 hidden += 1
-            elif not name.startswith("."):
+            else:
                 files.append(path)
     return dict.fromkeys(sorted(files), directory), hidden
 
@@ -172,9 +171,8 @@ def _check_shards(files: Iterable[pathlib.Path]) -> None:
     for path in files:
         if found := _SHARD.fullmatch(path.name):
             front, number, total, end = found.groups(default="")
-            end = (
-                "*" * (end.count("-") > 0) + pathlib.PurePath(f"x{end}").suffix
-            )  # data engines add a hash: -ab12.parquet
+            # Some writers add a hash that differs from shard to shard: x-00000-of-00002-ab12.parquet.
+            end = "*" * end.startswith("-") + pathlib.PurePath(f"x{end}").suffix
             shards.setdefault((path.with_name(f"{front}-*-of-{total}{end}"), total), set()).add(int(number))
     for (pattern, total), numbers in shards.items():
         first = int(int(total) in numbers)  # some count from 1

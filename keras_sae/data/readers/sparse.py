@@ -2,12 +2,11 @@
 
 import contextlib
 import pathlib
-import zipfile
 from collections.abc import Container, Iterator
 from typing import Any
 
 from ...errors import InputError
-from .containers import read_containers
+from .named_arrays import read_named
 from .rows import Rows
 from .sources import Source
 
@@ -24,7 +23,7 @@ def read_matrix(source: Source, feature: str | None, cache: pathlib.Path | str |
             f"Expected no name of an array, as there is one sparse matrix in the file. Received: {feature!r} for "
             f"{source}. Leave it out."
         )
-    return read_containers(source, _opened, None, None, cache)
+    return read_named(source, _opened, None, None, cache)
 
 
 @contextlib.contextmanager
@@ -32,10 +31,4 @@ def _opened(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """Yield the sparse matrix in an npz file as the only array of it."""
     import scipy.sparse
 
-    try:
-        matrix = scipy.sparse.load_npz(path).tocsr()
-    except (ValueError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"Expected a sparse matrix as scipy.sparse.save_npz writes it. Received: {path}: {error}. Save it again."
-        ) from error
-    yield {"matrix": matrix}
+    yield {"matrix": scipy.sparse.load_npz(path).tocsr()}

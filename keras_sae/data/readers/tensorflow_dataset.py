@@ -9,9 +9,9 @@ import numpy as np
 from ...errors import InputError
 from ...extras import imported
 from .. import datasets
-from .containers import flattened
 from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
+from .named_arrays import flattened
 from .rows import Audit, Rows, check_numbers, image_range
 from .storage import cache_file, store_each
 
@@ -115,8 +115,8 @@ def _read_split(
     notes += [*decoder.notes(), *audit.notes()]
     source = f"{where} in {builder.data_path}"
     if images:
-        return Rows(x, y, class_names, (), shape, image_range(x), source, tuple(notes))
-    return Rows(x, y, class_names, (), None, None, source, (*notes, *flattened((len(x), *shape))))
+        return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=source, notes=tuple(notes))
+    return Rows(x, y, class_names, source=source, notes=(*notes, *flattened((len(x), *shape))))
 
 
 def _holds_images(feature: Any) -> bool:

@@ -215,7 +215,7 @@ def test_an_answer_to_a_drawing_that_was_cleared_meanwhile_is_not_shown(tmp_path
         browser.value("""(() => {
           const asked = window.fetch, answers = [];
           window.read = 0;
-          window.answer = () => answers.forEach(go => go());
+          window.goOn = () => answers.forEach(go => go());
           window.asked = 0;
           window.fetch = async (...question) => {
             const answer = await asked(...question);
@@ -229,7 +229,7 @@ def test_an_answer_to_a_drawing_that_was_cleared_meanwhile_is_not_shown(tmp_path
         browser.mouse("Released", "#paper")
         browser.until(lambda: browser.value("window.asked") == 2)  # reconstruct and classify
         browser.click("#clear")
-        browser.value("window.answer()")
+        browser.value("goOn()")
         browser.until(lambda: browser.value("window.read") == 2)
         assert features(browser) == {}
         assert browser.text("#error") == ""

@@ -4,12 +4,13 @@ import pytest
 import tensorflow as tf
 
 from keras_sae.data import batches
-from keras_sae.data.batches import Chunks, RowSubset, TransformedDataset, in_memory, predict_in_chunks, predict_to_file
+from keras_sae.data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
+from keras_sae.data.containers import RowSubset, in_memory
 from tests.keras_sae.conftest import Batches, autoencoder, raises
 
 
 def rows(chunks):
-    return [(keras.ops.convert_to_numpy(x), None if y is None else keras.ops.convert_to_numpy(y)) for x, y in chunks]
+    return [(keras.ops.convert_to_numpy(x), None if y is None else keras.ops.convert_to_numpy(y)) for x, y, _ in chunks]
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 23, 100])
@@ -25,8 +26,8 @@ def test_chunks_together_are_the_data_at_every_pass(chunk_size, x, labels):
 def test_there_are_no_targets_but_those_given(x):
     """What a model learns to return where none are given, it says itself: see `Autoencoder.targets`."""
     found = list(Chunks(x, chunk_size=7, dtype="float32"))
-    assert all(targets is None for _, targets in found)
-    np.testing.assert_array_equal(np.concatenate([inputs for inputs, _ in found]), x.astype("float32"))
+    assert all(targets is None for _, targets, _ in found)
+    np.testing.assert_array_equal(np.concatenate([inputs for inputs, *_ in found]), x.astype("float32"))
 
 
 def test_memory_mapped_arrays_are_read_at_every_pass_and_others_converted_once(x, tmp_path):
@@ -84,9 +85,9 @@ def test_views_are_transformed_as_they_are_read(mapped):
 def test_chunks_of_a_view(x, mapped, labels):
     rows = np.arange(22, -1, -2)
     found = list(Chunks(RowSubset(mapped, rows), labels[rows], chunk_size=5))
-    assert [len(a) for a, _ in found] == [5, 5, 2]
-    np.testing.assert_array_equal(np.concatenate([a for a, _ in found]), x[rows].astype("float32"))
-    np.testing.assert_array_equal(np.concatenate([b for _, b in found]), labels[rows])
+    assert [len(a) for a, *_ in found] == [5, 5, 2]
+    np.testing.assert_array_equal(np.concatenate([a for a, *_ in found]), x[rows].astype("float32"))
+    np.testing.assert_array_equal(np.concatenate([b for _, b, _ in found]), labels[rows])
     with raises(ValueError, "Expected one target for each of the 12 inputs. Received: 23"):
         Chunks(RowSubset(mapped, rows), labels)
     with raises(ValueError, "at least one row. Received shape: (0, 6)"):
@@ -127,12 +128,12 @@ def test_mapped_data_sets(kind, with_labels, x, labels):
     transformed = TransformedDataset(batches, keras.layers.Rescaling(2, 1))
     for _ in range(2):
         found = list(Chunks(transformed))
-        assert [len(a) for a, _ in found] == [7, 7, 7, 2]
-        np.testing.assert_allclose(np.concatenate([a for a, _ in found]), 2 * x + 1, rtol=1e-6)
+        assert [len(a) for a, *_ in found] == [7, 7, 7, 2]
+        np.testing.assert_allclose(np.concatenate([a for a, *_ in found]), 2 * x + 1, rtol=1e-6)
         if with_labels:
-            np.testing.assert_array_equal(np.concatenate([b for _, b in found]), labels)
+            np.testing.assert_array_equal(np.concatenate([b for _, b, _ in found]), labels)
         else:
-            assert all(b is None for _, b in found)
+            assert all(b is None for _, b, _ in found)
 
 
 # --- outputs on disk ---

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_sae.data import preprocessing
-from keras_sae.data.batches import RowSubset
+from keras_sae.data.containers import RowSubset
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises

@@ -132,7 +132,7 @@ def test_plain_keras_model_with_the_same_layers_has_the_same_objective(x):
         ]
     )
     plain.set_weights(ae.get_weights())
-    plain.compile(loss=HalfSquaredError(reduction="sum"))  # averaged over examples whatever the reduction
+    plain.compile(loss=HalfSquaredError())
     assert_same(keras_sae.objective(plain, x, x, chunk_size=7), keras_sae.objective(ae, x))
 
 
@@ -282,7 +282,7 @@ def test_chunk_size_out_of_range(chunk_size, x):
 
 
 def test_targets_beside_a_dataset(x):
-    with raises(ValueError, "Give `y` with arrays only", "yields (x, y) itself"):
+    with raises(ValueError, "Give `y` with arrays only", "yields (x, y) or (x, y, weights) itself"):
         keras_sae.objective(autoencoder(), tf.data.Dataset.from_tensor_slices(x).batch(7), x)
 
 

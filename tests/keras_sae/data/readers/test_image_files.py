@@ -219,3 +219,10 @@ def test_colour_of_16_bits_that_pillow_reduces_is_said(tmp_path):
         (tmp_path / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
     notes = readers.read_rows(tmp_path, color=True).notes
     assert notes[1:] == ("2 images of 16 bit in colour, which Pillow reads as 8 bit",)
+
+
+def test_deep_colour_in_ppm_that_pillow_reduces_is_said(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.ppm").write_bytes(b"P6 2 2 65535\n" + bytes(24))
+    notes = readers.read_rows(tmp_path, color=True).notes
+    assert notes[1:] == ("2 images of 16 bit in colour, which Pillow reads as 8 bit",)

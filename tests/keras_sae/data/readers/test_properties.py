@@ -122,7 +122,7 @@ def test_any_text_as_csv(text):
 @property_test(
     content=strategies.binary(max_size=80), start=strategies.sampled_from([b"", b"\x93NUMPY\x01\x00", b"PK\3\4"])
 )
-@pytest.mark.parametrize("suffix", ["npy", "npz", "parquet", "csv.gz", "tfrecord"])
+@pytest.mark.parametrize("suffix", ["npy", "npz", "parquet", "csv.gz", "tfrecord", "h5"])
 def test_any_bytes(suffix, content, start):
     with tempfile.TemporaryDirectory() as folder, rows_or_input_error():
         path = pathlib.Path(folder, f"x.{suffix}")

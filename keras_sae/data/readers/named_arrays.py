@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 Opener = Callable[[pathlib.Path], contextlib.AbstractContextManager[dict[str, Any]]]
 
 
-def read_containers(
+def read_named(
     source: Source,
     opened: Opener,
     labels: str | None,
@@ -33,7 +33,7 @@ def read_containers(
     shapes: dict[pathlib.Path, tuple[Shape, np.dtype]] = {}
     classes, notes = Labels(f"{labels} in {source}"), list(source.notes)
     for path in source.files:
-        with opened(path) as arrays:
+        with _undamaged(path), opened(path) as arrays:
             described = {name: (array.shape, array.dtype) for name, array in arrays.items()}
             feature = name_to_read(described, feature, labels, path)
             shapes[path] = described[feature]
@@ -47,7 +47,7 @@ def read_containers(
 
     def batches() -> Iterator[np.ndarray]:
         for path in source.files:
-            with opened(path) as arrays:
+            with _undamaged(path), opened(path) as arrays:
                 yield from _row_batches(arrays[str(feature)])
 
     audit, kept = Audit(where), "uint8" if dtype.kind == "b" or dtype == np.uint8 else "float32"
@@ -56,7 +56,22 @@ def read_containers(
     y, class_names = (None, ()) if labels is None else classes.classes(len(x))
     image_shape = image_shape_of(shape, dtype)
     notes += [*flattened(shape, image_shape), *audit.notes()]
-    return Rows(x, y, class_names, (), image_shape, None, f"array {feature} in {source}", tuple(notes))
+    return Rows(x, y, class_names, image_shape=image_shape, source=f"array {feature} in {source}", notes=tuple(notes))
+
+
+@contextlib.contextmanager
+def _undamaged(path: pathlib.Path) -> Iterator[None]:
+    """Raise InputError if a library raises an error of its own while it reads a file: there are many of them."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        received = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"Expected arrays that can be read. Received: {path}, which is damaged or something else: {received}. Save "
+            "or copy the file again."
+        ) from error
 
 
 def _of_one_shape(shapes: Mapping[pathlib.Path, tuple[Shape, np.dtype]], name: str) -> tuple[Shape, np.dtype]:
