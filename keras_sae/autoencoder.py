@@ -11,8 +11,9 @@ from keras import ops
 from . import backend
 from .constraints import check
 from .data.batches import Chunks, inputs_of
+from .data.containers import as_array, is_array
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
-from .losses import HalfSquaredError, check_reconstruction
+from .losses import HalfSquaredError, check_reconstruction, warn_of_range
 from .regularizers import WeightDecay, weighted_examples
 
 
@@ -115,6 +116,9 @@ class Autoencoder(keras.Model):
         if not self.built and arguments.get("x") is not None and not isinstance(arguments["x"], Iterator):
             with backend.placement(self):  # not in the first step: an error there leaves weights without values
                 self.build((None, Chunks(arguments["x"]).num_features()))
+        if is_array(arguments.get("x")):
+            some = np.asarray(as_array(arguments["x"])[:1000], self.compute_dtype)
+            warn_of_range(self, self.targets(some) if arguments.get("y") is None else arguments["y"][:1000])
         if arguments.get("class_weight") is not None and arguments.get("y") is None:
             raise ValueError("`class_weight` needs labels, which an autoencoder has none of. Use `sample_weight`.")
         if arguments.get("sample_weight") is not None and arguments.get("y") is None:

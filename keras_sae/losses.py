@@ -1,9 +1,14 @@
 """Reconstruction losses: summed over features and averaged over examples, as in the notes."""
 
+import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+
+# The values between which units of an activation lie.
+RANGES = {"sigmoid": (0, 1), "hard_sigmoid": (0, 1), "softmax": (0, 1), "tanh": (-1, 1), "hard_tanh": (-1, 1)}
 
 
 class _Summed(keras.losses.Loss):
@@ -82,4 +87,24 @@ def refuse_mask(outputs: Any) -> None:
         raise ValueError(
             "Expected outputs without a mask: penalties and losses here count every position of an example. Received: "
             "masked outputs. Leave out the masking (Masking, mask_zero=True), and give examples that are all data."
+        )
+
+
+def warn_of_range(model: keras.Model, targets: Any) -> None:
+    """Warn if output units cannot give a hundredth or more of the targets, a tensor of some rows: pixels 0 to 255, say.
+
+    Such a model trains, and learns nothing.
+    """
+    name = getattr(getattr(model, "output_activation", None), "__name__", "")
+    if name not in RANGES:
+        return
+    low, high = RANGES[name]
+    values = ops.convert_to_numpy(ops.cast(targets, "float32"))
+    outside = np.mean((values < low - 0.01) | (values > high + 0.01))
+    if outside >= 0.01:
+        warnings.warn(
+            f"The {name} outputs of {model.name} lie between {low} and {high}, but {outside:.0%} of what they are to "
+            f"give does not: it goes from {values.min():.4g} to {values.max():.4g}. Scale the data (x / 255 for "
+            f'pixels; keras_sae.data.preprocessing.fit_preprocessing), or take output_activation="linear".',
+            stacklevel=4,
         )

@@ -61,6 +61,11 @@ class StackedAutoencoder(Autoencoder):
             outputs = autoencoder.encoder(outputs)
         self._encoder = keras.Model(inputs, outputs, name=f"{self.name}_encoder")
 
+    @property
+    def output_activation(self) -> Callable:
+        """The activation of the outputs, those of the first autoencoder."""
+        return self.autoencoders[0].output_activation
+
     def targets(self, x: Any) -> Any:
         """Return what the stack learns to return for x: x as preprocessed."""
         return x if self.preprocessing is None else self.preprocessing(x)

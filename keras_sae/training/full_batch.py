@@ -10,6 +10,7 @@ from keras import ops
 from ..autoencoder import Autoencoder
 from ..backend import at, compile_function, compile_gradients, single, widest_float
 from ..data.batches import CHUNK_SIZE, Chunk, Chunks, inputs_of, mean_over_rows
+from ..losses import warn_of_range
 from ..regularizers import recorded_activations, weighted_examples
 from .data_loss import DataLoss
 
@@ -94,14 +95,16 @@ class ObjectiveFunction:
         self._batch_gradients = compile_gradients(self._chunk_total)
         self._weight_gradients = compile_gradients(self._weight_total)
         self.sparsities: list | None = None  # in the order of the forward pass, which finds them
-        self.additive: bool | None = None  # whether the losses that layers add are means over examples
+        self.warned = False
+        self.adds_losses = False  # whether layers do, which the forward pass finds
+        self.additive: bool | None = None  # whether these losses are means over examples
 
     def _loss_scale(self) -> float:
         """Return what the mean over examples of weighted losses is to be multiplied with, as Keras reduces the loss."""
         if self.loss.reduction == "sum":
             return float(self.chunks.num_rows())
-        weighted_mean = self.loss.reduction == "mean_with_sample_weight" and self.mean_weight is not None
-        return 1 / self.mean_weight if weighted_mean else 1.0
+        weighted_mean = self.loss.reduction == "mean_with_sample_weight"
+        return 1 / self.mean_weight if weighted_mean and self.mean_weight else 1.0
 
     def __call__(self, values: list | None = None, gradients: bool = True) -> Objective:
         """Return the Objective at these weight values (an array for each trainable variable), or at the model's own.
@@ -117,6 +120,9 @@ class ObjectiveFunction:
         loss, additive, rows = 0.0, 0.0, 0
         for chunk in self.chunks:
             chunk = self._with_targets(chunk)
+            if not self.warned:
+                warn_of_range(self.model, chunk.y)
+                self.warned = True
             if gradients:
                 found, parts = self._batch_gradients(tensors, *chunk, means)
                 _accumulate(totals, parts)
@@ -124,7 +130,7 @@ class ObjectiveFunction:
                 _, found = self._batch_losses(tensors, *chunk, means)
             loss += float(ops.convert_to_numpy(found[0]).sum(dtype="float64"))
             additive += float(found[1])
-            if self.additive is None:
+            if self.adds_losses and self.additive is None:
                 self._check_additive(tensors, chunk, means)
             rows += len(chunk.x)
         for total in totals:
@@ -171,6 +177,7 @@ class ObjectiveFunction:
             rho_hat_j = whole_set + (own - ops.stop_gradient(own))
             total += ops.cast(sparsity.penalty(rho_hat_j, dtype), total.dtype)
         additive = ops.zeros((), dtype=total.dtype)
+        self.adds_losses = bool(added)
         for mean in added:
             additive += ops.cast(ops.shape(x)[0], total.dtype) * ops.cast(mean, total.dtype)
         return total + additive, (losses, additive)

@@ -18,6 +18,7 @@ from ..data.batches import Chunks, TransformedDataset, inputs_of
 from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from ..files import forget
+from ..losses import warn_of_range
 from . import checkpoints
 from .data_loss import DataLoss
 
@@ -83,6 +84,9 @@ def fit_minibatches(
         chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
         DataLoss(model).check_targets(chunks.y, model)
         targets = model.targets if isinstance(model, Autoencoder) else None
+        if targets is not None:
+            some = np.asarray(chunks.x[:batch_size], chunks.dtype)
+            warn_of_range(model, targets(some) if chunks.y is None else chunks.y[:batch_size])
         x = Minibatches(chunks.x, chunks.y, batch_size, seed, chunks.dtype, chunks.weights, targets)
         watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
     elif y is not None or sample_weight is not None:

@@ -410,7 +410,8 @@ REPLICAS = """
 import keras, numpy as np, tensorflow as tf, keras_sae
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
     ae = keras_sae.SparseAutoencoder(4{options})
     ae.build((None, 6))
     ae.compile("sgd")
@@ -434,6 +435,14 @@ def test_replicas_without_a_mean_over_the_batch_train_as_one_device():
     """L1 is a sum over examples, which replicas may split: the same loss and the same step."""
     call = (
         "before = keras_sae.objective(ae, x)\n"
+        "with strategy.scope():\n"
+        "    assert abs(keras_sae.objective(ae, x).value - before.value) < 1e-6 * before.value\n"
+        "try:\n"
+        "    ae.evaluate(x, sample_weight=np.arange(8), batch_size=8, verbose=0)\n"
+        "except ValueError as error:\n"
+        "    assert 'A weighted loss needs the mean over the whole batch' in str(error)\n"
+        "else:\n"
+        "    raise AssertionError('the mean of the weighted means of two replicas')\n"
         "weights = ae.get_weights()\n"
         "loss = ae.fit(x, batch_size=8, verbose=0).history['loss'][0]\n"
         "assert abs(loss - before.value) < 1e-6 * before.value, (loss, before.value)\n"

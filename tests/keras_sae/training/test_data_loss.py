@@ -200,3 +200,30 @@ def test_labels_in_other_clothes(kind, x, labels):
 def test_targets_that_are_no_numbers(x):
     with raises(ValueError, "Expected targets that are numbers. Received: text."):
         keras_sae.objective(autoencoder(), x, x.astype(str))
+
+
+@pytest.mark.parametrize("door", ["objective", "lbfgs", "adam", "fit", "stack", "batches"])
+def test_data_that_the_outputs_cannot_give(door, x):
+    """Pixels from 0 to 255 into sigmoid outputs train, and nothing is learned."""
+    ae, pixels = autoencoder(dtype="float32"), np.round(255 * x)
+    stack = keras_sae.StackedAutoencoder([ae])
+    calls = {
+        "objective": lambda: keras_sae.objective(ae, pixels),
+        "lbfgs": lambda: keras_sae.fit(ae, pixels, iterations=1, verbose=0),
+        "adam": lambda: keras_sae.fit(ae, pixels, optimizer="adam", iterations=1, verbose=0),
+        "fit": lambda: ae.fit(pixels, verbose=0),
+        "stack": lambda: stack.pretrain(pixels, iterations=1, verbose=0),
+        "batches": lambda: keras_sae.objective(ae, Batches(pixels)),
+    }
+    with pytest.warns(UserWarning, match=r"The sigmoid outputs of .* lie between 0 and 1, but 100% .* Scale the data"):
+        calls[door]()
+
+
+def test_outputs_that_can_give_the_data_do_not_warn(x):
+    keras_sae.objective(autoencoder(output_activation="linear"), 255 * x)
+    keras_sae.objective(autoencoder(activation="tanh", output_activation="tanh"), 2 * x - 1)
+    some = x.copy()
+    some[0, 0] = 1.2  # one value of 138
+    keras_sae.objective(autoencoder(), some)
+    stack = keras_sae.StackedAutoencoder([autoencoder(dtype="float32")], keras.layers.Rescaling(1 / 255))
+    keras_sae.fit(stack, 255 * x, iterations=1, verbose=0)
