@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_sae import runs
 from keras_sae.autoencoder import Autoencoder
+from keras_sae.model_files import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     if not isinstance(model, Autoencoder):
         found["classify"] = Signature(_classify(model), inputs, (model,), as_they_are)
         path = run / "checkpoints" / "stack.keras"
-        autoencoder = keras.saving.load_model(path, compile=False) if path.exists() else None
+        autoencoder = load_model(path) if path.exists() else None
     if autoencoder is not None:
         found |= _reconstruct_and_decode(autoencoder, inputs, pretrained=autoencoder is not model)
     if "pixel_range" in config:

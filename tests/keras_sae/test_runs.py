@@ -193,7 +193,7 @@ def test_no_stopped_run(resume, tmp_path):
         resume(run)
     runs.start(run, STOPPED)
     (run / "run.json").write_text('{"data": ')
-    with raises(InputError, f"Expected a run to resume. Received: {run}, whose run.json: "):
+    with raises(InputError, f"Expected a JSON object, as training writes it. Received: {run / 'run.json'}, which cannot"):
         resume(run)
     (run / "model.keras").write_bytes(b"")
     with raises(InputError, f"Expected a run that was stopped. Received: {run}, which is finished: see its README.md"):
@@ -227,7 +227,7 @@ NO_RUN = {
     "unfinished": (unfinished, ["a run that did not finish", "Resume its training first"]),
     "another folder": (other, ["a directory with: notes.txt", "Name the directory of a run"]),
     "an empty folder": (lambda path: path.mkdir(), ["a directory with: nothing"]),
-    "damaged": (damaged, ["model.keras, which it cannot: "]),
+    "damaged": (damaged, ["model.keras, which cannot be read: "]),
 }
 
 
@@ -347,7 +347,7 @@ def test_a_run_of_a_newer_version_that_cannot_be_loaded_says_so(made, named, tmp
     archive.write_bytes(replaced(archive.read_bytes(), b"SparseAutoencoder", b"FuturisticEncoder"))
     with pytest.raises(InputError, match=r"Expected a model that Keras can read") as caught:
         keras_sae.load(run)
-    newer = f"made by keras_sae {made} (this is {keras_sae.__version__}: pip install --upgrade keras-sae), which it"
+    newer = f"made by keras_sae {made} (this is {keras_sae.__version__}: pip install --upgrade keras-sae)."
     assert (newer in str(caught.value)) == named
 
 
