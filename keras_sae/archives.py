@@ -35,9 +35,9 @@ def reading(path: str | os.PathLike[str], expected: str, cure: str = "") -> Iter
         raise
     except Exception as error:
         cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        cause = cause if len(cause) <= _LONGEST else f"{cause[:_LONGEST]} ..."
+        cause = f"{cause}." if len(cause) <= _LONGEST else f"{cause[:_LONGEST]} ..."
         raise InputError(
-            f"Expected {expected}. Received: {path}, which cannot be read: {cause}. {cure}".strip()
+            f"Expected {expected}. Received: {path}, which cannot be read: {cause} {cure}".strip()
         ) from error
 
 

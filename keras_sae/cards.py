@@ -19,6 +19,11 @@ def escaped(text: object) -> str:
     return SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
+def code(text: object) -> str:
+    """Return a text as code within a line of Markdown."""
+    return f"`{' '.join(str(text).split()).replace('`', chr(39))}`"
+
+
 def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: Mapping[str, float]) -> str:
     """Return the README.md of a run with this record and these numbers; it shows the pictures in the directory."""
     lines = [f"# {escaped(config.get('title', directory.name))}", ""]

@@ -1,4 +1,4 @@
-"""The two JSON files of a run, run.json and metrics.json, read from disk: nothing in them is believed to be as it should.
+"""The two JSON files of a run, run.json and metrics.json, as they are read from disk: whoever made them, and however.
 
 In runs of earlier versions run.json is called config.json.
 """
@@ -40,7 +40,9 @@ def read_config(directory: Path) -> dict[str, typing.Any]:
         InputError: there is none, or it is damaged, or is not as runs write it.
     """
     if not is_run(directory):
-        raise InputError(f"Expected a run directory, with {RECORD}. Received: {directory}, which has no record of a run.")
+        raise InputError(
+            f"Expected a run directory, with {RECORD}. Received: {directory}, which has no record of a run."
+        )
     path = record_path(directory)
     config = _read_object(path)
     for name, kind in KINDS.items():

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from . import __version__, cards
 from .archives import read_arrays, reading
 from .errors import InputError
-from .files import check_space, write_aside, write_json
+from .files import check_space, remove_partial, write_aside, write_json
 from .records import RECORD, is_run, read_config, read_metrics, record_path
 
 if typing.TYPE_CHECKING:
@@ -81,6 +81,8 @@ def resume(directory: Path, config: Mapping[str, typing.Any]) -> list[str]:
             f"Expected the data that the run had: {recorded.get('data')}. Received: {config.get('data')}. Give it the "
             "same, or start a new run."
         )
+    for killed in (pathlib.Path(directory), pathlib.Path(directory) / "checkpoints"):
+        remove_partial(killed)
     return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
 
 
@@ -177,7 +179,15 @@ def encoder_of(model: "keras.Model") -> "keras.Model":
     """Return the encoder of a model as runs hold it: of a classifier, the network below its softmax."""
     from .autoencoder import Autoencoder
 
-    return model.encoder if isinstance(model, Autoencoder) else model.get_layer("encoder")
+    if isinstance(model, Autoencoder):
+        return model.encoder
+    found = [layer for layer in getattr(model, "layers", []) if layer.name == "encoder"]
+    if not found:
+        raise InputError(
+            f"Expected an autoencoder, a stack, or a classifier of one. Received: a {type(model).__name__} without a "
+            "layer that is called encoder."
+        )
+    return found[0]
 
 
 def save_examples(path: Path, x: "np.ndarray", labels: "np.ndarray | None" = None) -> None:
@@ -196,8 +206,6 @@ def load_examples(directory: Path, name: str = "examples.npz") -> tuple["np.ndar
 
     name: "examples.npz", held out, to check results on; "calibration.npz", of the training set, to measure ranges on.
     """
-    import numpy as np
-
     path = pathlib.Path(directory) / name
     if not path.is_file():
         raise InputError(
@@ -210,7 +218,9 @@ def load_examples(directory: Path, name: str = "examples.npz") -> tuple["np.ndar
         if x.ndim != 2 or not len(x) or x.dtype.kind not in "buif":
             raise ValueError(f"its x is of shape {x.shape} and type {x.dtype}, not numbers (examples, features)")
         if labels is not None and (labels.shape != x.shape[:1] or labels.dtype.kind not in "bui"):
-            raise ValueError(f"its labels are of shape {labels.shape} and type {labels.dtype}, not a whole number a row")
+            raise ValueError(
+                f"its labels are of shape {labels.shape} and type {labels.dtype}, not a whole number a row"
+            )
     return x, labels
 
 

@@ -30,7 +30,9 @@ import sys
 from typing import Any
 
 from keras_sae import cli
+from keras_sae.archives import read_arrays, reading
 from keras_sae.cli import Parser, stderr_suppressed
+from keras_sae.errors import InputError
 
 from ..layout import SAVED_MODEL, versions
 
@@ -185,12 +187,10 @@ def example(arguments: argparse.Namespace, version: Any, url: str) -> str:
 
 def first_row(checks: pathlib.Path, spec: Any) -> Any:
     """Return the first input of check.npz, or None if there is none that fits."""
-    import numpy as np
-
     try:
-        with np.load(checks) as arrays:
-            row = arrays["inputs"][0]
-    except (OSError, ValueError, KeyError, IndexError):
+        with reading(checks, "the inputs that an export was checked on"):
+            row = read_arrays(checks)["inputs"][0]
+    except InputError:
         return None
     return row if spec.shape.is_compatible_with((1, *row.shape)) and row.ndim == 1 else None
 

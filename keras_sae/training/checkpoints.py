@@ -45,5 +45,5 @@ def _sha256(content: dict[str, np.ndarray]) -> bytes:
     digest = hashlib.sha256()
     for name, array in content.items():
         digest.update(f"{name} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8"))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8").data)
     return digest.digest()

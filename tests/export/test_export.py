@@ -313,7 +313,7 @@ def test_a_damaged_record_of_an_earlier_export_is_refused(refused, main, pretend
     (out / "export.json").write_text(damage)
     before = contents(out.parent)
     line = refused(run, "--out", out)
-    assert f"Received: {out / 'export.json'}, which is damaged. Export to a new directory." in line
+    assert f"Received: {out / 'export.json'}, which cannot be read: " in line
     assert contents(out.parent) == before
 
 

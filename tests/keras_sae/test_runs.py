@@ -193,7 +193,9 @@ def test_no_stopped_run(resume, tmp_path):
         resume(run)
     runs.start(run, STOPPED)
     (run / "run.json").write_text('{"data": ')
-    with raises(InputError, f"Expected a JSON object, as training writes it. Received: {run / 'run.json'}, which cannot"):
+    with raises(
+        InputError, f"Expected a JSON object, as training writes it. Received: {run / 'run.json'}, which cannot"
+    ):
         resume(run)
     (run / "model.keras").write_bytes(b"")
     with raises(InputError, f"Expected a run that was stopped. Received: {run}, which is finished: see its README.md"):

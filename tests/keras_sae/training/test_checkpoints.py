@@ -89,7 +89,9 @@ def test_a_broken_file(damage, path):
 
 def test_an_archive_of_something_else(path):
     np.savez(path, x=np.zeros(3))
-    with raises(InputError, "Expected a checkpoint to resume from", f"Received: {path}", "it has no checksum, or another"):
+    with raises(
+        InputError, "Expected a checkpoint to resume from", f"Received: {path}", "it has no checksum, or another"
+    ):
         checkpoints.read(path)
 
 
