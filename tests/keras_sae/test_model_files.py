@@ -131,7 +131,6 @@ def test_a_tree_of_weights_without_end(path):
     [
         lambda: b"[" * 10**6,
         lambda: b'{"a":' * 10**6,
-        lambda: json.dumps(nested(150)).encode(),
         lambda: b'"text"',
         lambda: b"3",
         lambda: b"{}",
@@ -141,14 +140,6 @@ def test_a_tree_of_weights_without_end(path):
 def test_configs_that_are_none(path, nest):
     rewrite(path, **{"config.json": nest()})
     refusal(path)
-
-
-def nested(depth):
-    """A Sequential in a Sequential in a ..."""
-    config = {"name": "a", "layers": []}
-    for _ in range(depth):
-        config = {"name": "a", "layers": [{"module": "keras", "class_name": "Sequential", "config": config}]}
-    return {"module": "keras", "class_name": "Sequential", "config": config}
 
 
 def test_what_is_no_model_and_a_loss_that_is_none(path):

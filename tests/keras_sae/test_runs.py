@@ -12,6 +12,7 @@ import pytest
 import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, runs
 from keras_sae.errors import InputError
+from keras_sae.files import write_aside
 from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
 
 MODELS = {
@@ -171,6 +172,17 @@ def test_stopped_run_that_can_be_resumed(tmp_path):
     assert runs.unfinished(str(run)) == runs.unfinished(run)
     assert runs.resume(run, STOPPED) == []
     assert content(run) == before
+
+
+def test_what_a_kill_left_of_a_file_is_gone_after_a_resume(tmp_path):
+    run = runs.start(tmp_path / "run", STOPPED)
+    before = content(run)
+    for path in (run / "model.keras", run / "README.md", run / "run.json", run / "checkpoints" / "layer_1.npz"):
+        aside = write_aside(path).__enter__()  # and never left
+        aside.write_bytes(b"half")
+    (run / ".notes.txt").write_text("own")
+    runs.resume(run, STOPPED)
+    assert content(run) == {**before, ".notes.txt": b"own"}
 
 
 def test_stopped_run_of_other_versions(tmp_path, monkeypatch):
