@@ -68,6 +68,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-megabytes", type=float, default=16, help="of one request's body (default: %(default)s)")
     parser.add_argument("--body-seconds", type=float, default=20, help="for one request's body (default: %(default)s)")
     parser.add_argument("--max-waiting", type=int, default=512, help="requests at once (default: %(default)s)")
+    parser.add_argument(
+        "--cors", nargs="+", default=[], metavar="ORIGIN",
+        help="whose web pages may use it, such as https://example.com, or '*' (default: its own page alone)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-host", nargs="+", default=[], metavar="NAME",
+        help="by which it may be called as well, if it listens on this machine alone (default: localhost, 127.0.0.1)",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -80,6 +88,9 @@ def check(arguments: argparse.Namespace) -> None:
     for flag in ("max_rows", "max_megabytes", "body_seconds", "max_waiting"):
         if not 0 < getattr(arguments, flag) < float("inf"):
             fail(f"--{flag.replace('_', '-')} expects a number above 0. Received: {getattr(arguments, flag)}.")
+    for origin in arguments.cors:
+        if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+            fail(f"--cors expects origins such as https://example.com, or '*'. Received: {origin}.")
     directory = arguments.export / SAVED_MODEL
     if not directory.is_dir():
         fail(
@@ -120,18 +131,19 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
         import tensorflow as tf
         import uvicorn
 
-        from . import application
+        from . import access, application
 
         tf.config.list_physical_devices()
 
     limits = application.Limits(
         arguments.max_rows, int(arguments.max_megabytes * 2**20), arguments.body_seconds, arguments.max_waiting
     )
-    app = application.create(arguments.export, arguments.name, limits)
+    host, port = listening.getsockname()[:2]
+    visitors = access.access(host, arguments.allow_host, arguments.cors)
+    app = application.create(arguments.export, arguments.name, limits, visitors)
     app.state.models.refresh()
     if not app.state.models.versions:
         fail(f"Expected a SavedModel that can be loaded. Received: {arguments.export}. The line above says why.")
-    host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     config = uvicorn.Config(
         app, ws="none", lifespan="on", log_level="warning", access_log=False,

@@ -5,18 +5,17 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import prometheus_client
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from . import rest
+from . import bodies, rest
 from .rest import RequestError
 from .versions import LARGEST_BATCH, ModelInputError, ServedModels
 
 THREADS = 32  # predictions at once: enough to fill batches
 BODIES_AT_ONCE = 4  # of the largest size, in memory at the same time; what comes on top is refused
-SECONDS_TO_READ_A_REFUSED_BODY = 2  # so that a client who is still sending sees the answer, and no broken connection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Predictor:
         code = 500
         try:
             with self._reserved() as reserve:
-                body = await self._read(request, reserve)
+                body = await bodies.read(request, self.limits.body_bytes, self.limits.body_seconds, reserve)
                 began = time.perf_counter()
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._threads, self._answer, body, number, seen)
@@ -101,33 +100,6 @@ class Predictor:
         finally:
             self._bytes -= mine
 
-    async def _read(self, request: Request, reserve: Callable[[int], None]) -> bytes:
-        """Return the body, counted while it comes; a Content-Length that is too large is refused before."""
-        chunks = []
-        declared = request.headers.get("content-length", "")
-        stream = request.stream()
-        try:
-            if declared.isdigit() and int(declared) > self.limits.body_bytes:
-                raise RequestError(
-                    413, f"Expected a body of {self.limits.body_bytes} bytes or fewer. Received: {declared}."
-                )
-            async with asyncio.timeout(self.limits.body_seconds):
-                async for chunk in stream:
-                    reserve(len(chunk))
-                    chunks.append(chunk)
-        except TimeoutError as error:
-            raise RequestError(
-                408, f"Expected the body within {self.limits.body_seconds} s. Received: a part."
-            ) from error
-        except ClientDisconnect as error:
-            raise RequestError(400, "Expected the complete body. Received: a part, then the client left.") from error
-        except RequestError:
-            chunks.clear()
-            if request.headers.get("expect", "").lower() != "100-continue":
-                await throw_away(stream)
-            raise
-        return b"".join(chunks)
-
     def _answer(self, body: bytes, number: str | None, seen: dict[str, str]) -> bytes:
         """Compute an answer, in a thread; set seen["signature"] once it is known to exist."""
         _, version = rest.choose_version(self.models.versions, number)
@@ -145,11 +117,3 @@ class Predictor:
 
     def close(self) -> None:
         self._threads.shutdown()
-
-
-async def throw_away(stream: AsyncIterator[bytes]) -> None:
-    """Read what is left of a body for a while, and keep nothing."""
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(SECONDS_TO_READ_A_REFUSED_BODY):
-            async for _ in stream:
-                pass

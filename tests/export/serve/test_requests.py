@@ -96,8 +96,12 @@ def test_tensorflow_servings_own_messages_read_the_states_and_metadata(client):
         ('{"instances": [["1", 2, 3]]}', ["strings"]),
         ('{"instances": [[null, 2, 3]]}', ["no numbers"]),
         ('{"instances": [[true, false, true]]}', ["true or false"]),
-        ('{"instances": [[NaN, 2, 3]]}', ["JSON"]),
-        ('{"instances": [[Infinity, 2, 3]]}', ["JSON"]),
+        ('{"instances": [[NaN, 2, 3]]}', ["Received: NaN, which is not JSON, in line 1, column 17."]),
+        ('{"instances": [[Infinity, 2, 3]]}', ["Received: Infinity, which is not JSON"]),
+        ('{"instances":\n [[0, -Infinity, 3]]}', ["Received: -Infinity, which is not JSON, in line 2"]),
+        ('{"instances": [[nan, 2, 3]]}', ["Received: nan, which is not JSON"]),
+        ('{"instances": [[NaNny, 2, 3]]}', ["unexpected character"]),
+        ('NaN', ["Received: NaN, which is not JSON, in line 1, column 1."]),
         ('{"instances": [[1e400, 2, 3]]}', ["JSON"]),
         ('{"instances": [[1e39, 2, 3]]}', ["too large"]),
         ('{"instances": [[' + "9" * 60 + ", 2, 3]]}", ["too large"]),
@@ -157,7 +161,11 @@ def test_bad_requests_are_refused_with_what_was_expected(client, body, words):
         ("GET", "/docs", 404),
         ("GET", "/page/index.html", 404),
         ("GET", f"{MODEL}/", 404),
-        ("GET", PREDICT, 404),
+        ("GET", PREDICT, 405),
+        ("GET", f"{MODEL}/versions/1:predict", 405),
+        ("GET", "/v1/models/other:predict", 404),
+        ("POST", f"{MODEL}:classify", 404),
+        ("GET", f"{MODEL}:classify", 404),
         ("PUT", MODEL, 405),
         ("POST", MODEL, 405),
         ("DELETE", PREDICT, 405),
@@ -168,6 +176,15 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_form(client, method, 
     answer = client.request(method, path, content=b'{"instances": [[1, 2, 3]]}' if method == "POST" else None)
     assert answer.status_code == status
     assert is_error(answer)
+
+
+@pytest.mark.parametrize("path", [PREDICT, f"{MODEL}/versions/1:predict"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_predictions_are_asked_for_by_post(client, path, method):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    if method != "HEAD":
+        assert answer.json() == {"error": f"Expected POST. Received: {method}. To predict, use POST."}
 
 
 def test_a_large_body_is_refused_by_its_length_and_by_what_comes(client):
