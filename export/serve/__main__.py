@@ -18,6 +18,7 @@ also has to end clients who send nothing, or their headers slowly: the server bo
 
 import argparse
 import functools
+import gc
 import importlib.util
 import json
 import logging
@@ -131,7 +132,7 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
         import tensorflow as tf
         import uvicorn
 
-        from . import access, application
+        from . import access, application, connections
 
         tf.config.list_physical_devices()
 
@@ -145,8 +146,13 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
     if not app.state.models.versions:
         fail(f"Expected a SavedModel that can be loaded. Received: {arguments.export}. The line above says why.")
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    most = connections.most_connections()
+    connection = functools.partial(connections.Connection, everybody={}, most=most)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(connections.Few())
     config = uvicorn.Config(
-        app, ws="none", lifespan="on", log_level="warning", access_log=False,
+        app, http=connection, backlog=connections.ACCEPTED_AT_ONCE, ws="none", lifespan="on", log_config=None,
+        h11_max_incomplete_event_size=connections.LONGEST_HEADERS, log_level="warning", access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )  # fmt: skip
     description = describe(arguments, app.state.models.versions, url)
@@ -154,8 +160,11 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
     class Server(uvicorn.Server):
         async def startup(self, sockets=None):
             await super().startup(sockets)
+            listening.listen(connections.WAITING_AT_MOST)
             print(description, flush=True)  # now that it listens, so that a script can wait for it
 
+    gc.collect()
+    gc.freeze()  # TensorFlow's objects stay: to look through them for garbage again takes most of a second
     Server(config).run(sockets=[listening])
 
 

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from ..layout import SAVED_MODEL
 from . import rest
 from .access import Access, Gate
+from .answers import Refusal
 from .predictor import Limits, Metrics, Predictor
 from .rest import RequestError
 from .versions import ServedModels
@@ -76,12 +77,16 @@ def answer_errors_as_tensorflow_serving(app: fastapi.FastAPI) -> None:
     """Answer {"error": ...} to every error, FastAPI's own as well."""
 
     def answer(status, message, headers=None):
-        # After a body that was not read to its end, the connection is of no use.
-        closing = {"Connection": "close"} if status in (408, 413) else {"Retry-After": "1"} if status == 503 else {}
-        return rest.error_response(status, message, {**(headers or {}), **closing})
+        more = {"Retry-After": "1"} if status == 503 else {}
+        return rest.error_response(status, message, {**(headers or {}), **more})
 
     async def refused(request, error):
-        return answer(error.status, str(error), {"Allow": "POST"} if error.status == 405 else None)
+        headers = {"Allow": "POST"} if error.status == 405 else {}
+        if error.unread is None and error.status != 408:
+            return answer(error.status, str(error), headers)
+        # After a body that was not read to its end, the connection is of no use.
+        response = answer(error.status, str(error), {**headers, "Connection": "close"})
+        return response if error.unread is None else Refusal(response, error.unread)
 
     async def unknown_path(request, error):
         return answer(error.status_code, f"{error.detail}: {request.method} {request.url.path}", error.headers)
@@ -155,12 +160,12 @@ def add_model(app: fastapi.FastAPI, name: str, models: ServedModels) -> None:
     @app.post("/v1/models/{model}:predict", responses=ERRORS, openapi_extra=REQUEST_BODY)
     async def predict(request: Request, model: str):
         check(model)
-        return Response(await app.state.predict(request, None), media_type="application/json")
+        return await app.state.predict(request, None)
 
     @app.post("/v1/models/{model}/versions/{version}:predict", responses=ERRORS, openapi_extra=REQUEST_BODY)
     async def predict_by_version(request: Request, model: str, version: str):
         check(model)
-        return Response(await app.state.predict(request, version), media_type="application/json")
+        return await app.state.predict(request, version)
 
     @app.api_route("/v1/models/{model}:{verb}", methods=METHODS, include_in_schema=False)
     @app.api_route("/v1/models/{model}/versions/{version}:{verb}", methods=METHODS, include_in_schema=False)
