@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import json_format
 
-from export.serve import versions
+from export.serve import predictor, versions
 from export.serve.predictor import Limits
 from tests.export.serve.conftest import MODEL, PREDICT, SIGNATURES, SLOW, is_error, put, serving
 
@@ -209,6 +209,32 @@ def test_what_comes_on_top_of_the_waiting_is_refused(saved, tmp_path):
         refused = [answer for answer in answers if answer.status_code == 503]
         assert all(is_error(answer) and answer.headers["retry-after"] == "1" for answer in refused)
         assert client.post(PREDICT, json={"instances": [[1, 2, 3]]}).status_code == 200
+
+
+def test_a_body_that_would_take_too_much_memory_is_not_read(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "COMPUTED_WITH", 0)  # or a few times the largest body
+    put(saved["small"], tmp_path, 1)
+    row = {"signature_name": "encode", "instances": [[1, 2, 3]]}
+    with serving(tmp_path, limits=Limits(body_bytes=100_000)) as client:
+        answer = client.post(PREDICT, content=b'{"inputs": [' + b"[]," * 30_000 + b"[]]}")
+        assert answer.status_code == 413
+        assert answer.json()["error"].startswith("Expected fewer numbers and lists in one request.")
+        assert client.post(PREDICT, json=row).json() == {"predictions": [[1.0, 2.0]]}
+
+
+def test_an_answer_without_room_is_refused(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "ANSWERS", 0)  # or four times the largest body: 320,000 bytes
+    put(saved[1], tmp_path, 1)
+
+    def ask(rows):
+        return client.post(PREDICT, json={"signature_name": "reconstruct", "instances": [[1, 2, 3]] * rows})
+
+    with serving(tmp_path, limits=Limits(rows=10_000, body_bytes=80_000)) as client:
+        answer = ask(9000)  # of three numbers of 16 bytes each
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "Expected fewer large answers" in answer.json()["error"]
+        for _ in range(10):  # each gives back what it held
+            assert len(ask(6000).json()["predictions"]) == 6000
 
 
 def test_a_fault_of_ours_is_answered_in_the_same_form(client, monkeypatch):
