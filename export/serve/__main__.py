@@ -12,8 +12,8 @@ EXPORT is the --out of `python -m export`. Its SavedModel versions, EXPORT/saved
 
 A new version that is renamed into place (mv) takes over within seconds, without a dropped request; the one before stays
 for those who ask for it by number. Requests that come at the same time are computed together. Anybody who reaches the
-port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy (nginx, Caddy) that has one. Clients who are
-slow, or ask for too much, are ended or refused. On 127.0.0.1 only who calls the server localhost or 127.0.0.1 is
+port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy (nginx, Caddy) that has one. Clients that
+are slow, or ask for too much, are ended or refused. On 127.0.0.1 only who calls the server localhost or 127.0.0.1 is
 answered, and no page but its own, so that no web page from elsewhere reaches it: --allow-host and --cors let others in.
 """
 
