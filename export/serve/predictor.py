@@ -20,7 +20,7 @@ from .versions import LARGEST_BATCH, ModelInputError, ServedModels, ServedSignat
 THREADS = 32  # predictions at once: enough to fill batches
 BODIES_AT_ONCE = 4  # of the largest size, in memory at the same time; what comes on top is refused
 COMPUTED_WITH, ANSWERS = 128 * 2**20, 64 * 2**20  # bytes in memory at once, or a few times a larger --max-megabytes
-SECONDS_TO_LET_OTHERS = 1.0  # at most
+ROUNDS_FOR_OTHERS, SECONDS_TO_LET_OTHERS = 5, 1.0  # of the event loop, between the steps of a large request; at most
 SECONDS_TO_TRIM = 2.0  # from the last large request until its memory is given back to the system
 BYTES_OF_A_NUMBER = 16  # in an answer
 
@@ -134,6 +134,7 @@ class Predictor:
         loop: of a large request, which lets the event loop go round between its steps.
         """
         _, version = rest.choose_version(self.models.versions, number)
+        let_others(loop)
         request = rest.read_object(body)
         let_others(loop)
         name, signature = rest.read_signature(request, version)
@@ -148,6 +149,7 @@ class Predictor:
             raise RequestError(400, f"Expected inputs that the model can compute. Received: {error}.") from error
         if together:
             self.metrics.batch_rows.labels(name).observe(together)
+        let_others(loop)
         written = rest.write_outputs(outputs, rows)
         holding.resize(len(written))
         return written
@@ -166,15 +168,20 @@ class Predictor:
 
 
 def let_others(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Wait until the event loop has gone round once.
+    """Wait until the event loop has gone round a few times: as often as it takes to accept, read, answer and end.
 
     Large JSON is read in one step, in which Python runs no other thread. Without a pause, the event loop would get its
     turn between two such steps for one call to the system, and wait again.
     """
-    if loop is not None:
-        round_ = threading.Event()
-        loop.call_soon_threadsafe(lambda: loop.call_soon(round_.set))
-        round_.wait(SECONDS_TO_LET_OTHERS)
+    if loop is None:
+        return
+    done = threading.Event()
+
+    def go_round(left: int) -> None:
+        loop.call_soon(go_round, left - 1) if left else done.set()
+
+    loop.call_soon_threadsafe(go_round, ROUNDS_FOR_OTHERS)
+    done.wait(SECONDS_TO_LET_OTHERS)
 
 
 def bytes_of_answer(arrays: dict[str, Any], signature: ServedSignature) -> int:
