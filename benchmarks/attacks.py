@@ -138,6 +138,8 @@ class Bystander(threading.Thread):
 
 
 def megabytes(process):
+    if process.poll() is not None:
+        raise SystemExit(f"The server ended with status {process.returncode}.")
     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
