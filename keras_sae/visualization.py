@@ -81,7 +81,7 @@ def save_features(
     figure, axes = new_figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
     axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     axes.set_axis_off()
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
@@ -98,7 +98,7 @@ def save_reconstructions(path: str | pathlib.Path, rows: Mapping[str, Any], titl
     axes.set_xticks([])
     axes.set_yticks([(i + 0.5) * (shape[0] + 1) for i in range(len(pictures))], list(pictures))
     axes.tick_params(length=0)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
@@ -129,7 +129,7 @@ def save_curves(path: str | pathlib.Path, histories: Mapping[str, Mapping[str, S
                 iterations = np.arange(1, len(history[key]) + 1)
                 panel.plot(iterations, history[key], label=label, linewidth=2 if key == "loss" else 1)
         panel.set_yscale("log")
-        panel.set_title(name, fontsize=10)
+        panel.set_title(name, fontsize=10, parse_math=False)
         panel.set_xlabel(xlabel)
         panel.grid(alpha=0.3)
     lines, labels = axes[0][0].get_legend_handles_labels()
