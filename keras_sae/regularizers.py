@@ -133,8 +133,8 @@ class KLSparsity(keras.regularizers.Regularizer):
         expected = self if activation is None else self.for_activation(activation)
         if expected.inactive != self.inactive:
             raise ValueError(
-                f"Expected KLSparsity(inactive={expected.inactive:g}) on the layer {layer.name!r}, the value at rest of its "
-                f"activation. Received: inactive={self.inactive:g}. keras_sae.layers.SparseDense sets it."
+                f"Expected KLSparsity(inactive={expected.inactive:g}) on the layer {layer.name!r}: its activation rests "
+                f"there. Received: inactive={self.inactive:g}. keras_sae.layers.SparseDense sets it."
             )
 
     def check_domain(self, rho_hat: Any) -> None:
