@@ -133,7 +133,7 @@ class KLSparsity(keras.regularizers.Regularizer):
         expected = self if activation is None else self.for_activation(activation)
         if expected.inactive != self.inactive:
             raise ValueError(
-                f"Expected KLSparsity(inactive={expected.inactive:g}) on the layer {layer.name!r}: its activation rests "
+                f"Expected KLSparsity(inactive={expected.inactive:g}) on the layer {layer.name!r}: its units rest "
                 f"there. Received: inactive={self.inactive:g}. keras_sae.layers.SparseDense sets it."
             )
 
