@@ -75,6 +75,15 @@ class StackedAutoencoder(Autoencoder):
             h = autoencoder.decode(h)
         return h
 
+    @property
+    def decoder(self) -> keras.Model:
+        """The decoder alone, top features -> reconstruction: at each access a new keras.Model that shares weights."""
+        features = keras.Input(self.encoder.output_shape[1:], name="features", dtype=self.compute_dtype)
+        outputs = features
+        for autoencoder in reversed(self.autoencoders):
+            outputs = autoencoder.decoder(outputs)  # not decode: names of layers are unique within a model only
+        return keras.Model(features, outputs, name=f"{self.name}_decoder")
+
     def stages(self, x: Any, directory: str | pathlib.Path | None = None) -> Iterator[tuple[SparseAutoencoder, Any]]:
         """Yield each autoencoder with its inputs, the features of those below it: train it before asking for the next.
 
