@@ -15,7 +15,7 @@ from .autoencoder import Autoencoder, SparseAutoencoder
 from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
 from .data.containers import RowSubset, as_array, in_memory, is_array
 from .files import check_space
-from .regularizers import WeightDecay
+from .regularizers import KLSparsity, WeightDecay
 from .training.fit import fit as fit_one
 
 
@@ -217,3 +217,37 @@ class StackedAutoencoder(Autoencoder):
         if preprocessing is not None:
             preprocessing = keras.saving.deserialize_keras_object(preprocessing)
         return cls(autoencoders, preprocessing, **config)
+
+
+def build_stack(
+    units: Sequence[int],
+    half_variance: float,
+    rho: float = 0.1,
+    beta: float | None = None,
+    weight_decay: float | None = None,
+    preprocessing: Any = None,
+    output_activation: Any = "sigmoid",
+) -> StackedAutoencoder:
+    """Return an untrained stack whose penalties are in proportion to the error that there is to reduce.
+
+    So are the classic 3 and 3e-3 to that of MNIST (26): for a table of few columns they would leave all units alike.
+    The inputs of a layer above the first are taken to have the largest variance that units of mean rho can have,
+    rho (1 - rho) each.
+
+    Args:
+        units: hidden units of each layer, from the input upwards.
+        half_variance: of the inputs as preprocessed, see `keras_sae.metrics.half_variance`.
+        rho: the target mean activation of a hidden unit.
+        beta, weight_decay: weights of the penalties of every layer; by default 0.1 and 0.0001 of the half variance.
+        preprocessing: as of `StackedAutoencoder`.
+        output_activation: of the first autoencoder, which gives the inputs back.
+    """
+    autoencoders = []
+    for number, width in enumerate(units, 1):
+        sparsity = KLSparsity(rho, 0.1 * half_variance if beta is None else beta)
+        decay = 1e-4 * half_variance if weight_decay is None else weight_decay
+        outputs = output_activation if number == 1 else "sigmoid"
+        autoencoder = SparseAutoencoder(width, sparsity, decay, output_activation=outputs, name=f"layer_{number}")
+        autoencoders.append(autoencoder)
+        half_variance = width * rho * (1 - rho) / 2
+    return StackedAutoencoder(autoencoders, preprocessing)
