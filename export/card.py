@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+SHOWN = 50  # names of columns
+
 # How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
 CALLS = {
     "saved_model": """With TensorFlow, where `x` is a float32 array (batch, features):
@@ -58,6 +60,9 @@ def card(name: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, 
     ]
     classes = config.get("class_names")
     named = f"\nClasses, by `label`: {', '.join(f'{i} {name}' for i, name in enumerate(classes))}.\n" if classes else ""
+    columns = config.get("feature_names", ())
+    of_all = "" if len(columns) <= SHOWN else f" and so on, {len(columns):,} in all: export.json"
+    named += f"\nColumns of `inputs`, in this order: {', '.join(columns[:SHOWN])}{of_all}.\n" if columns else ""
     listed = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
     called = {kind: min((file for file in files if kind in file), default=None) for kind in CALLS}
     called["saved_model"] = f"saved_model/{version}" if version else None

@@ -93,7 +93,8 @@ def export_model(
         _run_module("convert", run, work, json.dumps(options))
         measured: dict[str, Measured] = json.loads(_run_module("check", work / "export"))
         _check_bounds(measured)
-        files = earlier | {name: {"run": run.name} | values for name, values in measured.items()}
+        schema = {name: config[name] for name in layout.SCHEMA if name in config}
+        files = earlier | {name: {"run": run.name, **values, "schema": schema} for name, values in measured.items()}
         version = newest + 1 if "saved_model" in formats else newest or None
         (work / "export" / "README.md").write_text(card(run.name, config, files, version))
         record = {"run": run.name, "files": files, **options, "version": version}

@@ -128,7 +128,10 @@ class Model:
     """A model as a function from rows, (examples, features) float, to a dict of arrays (examples, ...).
 
     path: of the file or directory.  features: how many it takes, or None for any number.  dtype: of the rows.
+    scale: what rows are multiplied by first.
     """
+
+    scale = 1.0
 
     def __init__(self, path: pathlib.Path, function: Function):
         self.path, self.run = path, function.run
@@ -147,8 +150,9 @@ class Model:
         self.features = shape[1]
 
     def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        values = np.ascontiguousarray(rows, self.dtype)
         try:
-            return self.run(np.ascontiguousarray(rows, self.dtype))
+            return self.run(values if self.scale == 1 else values * np.asarray(self.scale, self.dtype))
         except Exception as error:  # each runtime has its own kinds
             raise _refused(
                 f"Expected a model that can be run. Received: {self.path}, which cannot be: {_first_line(error)}. "

@@ -40,7 +40,8 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     classify                   inputs -> probabilities (batch, classes), label (batch,) int64, score (batch,), the
                                largest probability; if the run has a softmax head
     reconstruct                inputs -> features, outputs (batch, features), error (batch,): half the squared distance
-                               of outputs to the input, as preprocessed if the model does that
+                               of outputs to the input, scaled if the model does that, but never cut off: the farther
+                               a row is from the training data, the larger it is
     decode                     features (batch, units) -> outputs
     images                     images (batch, height, width[, 3]) uint8 -> features; if the run's data are images
 
@@ -87,7 +88,7 @@ def _reconstruct_and_decode(autoencoder, inputs, pretrained):
     def reconstruct(inputs):
         features = autoencoder.encode(inputs)
         outputs = autoencoder.decode(features)
-        error = tf.reduce_sum(tf.square(outputs - autoencoder.targets(inputs)), axis=1) / 2
+        error = tf.reduce_sum(tf.square(outputs - autoencoder.uncut(inputs)), axis=1) / 2
         return {"features": features, "outputs": outputs, "error": error}
 
     def decode(features):

@@ -24,6 +24,7 @@ class Autoencoder(InputsAsTargets):
         decode      features -> reconstruction, a tensor, which a subclass defines
         transform, reconstruct, reconstruction_error     rows of any kind -> arrays
         targets     x -> what the model learns to return for x
+        uncut       x -> the same if its preprocessing did not cut off: what the error of a single row is measured on
         corrupt     a layer that adds noise to the inputs while training, or None
         sparsity    the penalty on the features, or None
     """
@@ -86,12 +87,14 @@ class Autoencoder(InputsAsTargets):
     def reconstruction_error(self, x: Any, per_feature: bool = False, batch_size: int = CHUNK_SIZE) -> np.ndarray:
         """Return 1/2 ||xhat_i - x_i||^2 of each row of x, (examples,) float64, whose mean is `HalfSquaredError`.
 
+        Of a stack with preprocessing the error is that of rows as preprocessed, but not cut off (`uncut`).
+
         per_feature: whether to return its terms, one for each feature, (examples, features).
-        x: as of `transform`. Of a stack with preprocessing the error is that of rows as preprocessed.
+        x: as of `transform`.
         """
 
         def errors(chunk: Any, training: bool) -> np.ndarray:
-            xhat, target = (as_single(tensor).astype("float64") for tensor in (self(chunk), self.targets(chunk)))
+            xhat, target = (as_single(tensor).astype("float64") for tensor in (self(chunk), self.uncut(chunk)))
             terms = 0.5 * (xhat - target) ** 2
             return terms if per_feature else terms.sum(axis=1)
 
@@ -106,6 +109,10 @@ class Autoencoder(InputsAsTargets):
         if self.corrupt is not None:
             inputs = self.corrupt(inputs, training=training)
         return self.decode(self.encode(inputs, training=training))
+
+    def uncut(self, x: Any) -> Any:
+        """Return `targets(x)` without what its preprocessing cuts off, on the same scale."""
+        return self.targets(x)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

@@ -12,5 +12,9 @@ class DivergedError(InputError, FloatingPointError):
     """The objective or the weights became NaN or infinite. The message says where, and what to lower."""
 
 
+class NoImagesError(InputError):
+    """There are options for images, to resize or to colour them, but the data hold none."""
+
+
 class MissingPackageError(InputError, ImportError):
     """An optional package is not installed. The message says which extra of this library brings it."""

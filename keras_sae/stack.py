@@ -14,6 +14,7 @@ import keras
 from .autoencoder import Autoencoder, SparseAutoencoder
 from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
 from .data.containers import RowSubset, as_array, in_memory, is_array
+from .data.preprocessing import scaled_without_cut_off
 from .files import check_space
 from .regularizers import KLSparsity, WeightDecay
 from .training.fit import fit as fit_one
@@ -68,6 +69,13 @@ class StackedAutoencoder(Autoencoder):
     def targets(self, x: Any) -> Any:
         """Return what the stack learns to return for x: x as preprocessed."""
         return x if self.preprocessing is None else self.preprocessing(x)
+
+    def uncut(self, x: Any) -> Any:
+        """Return x as preprocessed, but not cut off where it leaves the range of the training data.
+
+        Half the squared distance of `stack(x)` to it grows without end as x goes away from those data.
+        """
+        return x if self.preprocessing is None else scaled_without_cut_off(self.preprocessing, x)
 
     def decode(self, h: Any) -> Any:
         """Return the reconstruction from top features, a tensor: (examples, top units) -> (examples, features)."""

@@ -38,7 +38,7 @@ class Config(cli.TrainingConfig):
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
     color: bool = cli.setting(False, "images with red, green and blue, not grey")
     contrast: bool = cli.setting(False, "normalise the contrast of each example, as suits images and spectra")
-    whiten: bool = cli.setting(False, "ZCA: make inputs uncorrelated, as suits images")
+    whiten: bool = cli.setting(False, "ZCA: make inputs less correlated, as suits images")
     units: tuple[int, ...] = cli.setting((64,), "hidden units of each layer, from the input upwards")
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
     beta: float | None = cli.setting(
@@ -65,11 +65,11 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import batches, containers, readers
+from keras_sae.data import containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
 
-from . import figures
+from . import baselines, figures, schema
 from .experiment import Experiment
 
 
@@ -77,26 +77,35 @@ def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
     out = cli.run_directory(config, "features")
     rows, notes = read(config)
+    notes += schema.check_classes(rows, config.labels)
     train, held_out = split(len(rows.x), config.seed)
     x = pick(rows.x, train)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
-    facts = {"notes": notes} | ({"class_names": rows.class_names} if rows.class_names else {})
-    facts |= {"pixel_range": 255} if rows.image_shape and rows.x.dtype == "uint8" else {}
+    preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)
+    scaled = schema.measure(preprocessing, x)
+    if not (config.contrast or config.whiten):  # which have a few values cut off in any data
+        notes += schema.cut_off(scaled, len(x), rows.feature_names)
+    facts = {"notes": notes, **schema.facts(rows, preprocessing)}
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
-    preprocessing = fit_preprocessing(x, config.contrast, config.whiten)
-    half_variance = measure_half_variance(preprocessing, x)
-    stack = build_stack(config, preprocessing, half_variance)
-    experiment.metrics["error_mean"] = half_variance
+    stack = build_stack(config, preprocessing, scaled.half_variance)
+    experiment.metrics["error_mean"] = scaled.half_variance
     rho_hat = experiment.pretrain(config, stack, x)
     x_held_out = pick(rows.x, held_out)
     model = stack
     if rows.y is not None:
         model = stack.classifier(len(rows.class_names))
-        classify(experiment, config, model, (x, rows.y[train]), (x_held_out, rows.y[held_out]))
+        with_labels = (x, rows.y[train]), (x_held_out, rows.y[held_out])
+        classify(experiment, config, model, *with_labels)
+        untrained = build_stack(config, preprocessing, scaled.half_variance)
+        untrained.build((None, x.shape[1]))
+        baselines.measure(experiment, config, stack, untrained, *with_labels)
     measure(experiment, stack, x, x_held_out)
+    experiment.metrics["error_mean_held_out"] = schema.distance(preprocessing, x_held_out, scaled.mean)
+    for sentence in baselines.verdicts(experiment.metrics):
+        print(f"caution     {sentence}", flush=True)
     draw(experiment.directory, stack, rows, x_held_out)
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
@@ -115,26 +124,23 @@ def read(config):
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
         raise type(error)(cli.with_flags(str(error), list(options))) from error
+    if len(rows.x) < 2:
+        raise InputError(f"Expected two rows or more to learn from. Received: one in {rows.source}.")
     notes = [cli.with_flags(note, list(options)) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
-        notes.append(f"{len(counts):,} classes: {some(counts, 20)}")
+        notes.append(f"{len(counts):,} classes: {schema.some(counts, 20)}")
     names = rows.feature_names or [f"number {i}" for i in range(rows.x.shape[1])]
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
         raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
     if constant:
-        which = f": {some(constant)}" if rows.feature_names else ""
+        which = f": {schema.some(constant)}" if rows.feature_names else ""
         notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}")
     counting = [names[i] for i in readers.counting_columns(rows.x)]
     if counting:
-        notes.append(f"{some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
+        notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
     return rows, notes
-
-
-def some(names, number=6):
-    more = f" and {len(names) - number:,} more" if len(names) > number else ""
-    return ", ".join(map(str, names[:number])) + more
 
 
 def split(number, seed):
@@ -152,17 +158,6 @@ def pick(x, rows):
 
 
 IN_MEMORY = 2**28  # bytes of float32 rows
-
-
-def measure_half_variance(preprocessing, x):
-    """Return half the sum of the features' variances, once scaled: the error of the mean of x as a reconstruction."""
-
-    def sums(chunk, *_):
-        scaled = keras.ops.convert_to_numpy(preprocessing(chunk)).astype("float64")
-        return [scaled.sum(axis=0), (scaled**2).sum()]
-
-    mean, square = batches.mean_over_rows(batches.Chunks(x).read(), sums)
-    return float((square - (mean**2).sum()) / 2)
 
 
 def build_stack(config, preprocessing, half_variance):

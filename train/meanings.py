@@ -9,6 +9,8 @@ MEANINGS = {
     "accuracy_greedy": "test accuracy with a softmax on the pretrained features",
     "accuracy_finetuned": "test accuracy after fine-tuning the whole network",
     "accuracy_raw": "the same on raw inputs, for comparison",
+    "accuracy_pca": "the same on as many principal components, for comparison",
+    "accuracy_untrained": "the same on as many units with random weights, for comparison",
     "fraction_gabor": "filters of whose variance a Gabor function explains more than 0.8",
     "gabor_explained_median": "share of a filter's variance that a Gabor function explains",
     "accuracy_commonest": "of always naming the commonest class",

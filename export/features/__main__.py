@@ -13,6 +13,7 @@ If it is killed or stopped, the same command resumes: what is done lies in .NAME
 
 import argparse
 import concurrent.futures
+import glob
 import pathlib
 import sys
 import time
@@ -30,15 +31,26 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = Parser(PROGRAM, __doc__)
     add = parser.add_argument
     add("export", metavar="EXPORT", help="directory of an export, or a model: .tflite, .onnx, a SavedModel's directory")
-    add("--data", required=True, help="npy, npz, csv, parquet or tfrecord file, directory of images, or tfds:NAME")
+    add(
+        "--data", metavar="DATA", nargs="+", required=True,
+        help="files, directories or patterns of one kind: npy, npz, csv, parquet, tfrecord, h5, mat, images; or "
+        "tfds:NAME",
+    )  # fmt: skip
     add("--out", metavar="PLACE", required=True, type=place, help="a new directory for Parquet, or a new .npy file")
     add(
         "--labels",
         help="column, array or npy file of labels, 'folders' of images: kept; x.labels.npy if --out is x.npy",
     )
     add("--feature", help="of tfrecord and tfds: what to read, where there are several")
-    add("--image-size", metavar="N", type=positive, help="resize images to N x N")
-    add("--color", action="store_true", help="images as red, green and blue, not grey")
+    add(
+        "--image-size", metavar="N", nargs="+", type=positive, action=Size,
+        help="side, or height and width, to resize images to (default: those of the training)",
+    )  # fmt: skip
+    add(
+        "--color", action=argparse.BooleanOptionalAction,
+        help="images as red, green and blue, or grey (default: as in training)",
+    )  # fmt: skip
+    add("--no-header", action="store_true", default=None, help="csv files begin with data, not with names")
     add("--model", help="saved_model, litert, onnx, or a file of that kind (default: the first of these in EXPORT)")
     add("--signature", default="encode", help="of the model; each of its outputs becomes columns (default: encode)")
     add("--batch-size", metavar="N", type=positive, default=4096, help="rows at a time (default: 4096)")
@@ -51,6 +63,15 @@ def positive(text: str) -> int:
     if not number:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, received: {text}")
     return number
+
+
+class Size(argparse.Action):
+    """Take one number or two."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2:
+            parser.error(f"argument --image-size: expected one or two numbers, received: {len(values)}")
+        setattr(namespace, self.dest, values * 2 if len(values) == 1 else values)
 
 
 def place(text: str) -> pathlib.Path:
@@ -70,15 +91,22 @@ def main() -> None:
 
 def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
-    from keras_sae.data.readers import read_rows
+    from keras_sae.data import readers
 
     from ..runtimes import open_model
+    from . import schema
 
     model = open_model(a.export, a.model, a.signature)
-    with output.opened(settings(a, model), a.overwrite):
-        print(f"Reading {a.data} ...", flush=True)
-        rows = read_rows(a.data, a.labels, a.feature, a.image_size, a.color, output.cache)
-        model.check_features(rows.x.shape[1], a.data)
+    known = schema.schema_of(model.path)
+    flags = {name: getattr(a, name) for name in schema.FLAGS if getattr(a, name) is not None}
+    expected = schema.options(known, readers.options_of(a.data), a.feature)
+    with output.opened(settings(a, model, expected | flags), a.overwrite):
+        print(f"Reading {', '.join(a.data)} ...", flush=True)
+        rows = schema.read(a.data, flags, expected, output.cache)
+        for note in schema.notes(known, expected, rows):
+            print(f"note        {note}", flush=True)
+        model.check_features(rows.x.shape[1], ", ".join(a.data))
+        model.scale = schema.pixel_scale(known, rows.value_range)
         with stderr_suppressed():  # LiteRT says at the first call what it will use
             example = model(rows.x[:1])
         output.begin(example, a.batch_size, rows)
@@ -93,15 +121,17 @@ def run(a: argparse.Namespace, output) -> None:
     print(f"{a.out}: {total:,} rows of {listed} ({rate:,.0f} rows/s)")
 
 
-def settings(arguments: argparse.Namespace, model) -> dict[str, Any]:
+def settings(a: argparse.Namespace, model, options: dict[str, Any]) -> dict[str, Any]:
     """Return all that the output depends on, by the names that messages use."""
     from ..runtimes import fingerprint
+    from .schema import FLAGS
 
-    flags = {f"--{name.replace('_', '-')}": value for name, value in vars(arguments).items()}
-    for other in ("--export", "--model", "--out", "--overwrite"):
-        del flags[other]
-    files = {f"content of {flag}": flags[flag] and file_state(flags[flag]) for flag in ("--data", "--labels")}
-    return {"model": fingerprint(model.path), **flags, **files}
+    values = {name: options.get(name) for name in FLAGS} | {"data": a.data, "signature": a.signature}
+    flags = {f"--{name.replace('_', '-')}": value for name, value in (values | {"batch_size": a.batch_size}).items()}
+    paths = [path for name in a.data for path in sorted(glob.glob(name, recursive=True)) or [name]]
+    files = {"content of --data": [file_state(path) for path in paths]}
+    files |= {"content of --labels": a.labels and file_state(a.labels)}
+    return {"model": fingerprint(model.path), "names of columns": options.get("names"), **flags, **files}
 
 
 def compute(model, x, output, batch_size: int) -> None:

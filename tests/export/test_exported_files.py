@@ -121,7 +121,7 @@ def raw(folder):
     """A stack on pictures of 2 x 2 pixels in colour that scales their bytes itself."""
     x = np.random.default_rng(2).integers(0, 256, (60, 12)).astype("uint8")
     stack = keras_sae.StackedAutoencoder(
-        [keras_sae.SparseAutoencoder(5), keras_sae.SparseAutoencoder(3)], fit_preprocessing(x)
+        [keras_sae.SparseAutoencoder(5), keras_sae.SparseAutoencoder(3)], fit_preprocessing(x, value_range=(0, 255))
     )
     stack.build((None, 12))
     for number, autoencoder in enumerate(stack.autoencoders):
@@ -558,7 +558,9 @@ def test_the_record_for_programs_is_complete(tiny_run, exported):
     cells = rows_of_card(out)
     for name, values in record["files"].items():
         assert values["run"] == tiny_run[0].name
-        assert set(values) == {"run", "difference", "root_mean_square", "accuracy", "milliseconds", "bytes"}
+        assert set(values) == {"run", "difference", "root_mean_square", "accuracy", "milliseconds", "bytes", "schema"}
+        config = runs.read_config(tiny_run[0])
+        assert values["schema"] == {name: config[name] for name in ("image_shape", "pixel_range") if name in config}
         files = [out / name] if (out / name).is_file() else [p for p in (out / name).rglob("*") if p.is_file()]
         assert values["bytes"] == sum(file.stat().st_size for file in files)
         assert 0 < values["milliseconds"] < 1000

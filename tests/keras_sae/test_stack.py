@@ -252,6 +252,16 @@ def test_everything_takes_raw_inputs(steps, raw):
     np.testing.assert_allclose(stack.predict(raw, verbose=0), plain(scaled), rtol=1e-5)
 
 
+def test_the_distance_to_far_rows_is_not_cut_off(steps, raw):
+    stack, plain = raw_stack(steps)
+    np.testing.assert_allclose(stack.uncut(raw), preprocessed(steps, raw), atol=1e-6)
+    width = raw[:, 1].max() - raw[:, 1].min()
+    far = raw[:1] + np.outer([0, 1, 10, 1e3, 1e6], np.eye(6)[1] * width).astype("float32")
+    np.testing.assert_allclose((stack.uncut(far) - stack.uncut(raw[:1]))[:, 1], [0, 1, 10, 1e3, 1e6], rtol=1e-4)
+    np.testing.assert_array_equal(stack.targets(far)[1:, 1], np.ones(4))
+    np.testing.assert_array_equal(plain.uncut(raw), raw)  # nothing is preprocessed
+
+
 def test_the_objective_of_raw_inputs_has_what_is_preprocessed_as_targets(steps, raw):
     stack, plain = raw_stack(steps, weight_decay=0.1, sparsity=KLSparsity(0.2, 2.0))
     scaled = preprocessed(steps, raw)

@@ -16,7 +16,7 @@ from keras_sae import runs
 from keras_sae.data import datasets
 from keras_sae.errors import InputError
 from keras_sae.training import lbfgs
-from train import cli, features
+from train import cli, features, schema
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS, SIDE = 60, 7
@@ -277,8 +277,8 @@ def test_penalties_are_in_proportion_to_the_variance_unless_given(images, tmp_pa
     from keras_sae.data.preprocessing import fit_preprocessing
 
     x = images.reshape(ROWS, -1)
-    steps = fit_preprocessing(x)
-    half = features.measure_half_variance(steps, x)
+    steps = fit_preprocessing(x, value_range=(0, 255))
+    half = schema.measure(steps, x).half_variance
     assert half == pytest.approx((x / 255).var(axis=0).sum() / 2, rel=1e-5)
     stack = features.build_stack(features.Config(data="x", units=(5, 3), rho=0.2), steps, half)
     first, second = stack.autoencoders
@@ -286,6 +286,44 @@ def test_penalties_are_in_proportion_to_the_variance_unless_given(images, tmp_pa
     assert (second.sparsity.beta, second.weight_decay) == pytest.approx((0.1 * 5 * 0.08, 1e-4 * 5 * 0.08))
     given = features.build_stack(features.Config(data="x", units=(5, 3), beta=0.0, weight_decay=2.0), steps, half)
     assert [(ae.sparsity.beta, ae.weight_decay) for ae in given.autoencoders] == [(0.0, 2.0)] * 2
+
+
+def test_the_same_numbers_train_alike_in_every_type_and_format(images, classes, tmp_path):
+    """Binary pixels, which no type tells from grey levels; also a table of them without the columns that are all 0."""
+    x = (images > 127).reshape(ROWS, -1)
+    x = x[:, x.any(axis=0) & ~x.all(axis=0)]
+    np.save(tmp_path / "y.npy", classes)
+    for dtype in ("float32", "uint8"):
+        np.save(tmp_path / f"{dtype}.npy", x.astype(dtype))
+    named = {f"p{i}": column for i, column in enumerate(x.T)}
+    pyarrow.parquet.write_table(pyarrow.table({**named, "digit": classes}), tmp_path / "bool.parquet")
+    found = []
+    for name, labels in (
+        ("float32.npy", tmp_path / "y.npy"),
+        ("uint8.npy", tmp_path / "y.npy"),
+        ("bool.parquet", "digit"),
+    ):
+        metrics = train(tmp_path / f"run {name}", tmp_path / name, labels=str(labels), units=(20,), max_iterations=20)
+        found.append(without_times(metrics))
+    assert found[0]["accuracy_greedy"] > found[0]["accuracy_commonest"]
+    assert found[1:] == [found[0]] * 2
+
+
+def test_a_run_records_what_its_columns_are(images, classes, table, tmp_path):
+    table[3, 1] = 1e9
+    data, labels = write_csv(tmp_path, images, classes, table)
+    train(tmp_path / "run", data, labels=labels)
+    config = runs.read_config(tmp_path / "run")
+    assert config["feature_names"] == [f"region {i}" for i in range(5)]
+    assert config["class_names"] == ["0", "1", "2"]
+    rows = table[features.split(ROWS, 0)[0]]
+    np.testing.assert_allclose(config["low"], rows.min(axis=0), rtol=1e-5, atol=1e-5)
+    others = [0, 2, 3, 4]
+    np.testing.assert_allclose(np.array(config["high"])[others], rows.max(axis=0)[others], rtol=1e-4, atol=1e-3)
+    assert config["high"][1] < 1e6
+    assert (
+        "values far beyond the others of their column, in training rows, are cut off: region 1 (1)" in config["notes"]
+    )
 
 
 @pytest.mark.parametrize(("number", "held"), [(2, 1), (19, 1), (60, 6), (1009, 100)])

@@ -9,7 +9,7 @@ from ...errors import InputError
 from . import arrays, csv_files, hdf5, image_files, mat, parquet, records, sources, tensorflow_dataset
 from .rows import Rows, constant_columns, counting_columns
 
-__all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "read_rows"]
+__all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "options_of", "read_rows"]
 
 FORMATS = (
     "npy, npz, csv (or csv.gz), parquet, tfrecord, h5 or mat files, images, a directory or a pattern of such files, or "
@@ -31,15 +31,16 @@ class _Reader(NamedTuple):
 _READERS = {
     "npy": _Reader(r"\.npy", arrays.read_npy, ("labels",)),
     "npz": _Reader(r"\.npz", arrays.read_npz, ("labels", "feature"), ("zip",)),
-    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header"), ("gzip",)),
-    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", *_IMAGES)),
+    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header", "names"), ("gzip",)),
+    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", "names", *_IMAGES)),
     "tfrecord": _Reader(
-        r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?", records.read_tfrecord, ("labels", "feature", *_IMAGES), ("gzip",)
+        r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?", records.read_tfrecord, ("labels", "feature", "names", *_IMAGES), ("gzip",)
     ),
     "hdf5": _Reader(r"\.(h5|hdf5?)", hdf5.read_hdf5, ("labels", "feature")),
     "mat": _Reader(r"\.mat", mat.read_mat, ("labels", "feature")),
     sources.IMAGES: _Reader(image_files.SUFFIXES, image_files.read_images, ("labels", *_IMAGES)),
 }
+_DATASET_OPTIONS = ("labels", "feature", *_IMAGES)
 _KINDS = {reader.end: kind for kind, reader in _READERS.items()}
 
 
@@ -51,6 +52,7 @@ def read_rows(
     color: bool = False,
     cache: pathlib.Path | str | None = None,
     no_header: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -80,6 +82,8 @@ def read_rows(
         cache: a directory for the file of rows, which takes as much room as they do. None is a temporary directory,
             deleted when the process ends. If temporary directories are kept in memory, name one on a disk.
         no_header: whether csv files begin with data, not with names: the columns are called 1, 2, ... then.
+        names: the names of the columns to read, in this order, of csv, parquet and tfrecord (single numbers). Others
+            are left out, whatever they hold. By default all are read.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
@@ -87,15 +91,15 @@ def read_rows(
 
     Raises:
         InputError: if data are missing, damaged or something else; if values are missing, NaN, infinite or not numbers;
-            if there are fewer than two rows; or if there is not one label for each row, of two classes or more.
+            if there are no rows or not one label for each; or if a column that is wanted is not there.
     """
-    options = {"labels": labels, "feature": feature, "image_size": image_size}
-    options |= {"color": color or None, "no_header": no_header or None}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    options: dict[str, Any] = {"labels": labels, "feature": feature, "image_size": image_size}
+    options |= {"color": color or None, "no_header": no_header or None, "names": names}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        named = [data] if isinstance(data, str | os.PathLike) else list(data)
-        if len(named) == 1 and str(named[0]).startswith(tensorflow_dataset.PREFIX):
-            _check_options(given, ("labels", "feature", *_IMAGES), named[0])
+        named = _named(data)
+        if _is_dataset(named):
+            _check_options(given, _DATASET_OPTIONS, named[0])
             return tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache)
         source = sources.find(named, _KINDS, FORMATS)
         reader = _READERS[source.kind]
@@ -109,10 +113,26 @@ def read_rows(
         ) from error
 
 
+def options_of(data: pathlib.Path | str | Sequence[pathlib.Path | str]) -> tuple[str, ...]:
+    """Return the names of the options of `read_rows` that such data take. Raise InputError if they cannot be read."""
+    named = _named(data)
+    return _DATASET_OPTIONS if _is_dataset(named) else _READERS[sources.find(named, _KINDS, FORMATS).kind].options
+
+
+def _named(data: pathlib.Path | str | Sequence[pathlib.Path | str]) -> list[pathlib.Path | str]:
+    """Return a list of what was named, one or several."""
+    return [data] if isinstance(data, str | os.PathLike) else list(data)
+
+
+def _is_dataset(named: Sequence[pathlib.Path | str]) -> bool:
+    """Return whether a data set of tensorflow-datasets was named."""
+    return len(named) == 1 and str(named[0]).startswith(tensorflow_dataset.PREFIX)
+
+
 def _check_options(given: dict[str, Any], taken: Sequence[str], data: object) -> None:
     """Raise InputError if there are options that such data do not take."""
+    listed = ", ".join(f"{option}=..." for option in taken if option != "names")  # which is no flag of any command
     for name in given.keys() - set(taken):
         raise InputError(
-            f"Expected no other options than {', '.join(f'{option}=...' for option in taken)} for {data}. Received: "
-            f"{name}={given[name]!r}. Leave it out."
+            f"Expected no other options than {listed} for {data}. Received: {name}={given[name]!r}. Leave it out."
         )

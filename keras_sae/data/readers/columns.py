@@ -1,5 +1,6 @@
 """The columns of a table, csv or Parquet, as pyarrow has them: which are features, which holds the labels."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,17 +38,19 @@ class Columns:
         schema: the schema of the table, as pyarrow has it.
         labels: the name of the column of labels, or None.
         source: the files of the table.
-        features: the indices of the columns to read, or None for all but the labels.
+        features: the indices or the names of the columns to read, in this order, or None for all but the labels.
     """
 
-    def __init__(self, schema: Any, labels: str | None, source: Source, features: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, schema: Any, labels: str | None, source: Source, features: Sequence[int | str] | None = None
+    ) -> None:
         self.labels, self.source = labels, source
         self._lengths: tuple[int, ...] = ()  # of the lists in the column that is read, and of those in them
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = None if labels is None else self.find(labels, "column of labels")
         others = [i for i in range(len(self.names)) if i != self.label_column]
-        self.features = others if features is None else list(features)
+        self.features = others if features is None else self._indices(features)
         if not self.features:
             raise InputError(
                 f"Expected one column of numbers or more. Received: no others than {labels!r} in {source}."
@@ -62,6 +65,17 @@ class Columns:
                 f"among the {len(self.names)} columns {found}."
             )
         return self.names.index(name)
+
+    def _indices(self, features: Sequence[int | str]) -> list[int]:
+        """Return the indices of columns. Raise InputError that names all that are not there."""
+        missing = [name for name in features if isinstance(name, str) and name not in self.names]
+        if missing:
+            wanted = some([str(name) for name in features])
+            raise InputError(
+                f"Expected the columns {wanted}. Received: {self.source} without {some(missing)}. Add what is missing, "
+                "or give the columns these names."
+            )
+        return [self.find(name, "column") if isinstance(name, str) else name for name in features]
 
     def not_numbers(self) -> list[int]:
         """Return the features whose type is none of numbers."""
@@ -225,3 +239,10 @@ def _value_type(kind: Any) -> str:
 def _example(batch: Any, i: int) -> str:
     """Return the first value of a column for a message, or nothing if there are no rows."""
     return f": {str(batch.column(i)[0].as_py())[:20]!r}" if batch is not None and batch.num_rows else ""
+
+
+def with_left_out(rows: Rows, columns: Columns) -> Rows:
+    """Return the rows with a note on the columns that were not read."""
+    read = {columns.label_column, *columns.features}
+    others = [name for i, name in enumerate(columns.names) if i not in read]
+    return dataclasses.replace(rows, notes=(*rows.notes, f"left out: {some(others)}")) if others else rows

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...extras import imported
-from .columns import Columns, is_number, not_a_number, some
+from .columns import Columns, is_number, not_a_number, some, with_left_out
 from .rows import Rows
 from .sources import Source
 
@@ -58,9 +58,12 @@ def read_csv(
     source: Source,
     labels: str | None = None,
     no_header: bool = False,
+    names: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of csv files as one table. `labels` is the name of a column, whose classes are its text.
+
+    `names` are those of the columns to read, in this order; by default all are.
 
     Values are separated by commas, semicolons, tabs or bars, whichever the first line has most of, or as a line "sep=;"
     before it says.
@@ -76,30 +79,32 @@ def read_csv(
                 f"{some(its.names())}. Name only those of one table."
             )
     notes = _notes(form, path)
-    columns, first = _described(path, form, labels, source)
+    columns, first = _described(path, form, labels, source, names)
     if first is not None and _has_decimal_commas(first, columns):
         form = dataclasses.replace(form, decimal_point=",")
         notes.append("commas in numbers were read as decimal points")
-        columns, first = _described(path, form, labels, source)
+        columns, first = _described(path, form, labels, source, names)
     _check_delimiter(first, columns, path)
     columns.check(first, path, form.decimal_point)
     double, text = arrow.float64(), arrow.string()
     types = {  # a feature may hold integers at first and fractions later
-        name: text if i == columns.label_column else kind if kind == "bool" else double
+        name: text if i not in columns.features else kind if kind == "bool" else double
         for i, (name, kind) in enumerate(zip(columns.names_in_file, columns.types, strict=True))
     }
     forms = {file: dataclasses.replace(its, decimal_point=form.decimal_point) for file, its in forms.items()}
     rows = columns.read(_batches(forms, types, columns.names), cache)
-    return dataclasses.replace(rows, notes=(*notes, *rows.notes))
+    return with_left_out(dataclasses.replace(rows, notes=(*notes, *rows.notes)), columns)
 
 
-def _described(path: pathlib.Path, form: _Form, labels: str | None, source: Source) -> tuple[Columns, Any]:
+def _described(
+    path: pathlib.Path, form: _Form, labels: str | None, source: Source, names: Sequence[str] | None
+) -> tuple[Columns, Any]:
     """Return the columns of a csv file by the types of its first rows, and these rows if not all hold numbers.
 
     The features that are no numbers are texts as written in these rows; they are None if there are none to see.
     """
     with _reading(path, form), _opened(path, form) as table:
-        columns = Columns(table.schema, labels, source)
+        columns = Columns(table.schema, labels, source, names)
     if not columns.not_numbers():
         return columns, None
     types = {columns.names_in_file[i]: imported("pyarrow").string() for i in columns.not_numbers()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, NoImagesError
 from ...extras import imported
 from .labels import Labels
 from .rows import Audit, Rows, image_range
@@ -85,7 +85,7 @@ def check_no_images(image_size: object, color: bool, found: str) -> None:
     """Raise InputError if there are options for images where there are none."""
     if image_size is not None or color:
         option = "color=True" if image_size is None else f"image_size={image_size!r}"
-        raise InputError(f"Expected images to resize or to colour. Received: {option} for {found}. Leave it out.")
+        raise NoImagesError(f"Expected images to resize or to colour. Received: {option} for {found}. Leave it out.")
 
 
 class Decoder:

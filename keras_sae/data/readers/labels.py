@@ -91,15 +91,11 @@ class Labels:
     def classes(self, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return (class numbers, (examples,) int64, and class names) of all labels taken so far.
 
-        Raise InputError if there are not as many labels as rows, or only one class.
+        Raise InputError if there are not as many labels as rows.
         """
         self._flush()
         if self.count != rows:
             raise InputError(f"Expected one label for each of {rows:,} rows. Received: {self.count:,} in {self.where}.")
-        if len(self._found) < 2:
-            raise InputError(
-                f"Expected labels of two classes or more. Received: only {next(iter(self._found))!r} in {self.where}."
-            )
         all_numbers = np.concatenate(self._numbers)
         marks = [name for name in self._found if name in _MISSING]
         numeric = all(_NUMBER.fullmatch(name) for name in self._found if name not in marks)

@@ -1,16 +1,15 @@
 """A reader of Parquet files."""
 
 import contextlib
-import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
 from ...extras import imported
-from .columns import Columns, is_list, some
+from .columns import Columns, is_list, some, with_left_out
 from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
 from .rows import CHUNK_BYTES, Audit, Rows, image_range
@@ -27,11 +26,12 @@ def read_parquet(
     feature: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     color: bool = False,
+    names: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of numbers of Parquet files as one table, or the lists or the images in one column as rows.
 
-    `labels` is the name of a column, `feature` that of the only one to read.
+    `labels` is the name of a column, `feature` that of the only one to read, `names` those of several.
     """
     parquet, files = imported("pyarrow.parquet"), list(source.files)
     with _reading(source):
@@ -43,7 +43,7 @@ def read_parquet(
                 "differ. Name only those of one table."
             )
         total = sum(parquet.read_metadata(file).num_rows for file in files)
-    columns = Columns(schemas[0], labels, source)
+    columns = Columns(schemas[0], labels, source, None if feature else names)
     i = _column_to_read(columns, feature)
     if i is not None:
         columns = Columns(schemas[0], labels, source, [i])
@@ -56,7 +56,7 @@ def read_parquet(
             columns.check(first, files[0])
         size = max(1, CHUNK_BYTES // max(1, _row_bytes(first)))
         rows = columns.read(_batches(source, size), cache, total)
-    return rows if i is None else _with_left_out(rows, columns)
+    return with_left_out(rows, columns)
 
 
 def _column_to_read(columns: Columns, feature: str | None) -> int | None:
@@ -102,13 +102,6 @@ def _read_images(columns: Columns, i: int, decoder: Decoder, cache: pathlib.Path
     y, class_names = (None, ()) if columns.labels is None else classes.classes(len(x))
     notes = (*source.notes, *decoder.notes(), *audit.notes())
     return Rows(x, y, class_names, image_shape=shape, value_range=image_range(x), source=shown, notes=notes)
-
-
-def _with_left_out(rows: Rows, columns: Columns) -> Rows:
-    """Return the rows with a note on the columns that were not read."""
-    read = {columns.label_column, *columns.features}
-    others = [name for i, name in enumerate(columns.names) if i not in read]
-    return dataclasses.replace(rows, notes=(*rows.notes, f"left out: {some(others)}")) if others else rows
 
 
 def _first_rows(file: pathlib.Path, number: int) -> Any:

@@ -1,7 +1,7 @@
 """A reader of TFRecord files."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,17 +24,18 @@ def read_tfrecord(
     feature: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     color: bool = False,
+    names: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return a feature of every tf.train.Example in TFRecord files: numbers of one length, or an image.
 
-    `feature` is its name, needed if several could be meant; if all are single numbers, each becomes a column. `labels`
-    is the name of an int64 or bytes feature.
+    `feature` is its name, needed if several could be meant; if all are single numbers, each becomes a column, or those
+    of these `names`, in this order. `labels` is the name of an int64 or bytes feature.
     """
     first = next(_examples(source), None)
     if first is None:
-        raise InputError(f"Expected two rows or more. Received: no rows in {source}.")
-    names = [feature] if feature else _features_to_read(first[1], labels, source)
+        raise InputError(f"Expected one row or more. Received: no rows in {source}.")
+    names = [feature] if feature else list(names or _features_to_read(first[1], labels, source))
     decoder, classes = Decoder(image_size, color), Labels(f"{labels} in {source}")
     images = len(names) == 1 and _is_image(first[1].get(names[0], []))
     if not images and all(_is_numbers(first[1].get(name, [])) for name in names):

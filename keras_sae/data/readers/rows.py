@@ -89,7 +89,7 @@ def check_numbers(dtype: np.dtype, where: object) -> None:
 
 
 def check_rows_shape(shape: tuple[int, ...], where: object) -> None:
-    """Raise InputError unless this is the shape of two rows or more with one feature or more."""
+    """Raise InputError unless this is the shape of one row or more with one feature or more."""
     if len(shape) < 2:
         raise InputError(
             f"Expected rows of numbers, (examples, features). Received: shape {shape} in {where}. Reshape it: "
@@ -97,9 +97,8 @@ def check_rows_shape(shape: tuple[int, ...], where: object) -> None:
         )
     if 0 in shape[1:]:
         raise InputError(f"Expected one feature or more. Received: shape {shape} in {where}.")
-    if shape[0] < 2:
-        rows = "1 row" if shape[0] else "no rows"
-        raise InputError(f"Expected two rows or more. Received: {rows} in {where}.")
+    if shape[0] == 0:
+        raise InputError(f"Expected one row or more. Received: no rows in {where}.")
 
 
 class Audit:

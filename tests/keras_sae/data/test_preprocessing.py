@@ -42,7 +42,7 @@ def whitened(x):
     """(whitened x, its covariance), both by the formula, in float64."""
     centred = x - x.mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred / len(x))
-    floor = 0.1 * values.mean()
+    floor = values.mean() * (1 + (x.shape[1] / len(x)) ** 0.5) ** 2
     rows = centred @ (vectors / np.sqrt(values + floor)) @ vectors.T
     return rows, vectors * (values / (values + floor)) @ vectors.T
 
@@ -61,11 +61,104 @@ def test_least_and_largest_value_of_each_feature_become_0_and_1():
     np.testing.assert_allclose(apply(steps, held_out), [[1, 0, 0], [0, 1, 0], [0.5, 0.75, 0]], atol=1e-7)
 
 
-def test_bytes_are_divided_by_255():
+def test_a_range_that_is_known_is_that_of_every_feature():
     x = np.array([[0, 51, 7], [102, 51, 200]], "uint8")
-    for data in (x, RowSubset(x, np.array([1, 0]))):
-        np.testing.assert_allclose(apply(fit_preprocessing(data), x), x / 255, rtol=1e-6)
-    np.testing.assert_allclose(apply(fit_preprocessing(x.astype("int64")), x), [[0, 0, 0], [1, 0, 1]], atol=1e-7)
+    for data in (x, RowSubset(x, np.array([1, 0])), x.astype("float32")):
+        steps = fit_preprocessing(data, value_range=(0, 255))
+        np.testing.assert_allclose(apply(steps, x), x / 255, rtol=1e-6)
+        assert preprocessing.scale_range(steps) == (0, pytest.approx(255, rel=1e-6))
+
+
+@pytest.mark.parametrize("largest", [1, 16, 31, 32])
+def test_a_range_that_the_data_hardly_use_is_not_theirs(largest):
+    """Images of 0 and 1, or of few grey levels, that were saved as bytes: by hand, an eighth of 255 is 31.9."""
+    x = np.array([[0, largest], [largest, 0]], "uint8")
+    found = apply(fit_preprocessing(x, value_range=(0, 255)), x)
+    np.testing.assert_allclose(found.max(), 1 if largest < 32 else 32 / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float16", "float32", "float64"])
+def test_the_same_numbers_are_scaled_alike_in_every_type(dtype):
+    x = (np.random.default_rng(0).uniform(size=(40, 5)) < [0.02, 0.1, 0.5, 0.9, 0]).astype(dtype)
+    np.testing.assert_array_equal(apply(fit_preprocessing(x), x), x.astype("float32"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float32"])
+def test_so_are_grey_levels(dtype):
+    x = np.random.default_rng(0).integers(0, 17, (200, 6))
+    low, high = x.min(axis=0), x.max(axis=0)
+    np.testing.assert_allclose(
+        apply(fit_preprocessing(x.astype(dtype)), x), (x - low) / (high - low), rtol=1e-6, atol=1e-7
+    )
+
+
+def outlying(far):
+    """101 rows of two numbers, 0 to 100 and half of that; the first of the last row is far beyond."""
+    x = np.arange(101.0)[:, None] * [1, 0.5]
+    x[100, 0] = far
+    return x
+
+
+@pytest.mark.parametrize(("far", "low", "high"), [(995, 0, 995), (996, 0, 995), (2.5e7, 0, 995), (-1e4, -896, 99)])
+def test_a_value_far_beyond_all_others_does_not_decide_the_range(far, low, high):
+    """By hand: the quantiles are 5 and 95, and 4 and 94 with the far value below all; the limits 900 beyond them."""
+    steps = fit_preprocessing(outlying(far))
+    found = preprocessing.scale_range(steps)
+    np.testing.assert_allclose(found, [[low, 0], [high, 50]], rtol=1e-5, atol=1e-4)
+    scaled = apply(steps, outlying(far))
+    assert scaled.min() >= 0
+    assert scaled.max() <= 1
+    assert scaled[:100, 0].max() - scaled[:100, 0].min() > 0.08
+
+
+def test_a_mark_for_what_is_missing_in_some_rows_does_not_decide_the_range():
+    x = np.random.default_rng(0).normal(size=(1000, 2))
+    x[::40, 1] = -9999
+    low, high = preprocessing.scale_range(fit_preprocessing(x))
+    assert low[1] > -50
+    assert high[1] == pytest.approx(x[:, 1].max())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_among_rare_values_one_far_beyond_does_not_decide_either(sign):
+    """Zeros, 1 to 20 in 20 of 1,000 rows, and 1e7: by hand, tails of 2 and 20, and a limit of 200."""
+    x = np.zeros((1000, 1))
+    x[:21, 0] = sign * np.array([*range(1, 21), 1e7])
+    low, high = preprocessing.scale_range(fit_preprocessing(x))
+    np.testing.assert_allclose(sorted([low[0], high[0]], key=abs), [0, sign * 200], rtol=1e-6)
+
+
+def test_a_value_that_is_rare_keeps_its_range():
+    """1 in one row of 1,000 and 0 in the others is a class, say, and no mistake."""
+    x = np.eye(1000)[:, :3]
+    np.testing.assert_array_equal(apply(fit_preprocessing(x), x), x)
+
+
+def test_another_value_of_what_did_not_vary_counts_as_those_of_most_features():
+    x = np.array([[0, 0, 0, 9], [255, 255, 3, 9]])
+    steps = fit_preprocessing(x)
+    np.testing.assert_allclose(apply(steps, np.array([[51, 255, 0, 9 + 51]])), [[0.2, 1, 0, 0.2]], atol=1e-6)
+
+
+def test_quantiles_of_many_rows_are_those_of_a_sample(monkeypatch):
+    monkeypatch.setattr(preprocessing, "SAMPLE", (500, 2**28))
+    x = np.random.default_rng(0).normal(size=(5000, 3))
+    x[17, 2] = 1e9
+    low, high = preprocessing.scale_range(fit_preprocessing(x))
+    np.testing.assert_allclose(low, x.min(axis=0), rtol=1e-5)
+    assert high[2] < 60
+    assert high[1] == pytest.approx(x[:, 1].max(), rel=1e-5)
+
+
+def test_before_the_cut_off_far_rows_are_far():
+    x = np.array([[0.0, 0.0], [2.0, 4.0], [1.0, 1.0]])
+    steps = fit_preprocessing(x)
+    far = np.array([[4.0, 2.0], [1e6, -8.0]], "float32")
+    found = preprocessing.scaled_without_cut_off(steps, far)
+    np.testing.assert_allclose(found, [[2, 0.5], [5e5, -2]], rtol=1e-6)
+    np.testing.assert_allclose(apply(steps, far), [[1, 0.5], [1, 0]])
+    other = keras.layers.Rescaling(2.0)  # any layer of a user's, which cuts nothing off
+    np.testing.assert_array_equal(preprocessing.scaled_without_cut_off(other, far), other(far))
 
 
 def test_contrast_by_hand():
@@ -103,7 +196,9 @@ def test_whitened_features_have_the_covariance_of_the_formula(correlated):
     np.testing.assert_allclose(found.mean(axis=0), np.zeros(6), atol=1e-5)
     covariance = np.cov(found.T, bias=True)
     np.testing.assert_allclose(covariance, whitened(correlated)[1], atol=1e-5)
-    assert abs(covariance - np.diag(np.diag(covariance))).max() < 0.1 < abs(np.cov(correlated.T)[0, 1])
+    before, after = (np.corrcoef(rows.T)[0, 1] for rows in (correlated, found))
+    assert before > 0.6
+    assert after < 0.42
 
 
 def test_whitening_of_fewer_rows_than_features():

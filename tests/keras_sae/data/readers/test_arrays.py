@@ -110,8 +110,7 @@ def test_damaged_npz(images, tmp_path):
 WRONG_ARRAYS = {
     "one dimension": (np.arange(5), ["Expected rows of numbers, (examples, features). Received: shape (5,) in "]),
     "a number": (np.array(3.0), ["Received: shape () in "]),
-    "no rows": (np.zeros((0, 3)), ["Expected two rows or more. Received: no rows in "]),
-    "one row": (np.zeros((1, 3)), ["Expected two rows or more. Received: 1 row in "]),
+    "no rows": (np.zeros((0, 3)), ["Expected one row or more. Received: no rows in "]),
     "no columns": (np.zeros((3, 0)), ["Expected one feature or more. Received: shape (3, 0) in "]),
     "complex": (np.zeros((3, 2), complex), ["Expected real numbers. Received: complex numbers in "]),
     "text": (np.array([["a"], ["b"]]), ["Expected real numbers. Received: text in "]),

@@ -33,7 +33,6 @@ WRONG_LABELS = {
     "too few": (np.arange(2), ["Expected one label for each of 3 rows. Received: 2 in "]),
     "too many": (np.arange(4), ["Expected one label for each of 3 rows. Received: 4 in "]),
     "one-hot": (np.eye(3), ["Expected labels of shape (examples,). Received: shape (3, 3) in "]),
-    "one class": (np.zeros(3), ["Expected labels of two classes or more. Received: only '0' in "]),
     "NaN": (np.array([0, np.nan, 1]), ["Expected a label for every row. Received: none in row 2 (counted from 1)"]),
     "empty": (np.array(["a", " ", "b"]), ["Expected a label for every row. Received: none in row 2 (counted from 1)"]),
     "fractions": (np.array([0, 1, 0.5]), ["Expected classes as labels: whole numbers or text. Received: 0.5 in row 3"]),

@@ -127,7 +127,6 @@ def test_labels_of_a_sparse_matrix(tmp_path):
 # Arrays that cannot be read: (array, what the message says).
 WRONG = {
     "NaN": (np.array([[1, 2], [3, np.nan]]), ["Received: nan in column 2, row 2 (counted from 1) of x in "]),
-    "one row": (np.zeros((1, 3)), ["Expected two rows or more. Received: 1 row in x in "]),
     "complex": (np.zeros((3, 2), complex), ["Expected real numbers. Received: complex numbers in x in "]),
 }
 

@@ -75,7 +75,7 @@ def test_wrong_parquet(tmp_path):
     with raises(InputError, "Expected a name for every column. Received: '__index_level_0__', column 2 of "):
         readers.read_rows(path)
     pyarrow.parquet.write_table(pyarrow.table({"a": []}), path)
-    with raises(InputError, "Expected two rows or more. Received: no rows in "):
+    with raises(InputError, "Expected one row or more. Received: no rows in "):
         readers.read_rows(path)
 
 

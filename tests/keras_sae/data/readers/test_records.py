@@ -64,8 +64,7 @@ def test_tfrecord_of_floats(tmp_path):
 
 # Records that cannot be read: (examples, options, what the message says).
 WRONG_RECORDS = {
-    "none": ([], {}, ["Expected two rows or more. Received: no rows in "]),
-    "one": ([{"x": [1, 2]}], {}, ["Expected two rows or more. Received: 1 row in x in "]),
+    "none": ([], {}, ["Expected one row or more. Received: no rows in "]),
     "two features": (
         [{"b": [1, 2], "a": [1.0, 2.0], "n": [3]}] * 2,
         {},

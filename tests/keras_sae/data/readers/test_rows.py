@@ -106,7 +106,7 @@ def test_different_options_have_different_files(image_folder, tmp_path):
 
 
 def test_no_examples(tmp_path):
-    with raises(InputError, "Expected two rows or more. Received: no rows in here."):
+    with raises(InputError, "Expected one row or more. Received: no rows in here."):
         storage.store_each([], tmp_path / "x.raw", rows.Audit("here"))
 
 

@@ -1,0 +1,52 @@
+"""What the numbers of data mean: what is cut off, and whether labels are classes."""
+
+import numpy as np
+import pytest
+
+from keras_sae.data.preprocessing import fit_preprocessing
+from keras_sae.data.readers import Rows
+from keras_sae.errors import InputError
+from train import schema
+
+
+def labelled(number, names):
+    y = np.arange(number) % len(names)
+    return Rows(np.zeros((number, 1)), y, tuple(names))
+
+
+def test_what_is_measured_of_scaled_rows():
+    x = np.array([[0.0, 10.0], [1.0, 10.0], [2.0, 20.0], [2.0, 20.0]])
+    scaled = schema.measure(fit_preprocessing(x), x)
+    np.testing.assert_allclose(scaled.mean, [0.625, 0.5])
+    assert scaled.half_variance == pytest.approx(np.var([0, 0.5, 1, 1]) / 2 + 0.125)
+    assert schema.cut_off(scaled, 4, ()) == []
+    assert schema.distance(fit_preprocessing(x), x[:1], scaled.mean) == pytest.approx((0.625**2 + 0.25) / 2)
+
+
+def test_what_is_cut_off_is_named():
+    x = np.tile(np.arange(50.0)[:, None], (1, 8))
+    x[:, :7] *= 1 + np.arange(7)
+    x[:2, :7] = 1e9
+    found = schema.measure(fit_preprocessing(x), x)
+    said = "values far beyond the others of their column, in training rows, are cut off: "
+    assert schema.cut_off(found, 50, list("abcdefgh")) == [f"{said}a (2), b (2), c (2), d (2), e (2), f (2) and 1 more"]
+    assert schema.cut_off(found, 50, ()) == [said + ", ".join(f"number {i} (2)" for i in range(6)) + " and 1 more"]
+
+
+@pytest.mark.parametrize("number", [1, 16, 31])
+def test_labels_that_cannot_teach_are_refused(number):
+    names = [f"n{i}" for i in range(number)]
+    if number == 16:
+        assert schema.check_classes(labelled(32, names), "kind") == []
+        return
+    with pytest.raises(InputError, match=r"only 'n0' in 32 rows \(--labels kind\)|31 different ones in 32 rows"):
+        schema.check_classes(labelled(32, names), "kind")
+
+
+def test_amounts_as_labels_are_asked_about():
+    numbers = [str(i) for i in range(214)]
+    question = "--labels charges has 214 values, all numbers: is it a class, or an amount?"
+    assert schema.check_classes(labelled(2000, numbers), "charges") == [question]
+    assert schema.check_classes(labelled(2000, [f"n{i}" for i in numbers]), "charges") == []
+    assert schema.check_classes(labelled(2000, numbers[:100]), "charges") == []
+    assert schema.check_classes(Rows(np.zeros((2, 1))), None) == []
