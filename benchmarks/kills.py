@@ -110,9 +110,9 @@ def differences(one, other):
 
 
 def load_stack(run):
-    import keras
+    from keras_sae.model_files import load_model
 
-    return keras.saving.load_model(run / "checkpoints" / "stack.keras", compile=False)
+    return load_model(run / "checkpoints" / "stack.keras")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ RUN is the --out of a training command. Writes, each only if it gives what Keras
 import pathlib
 
 from keras_sae.cli import Parser, reported, stderr_suppressed
+from keras_sae.records import read_config
 
-from .exporting import BOUNDS, PROGRAM, check_backend, export_model, run_record
+from .exporting import BOUNDS, PROGRAM, check_backend, export_model
 from .layout import FORMATS
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     out = pathlib.Path(arguments.out or arguments.run / "export")
     with reported(PROGRAM), stderr_suppressed():
         check_backend()
-        run_record(arguments.run)  # what cannot be exported is refused before anything is printed
+        read_config(arguments.run)  # what cannot be exported is refused before anything is printed
         print(f"Converting the model of {arguments.run}, and checking the files in a fresh process ...", flush=True)
         measured = export_model(arguments.run, out, formats=arguments.to, quantize=arguments.quantize)
     for name, values in measured.items():

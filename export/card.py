@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from keras_sae.cards import code, escaped
+
 SHOWN = 50  # names of columns
 
 # How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
@@ -58,12 +60,12 @@ def card(name: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, 
         f"{values['milliseconds']:.3f} | {values['root_mean_square']:.1e} |"
         for file, values in files.items()
     ]
-    classes = config.get("class_names")
-    named = f"\nClasses, by `label`: {', '.join(f'{i} {name}' for i, name in enumerate(classes))}.\n" if classes else ""
-    columns = config.get("feature_names", ())
+    classes = [f"{label} {escaped(text)}" for label, text in enumerate(config.get("class_names", []))]
+    named = f"\nClasses, by `label`: {', '.join(classes)}.\n" if classes else ""
+    columns = [escaped(column) for column in config.get("feature_names", [])]
     of_all = "" if len(columns) <= SHOWN else f" and so on, {len(columns):,} in all: export.json"
     named += f"\nColumns of `inputs`, in this order: {', '.join(columns[:SHOWN])}{of_all}.\n" if columns else ""
-    listed = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
+    shown = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
     called = {kind: min((file for file in files if kind in file), default=None) for kind in CALLS}
     called["saved_model"] = f"saved_model/{version}" if version else None
     calls = "".join(CALLS[kind].format(file=file) for kind, file in called.items() if file)
@@ -71,16 +73,16 @@ def card(name: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, 
     for file, values in files.items():
         if values["run"] != name:
             older.setdefault(values["run"], []).append(f"`{file}`")
-    lines = [f"Exported here earlier, from the run `{made}`: {', '.join(names)}.\n\n" for made, names in older.items()]
-    return f"""# {config.get("title", name)}: exported
+    earlier = [f"Exported here earlier, from the run {code(run)}: {', '.join(n)}.\n\n" for run, n in older.items()]
+    return f"""# {escaped(config.get("title", name))}: exported
 
-Made from the run `{name}`: {config.get("data", "data unknown")}.
+Made from the run {code(name)}: {escaped(config.get("data", "data unknown"))}.
 
 | file | kB | largest difference to Keras | accuracy | ms a row | root mean square difference |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{"".join(lines)}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the
+{"".join(earlier)}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the
 output where they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of
 calls with one row on the machine that made the export.
 
@@ -92,7 +94,7 @@ calls with one row on the machine that made the export.
 | `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |
 | `images`, of runs on images | `images` (batch, height, width) uint8 | `features` |
 
-{listed}`inputs` are rows as in training: raw if the run scales them itself (`train.features`), images of `train.mnist`
+{shown}`inputs` are rows as in training: raw if the run scales them itself (`train.features`), images of `train.mnist`
 as pixels from 0 to 1, one row each. Of a fine-tuned classifier, `reconstruct` and `decode` are of the stack as it was
 before fine-tuning.
 {named}

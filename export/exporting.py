@@ -20,12 +20,14 @@ A process ends with status 2 and one line on stderr, "export: error: MESSAGE", i
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from keras_sae.archives import reading
 from keras_sae.errors import InputError
 
 from . import layout
@@ -74,11 +76,13 @@ def export_model(
 
     >>> export_model(autoencoder, "exports/digits", examples=x_test[:500])
     """
+    from keras_sae import runs
+
     _check_choices("formats", formats, layout.FORMATS)
     _check_choices("quantize", quantize, tuple(BOUNDS))
     check_backend()
     out = pathlib.Path(out)
-    earlier = _earlier_files(out)
+    earlier = _earlier_record(out)
     newest = next(iter(layout.versions(out / layout.SAVED_MODEL)), 0)
     options = {"formats": list(formats), "quantize": list(quantize), "version": newest + 1}
     with _working_directory(out) as directory:
@@ -89,16 +93,19 @@ def export_model(
         if calibration is not None:
             _save_rows(work / "calibration.npz", calibration)
         run = pathlib.Path(model) if isinstance(model, str | os.PathLike) else _as_run(model, work, options)
-        config = run_record(run)
+        config = runs.read_config(run)
         _run_module("convert", run, work, json.dumps(options))
         measured: dict[str, Measured] = json.loads(_run_module("check", work / "export"))
         _check_bounds(measured)
         schema = {name: config[name] for name in layout.SCHEMA if name in config}
-        files = earlier | {name: {"run": run.name, **values, "schema": schema} for name, values in measured.items()}
+        described = {name: {"run": run.name, **values, "schema": schema} for name, values in measured.items()}
+        files = earlier["files"] | described
         version = newest + 1 if "saved_model" in formats else newest or None
-        (work / "export" / "README.md").write_text(card(run.name, config, files, version))
         record = {"run": run.name, "files": files, **options, "version": version}
-        (work / "export" / "export.json").write_text(json.dumps(record, indent=2) + "\n")
+        record["sha256"] = earlier["sha256"] | layout.checksums(work / "export")
+        text = card(run.name, config, files, version)
+        (work / "export" / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+        (work / "export" / layout.RECORD).write_text(json.dumps(record, indent=2) + "\n")
         _publish(work / "export", out)
     return measured
 
@@ -118,34 +125,40 @@ def check_backend() -> None:
         )
 
 
-def _earlier_files(out: pathlib.Path) -> dict[str, dict[str, object]]:
-    """Return what the export.json of an earlier export says of its files: nothing if there is no export yet.
+def _earlier_record(out: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Return what an earlier export says of its files, "files" and "sha256": nothing if there is no export yet.
 
     Raises:
-        InputError: there is something else.
+        InputError: there is something else, or its record is damaged.
     """
-    path = out / "export.json"
+    path = out / layout.RECORD
     if not path.is_file():
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise InputError(
                 f"Expected a new or empty directory to write to, or an earlier export. Received: {out}, which holds "
                 "something else. Nothing was changed."
             )
-        return {}
-    try:
-        files = json.loads(path.read_text())["files"]
-        if all(values.keys() >= {"run", *Measured.__required_keys__} for values in files.values()):
-            return files
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise InputError(
-        f"Expected the export.json of an earlier export. Received: {path}, which is damaged. Export to a new directory."
-    )
+        return {"files": {}, "sha256": {}}
+    with reading(path, "the export.json of an earlier export", "Export to a new directory."):
+        record = json.loads(path.read_text())
+        for name, values in record["files"].items():
+            numbers = [values["accuracy"] or 0, *(values[key] for key in Measured.__required_keys__ - {"accuracy"})]
+            if not all(isinstance(number, int | float) for number in numbers) or not isinstance(values["run"], str):
+                raise ValueError(f"it is damaged at {name!r}")
+            if not re.fullmatch(r"[\w./-]+", name):
+                raise ValueError(f"it names a file {name!r}")
+        return {"files": record["files"], "sha256": dict(record.get("sha256", {}))}
 
 
 def _working_directory(out: pathlib.Path) -> tempfile.TemporaryDirectory[str]:
     """Return a temporary directory beside the place of the export, from where files can be renamed to it."""
     place = out.resolve()
+    try:
+        str(place).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"Expected a place whose name is text, in UTF-8. Received: {place}. TensorFlow writes to no other."
+        ) from error
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-")
@@ -197,18 +210,6 @@ def _as_run(model: "keras.Model", work: pathlib.Path, options: dict) -> pathlib.
     return run
 
 
-def run_record(run: pathlib.Path) -> dict:
-    """Return the record of how a run was made."""
-    from keras_sae import runs
-
-    try:
-        return runs.read_config(run)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"Expected a run directory, the --out of a training command. Received: {run}, which has no record of a run."
-        ) from error
-
-
 def _run_module(name: str, *arguments: object) -> str:
     """Run a module of this package in a process of its own, and return the last line that it prints."""
     root = pathlib.Path(__file__).parents[__package__.count(".") + 1]
@@ -217,6 +218,11 @@ def _run_module(name: str, *arguments: object) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     if done.returncode == 2:
         raise InputError(done.stderr.splitlines()[-1].removeprefix(f"{PROGRAM}: error: "))
+    if done.returncode < 0:  # by the system, for its memory, or by a runtime that does not bear what it was given
+        raise InputError(
+            f"Expected a model that can be exported. Received: {arguments[0]}, at which {__package__}.{name} was ended "
+            f"by signal {-done.returncode}. Nothing was written. Give it more memory, or train the model again."
+        )
     if done.returncode:
         raise RuntimeError(f"{__package__}.{name} failed:\n{done.stderr}")
     return done.stdout.splitlines()[-1] if done.stdout else ""
@@ -240,7 +246,7 @@ def _publish(finished: pathlib.Path, out: pathlib.Path) -> None:
     """Rename a finished export to its place: a new one at once, a later one version by version and file by file."""
     place = out.resolve()
     try:
-        if not (place / "export.json").is_file():
+        if not (place / layout.RECORD).is_file():
             os.replace(finished, place)
             return
         for version in finished.glob(f"{layout.SAVED_MODEL}/*"):

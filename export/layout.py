@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 from typing import TypedDict
 
 FORMATS = ("saved_model", "litert", "onnx")
+RECORD = "export.json"  # what is said of the files, with their checksums
 SAVED_MODEL = "saved_model"  # the directory of the versions 1, 2, ...
 LITERT, ONNX = "encoder.tflite", "encoder.onnx"
 # What a run's record says on the meaning of rows, which export.json keeps for each file.
@@ -60,3 +62,36 @@ def file_state(path: str | pathlib.Path) -> str:
             status = os.stat(file)
             found.append((file, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def checksums(directory: pathlib.Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a directory, by its path there."""
+    return {file.relative_to(directory).as_posix(): _sha256(file) for file in directory.rglob("*") if file.is_file()}
+
+
+def check_files(model: pathlib.Path) -> None:
+    """Raise ValueError unless the files of a model, if it lies in an export, are as they were exported.
+
+    Runtimes read many damaged files without a word, and give other features. What is in no export, or in one of a
+    version of this library that wrote no checksums, passes.
+    """
+    model = model.resolve()
+    for directory in model.parents[:2]:  # of DIR/encoder.tflite and of DIR/saved_model/1
+        if not (directory / RECORD).is_file():
+            continue
+        try:
+            recorded = dict(json.loads((directory / RECORD).read_text()).get("sha256", {}))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{directory / RECORD} is damaged: {error}") from error
+        name = model.relative_to(directory).as_posix()
+        for file, checksum in recorded.items():
+            if file == name or file.startswith(f"{name}/"):
+                if not (directory / file).is_file():
+                    raise ValueError(f"its file {file} is missing")
+                if _sha256(directory / file) != checksum:
+                    raise ValueError(f"{file} is damaged: its SHA-256 is not that in {RECORD}")
+
+
+def _sha256(file: pathlib.Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -52,6 +52,7 @@ def open_model(
     path = find(pathlib.Path(export), model)
     try:
         with stderr_suppressed():
+            layout.check_files(path)
             functions = open_file(path)
     except InputError:
         raise

@@ -1,6 +1,7 @@
 """What an exported model offers: named functions on tensors with named inputs and outputs."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ import tensorflow as tf
 
 from keras_sae import runs
 from keras_sae.autoencoder import Autoencoder
+from keras_sae.errors import InputError
+from keras_sae.model_files import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,7 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     """
     model, config = runs.load(run), runs.read_config(run)
     encoder = runs.encoder_of(model)
+    check_encoder(encoder, run)
     inputs = tf.TensorSpec((None, *encoder.input_shape[1:]), tf.float32, name="inputs")
 
     def encode(inputs):
@@ -60,12 +64,34 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     if not isinstance(model, Autoencoder):
         found["classify"] = Signature(_classify(model), inputs, (model,), as_they_are)
         path = run / "checkpoints" / "stack.keras"
-        autoencoder = keras.saving.load_model(path, compile=False) if path.exists() else None
+        autoencoder = load_model(path) if path.exists() else None
     if autoencoder is not None:
         found |= _reconstruct_and_decode(autoencoder, inputs, pretrained=autoencoder is not model)
     if "pixel_range" in config:
-        found["images"] = _images(encode, encoder, tuple(config["image_shape"]), config["pixel_range"])
+        found["images"] = _images(encode, encoder, *image_facts(config, encoder.input_shape[1], run))
     return found
+
+
+def check_encoder(encoder: keras.layers.Layer, run: pathlib.Path) -> None:
+    """Raise InputError unless an encoder takes rows of features and gives rows of codes."""
+    shapes = [getattr(encoder, name, None) for name in ("input_shape", "output_shape")]
+    if not all(isinstance(shape, tuple) and len(shape) == 2 and shape[1] for shape in shapes):
+        raise InputError(
+            f"Expected an encoder of rows, (any number, features) to (any number, units). Received: {run}, whose "
+            f"encoder has the shapes {shapes[0]} and {shapes[1]}."
+        )
+
+
+def image_facts(config: dict[str, Any], features: int, run: pathlib.Path) -> tuple[tuple[int, ...], float]:
+    """Return the shape of images and the range of pixels that a run was trained on, if they fit its model."""
+    shape, pixel_range = config.get("image_shape", []), config["pixel_range"]
+    right = all(isinstance(size, int) and size > 0 for size in shape) and math.prod(shape) == features
+    if not (right and len(shape) in (2, 3) and 0 < pixel_range < math.inf):
+        raise InputError(
+            f"Expected a run on images of {features} numbers. Received: {run}, whose record says image_shape={shape}, "
+            f"pixel_range={pixel_range}."
+        )
+    return tuple(shape), pixel_range
 
 
 def as_they_are(rows):

@@ -1,21 +1,36 @@
 """The card of a run, in Markdown for people: how it was made, how to use it, and what was measured."""
 
+import json
 import pathlib
+import re
+import textwrap
 import typing
 from collections.abc import Mapping
 
 from .cli import spelled
 
 PICTURES = ("features", "reconstructions", "curves")
+# What has a meaning in Markdown, in HTML or in formulas; _ has none within a word, as in max_iterations.
+SPECIAL = re.compile(r"[\\`*<|$~]|\](?=[(\[:])|&(?=[#\w]+;)|(?<!\w)_|_(?!\w)")
+
+
+def escaped(text: object) -> str:
+    """Return a text in one line of Markdown that shows the text as it is, whatever it holds."""
+    return SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
+def code(text: object) -> str:
+    """Return a text as code within a line of Markdown."""
+    return f"`{' '.join(str(text).split()).replace('`', chr(39))}`"
 
 
 def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: Mapping[str, float]) -> str:
     """Return the README.md of a run with this record and these numbers; it shows the pictures in the directory."""
-    lines = [f"# {config.get('title', directory.name)}", ""]
+    lines = [f"# {escaped(config.get('title', directory.name))}", ""]
     if "command" in config:
-        lines += ["Made by:", "", f"    {config['command']}", ""]
+        lines += ["Made by:", "", textwrap.indent(config["command"], "    ", lambda line: True), ""]
     if "data" in config:
-        lines += [f"Data: {config['data']}.", ""]
+        lines += [f"Data: {escaped(config['data'])}.", ""]
     lines += _usage_lines(directory, config.get("preset"))
     if metrics:
         lines += ["## Measured", "", *_metrics_table(metrics, config.get("meanings")), ""]
@@ -23,14 +38,16 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
         if (directory / f"{picture}.png").exists():
             lines += [f"![{picture}]({picture}.png)", ""]
     lines += ["## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in config.get("settings", {}).items()]
-    lines += [f"| version of {name} | {value} |" for name, value in config.get("versions", {}).items()]
+    lines += [f"| {escaped(name)} | {escaped(value)} |" for name, value in config.get("settings", {}).items()]
+    lines += [
+        f"| version of {escaped(name)} | {escaped(value)} |" for name, value in config.get("versions", {}).items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
     """Return the lines that show how to load a run, or a preset, and how to export it."""
-    load = f'keras_sae.from_preset("{preset}")' if preset else 'keras_sae.load("RUN")  # this directory'
+    load = f"keras_sae.from_preset({json.dumps(preset)})" if preset else 'keras_sae.load("RUN")  # this directory'
     run = f"models/{preset}" if preset else directory
     return [
         *("## Use", "", "```python", "import keras_sae", ""),
@@ -45,8 +62,12 @@ def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
 def _metrics_table(metrics: Mapping[str, float], meanings: Mapping[str, str] | None) -> list[str]:
     """Return the table of the numbers, and say what each is if that is recorded."""
     if not meanings:
-        return ["| number | value |", "|---|---|", *(f"| {name} | {_formatted(x)} |" for name, x in metrics.items())]
-    rows = [f"| {name} | {_formatted(value)} | {meanings.get(name, '')} |" for name, value in metrics.items()]
+        rows = [f"| {escaped(name)} | {_formatted(value)} |" for name, value in metrics.items()]
+        return ["| number | value |", "|---|---|", *rows]
+    rows = [
+        f"| {escaped(name)} | {_formatted(value)} | {escaped(meanings.get(name, ''))} |"
+        for name, value in metrics.items()
+    ]
     return ["| number | value | what it is |", "|---|---|---|", *rows]
 
 

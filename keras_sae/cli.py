@@ -6,6 +6,7 @@ Nothing here imports Keras, so that --help and mistakes answer at once.
 import argparse
 import contextlib
 import errno
+import io
 import os
 import pathlib
 import re
@@ -80,6 +81,8 @@ class Parser(argparse.ArgumentParser):
         prog = program if program.startswith(CONSOLE) else f"python -m {program}"
         super().__init__(prog, description=description, formatter_class=formatter_class, allow_abbrev=False)
         self.program = program
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be valid UTF-8, but can be printed
+            sys.stdout.reconfigure(errors="backslashreplace")
 
     def format_help(self) -> str:
         return spelled(super().format_help())
@@ -90,7 +93,10 @@ class Parser(argparse.ArgumentParser):
 
 def fail(program: str, message: object) -> NoReturn:
     """Print one line to stderr and exit with status 2."""
-    print(f"{program}: error: {spelled(' '.join(str(message).split()))}", file=sys.stderr)
+    line = spelled(" ".join(str(message).split()))
+    # A message may quote a damaged file, or a name that is no text: what no terminal should obey is spelled out.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"{program}: error: {line}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from .errors import InputError
 
+PARTIAL = ".partial"  # in the names of files that are being written
+
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write content as a JSON file, so that the path holds a complete file or none."""
@@ -27,7 +29,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     leaves the old file or the new one.
     """
     path = pathlib.Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=f"{PARTIAL}{path.suffix}")
     os.close(handle)
     aside = pathlib.Path(name)
     try:
@@ -39,6 +41,12 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             to_disk(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_partial(directory: str | os.PathLike[str]) -> None:
+    """Remove the files that `write_aside` left in a directory because its process was killed."""
+    for path in pathlib.Path(directory).glob(f".*-*{PARTIAL}.*"):
+        path.unlink(missing_ok=True)
 
 
 def check_space(folder: str | pathlib.Path, needed: int) -> None:

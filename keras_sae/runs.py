@@ -12,43 +12,26 @@ Keras is loaded by the functions that need it, so that commands can look at a ru
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
 import re
 import typing
-import zipfile
 from collections.abc import Mapping
 
 from . import __version__, cards
+from .archives import read_arrays, reading
 from .errors import InputError
-from .files import check_space, write_aside, write_json
+from .files import check_space, remove_partial, write_aside, write_json
+from .records import RECORD, is_run, read_config, read_metrics, record_path
 
 if typing.TYPE_CHECKING:
     import keras
     import numpy as np
 
-RECORD, FORMER_RECORD = "run.json", "config.json"
 NEEDED_BYTES = 100 * 10**6  # of free disk, for a run's checkpoints and pictures
 
 Path = str | os.PathLike[str]
-
-
-def is_run(directory: Path) -> bool:
-    """Return whether a directory holds a run, finished or not."""
-    return _record_path(directory).is_file()
-
-
-def read_config(directory: Path) -> dict[str, typing.Any]:
-    """Return the record of how a run was made."""
-    return json.loads(_record_path(directory).read_text())
-
-
-def _record_path(directory: Path) -> pathlib.Path:
-    """Return the path of a run's record: by its former name if that is what the run has."""
-    path, former = (pathlib.Path(directory) / name for name in (RECORD, FORMER_RECORD))
-    return former if former.is_file() and not path.is_file() else path
 
 
 def start(directory: Path, config: Mapping[str, typing.Any]) -> pathlib.Path:
@@ -78,19 +61,12 @@ def unfinished(directory: Path) -> dict[str, typing.Any]:
         raise InputError(
             f"Expected a run that was stopped. Received: {directory}, which is finished: see its README.md."
         )
-    try:
-        recorded = read_config(directory)
-        if not isinstance(recorded, dict):
-            raise ValueError("it is not as runs write it")
-        return recorded
-    except FileNotFoundError:
+    if not is_run(directory):
         raise InputError(
             f"Expected the directory of a run that was stopped. Received: {directory}, which has no {RECORD}: nothing "
             "was trained there. Start a new run instead."
-        ) from None
-    except (OSError, ValueError) as error:
-        name = _record_path(directory).name
-        raise InputError(f"Expected a run to resume. Received: {directory}, whose {name}: {error}") from error
+        )
+    return read_config(directory)
 
 
 def resume(directory: Path, config: Mapping[str, typing.Any]) -> list[str]:
@@ -105,6 +81,8 @@ def resume(directory: Path, config: Mapping[str, typing.Any]) -> list[str]:
             f"Expected the data that the run had: {recorded.get('data')}. Received: {config.get('data')}. Give it the "
             "same, or start a new run."
         )
+    for killed in (pathlib.Path(directory), pathlib.Path(directory) / "checkpoints"):
+        remove_partial(killed)
     return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
 
 
@@ -142,6 +120,8 @@ def save(
     """
     import keras
 
+    from . import model_files
+
     directory = pathlib.Path(directory)
     metrics = dict(metrics or {})
     if (directory / "model.keras").exists() or not is_run(directory):
@@ -151,9 +131,9 @@ def save(
     write_json(directory / "metrics.json", metrics)
     if meanings:
         found = {name: _meaning(name, meanings) for name in metrics}
-        write_json(_record_path(directory), {**read_config(directory), "meanings": found})
+        write_json(record_path(directory), {**read_config(directory), "meanings": found})
     write_card(directory)
-    save_model(model, directory / "model.keras")  # last: a run with a model is a finished run
+    model_files.save_model(model, directory / "model.keras")  # last: a run with a model is a finished run
 
 
 def _meaning(name: str, meanings: Mapping[str, str]) -> str:
@@ -166,33 +146,24 @@ def load(directory: Path) -> "keras.Model":
     Raises:
         InputError: not a run directory, or an unfinished one, or one that this version cannot read.
     """
-    import keras
-
-    from . import stack  # noqa: F401, registers with Keras every class that the model of a run is made of
+    from .model_files import load_model
 
     directory = pathlib.Path(directory)
     path = directory / "model.keras"
     if not path.is_file() or not is_run(directory):
         raise InputError(f"Expected a run directory, with {RECORD} and model.keras. Received: {_described(directory)}")
     try:
-        model = keras.saving.load_model(path, compile=False)
-        with zipfile.ZipFile(path) as archive:
-            compile_config = json.loads(archive.read("config.json")).get("compile_config")
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"Expected a model that Keras can read. Received: {path},{_newer(directory)} which it cannot: {error}"
-        ) from error
-    if compile_config:
-        model.compile_from_config(compile_config)  # the loss and metrics; the optimizer begins anew
-    return model
+        return load_model(path)
+    except InputError as error:
+        raise InputError(f"{error}{_newer(directory)}") from error
 
 
 def _newer(directory: pathlib.Path) -> str:
     """Return words on a run of a newer version of this library, whose major or minor number is higher than ours."""
     made = str(read_config(directory).get("versions", {}).get("keras_sae", ""))
-    ours, theirs = (re.match(r"(\d+)\.(\d+)", version) for version in (__version__, made))
+    ours, theirs = (re.match(r"(\d{1,9})\.(\d{1,9})", version) for version in (__version__, made))
     if theirs and ours and tuple(map(int, theirs.groups())) > tuple(map(int, ours.groups())):
-        return f" made by keras_sae {made} (this is {__version__}: pip install --upgrade keras-sae),"
+        return f" It was made by keras_sae {made} (this is {__version__}: pip install --upgrade keras-sae)."
     return ""
 
 
@@ -208,13 +179,15 @@ def encoder_of(model: "keras.Model") -> "keras.Model":
     """Return the encoder of a model as runs hold it: of a classifier, the network below its softmax."""
     from .autoencoder import Autoencoder
 
-    return model.encoder if isinstance(model, Autoencoder) else model.get_layer("encoder")
-
-
-def save_model(model: "keras.Model", path: Path) -> None:
-    """Write a .keras file so that the path holds a complete file or none."""
-    with write_aside(path) as aside:
-        model.save(aside)
+    if isinstance(model, Autoencoder):
+        return model.encoder
+    found = [layer for layer in getattr(model, "layers", []) if layer.name == "encoder"]
+    if not found:
+        raise InputError(
+            f"Expected an autoencoder, a stack, or a classifier of one. Received: a {type(model).__name__} without a "
+            "layer that is called encoder."
+        )
+    return found[0]
 
 
 def save_examples(path: Path, x: "np.ndarray", labels: "np.ndarray | None" = None) -> None:
@@ -233,19 +206,22 @@ def load_examples(directory: Path, name: str = "examples.npz") -> tuple["np.ndar
 
     name: "examples.npz", held out, to check results on; "calibration.npz", of the training set, to measure ranges on.
     """
-    import numpy as np
-
     path = pathlib.Path(directory) / name
     if not path.is_file():
         raise InputError(
             f"Expected {path} with inputs to {'check results' if name == 'examples.npz' else 'measure ranges'} on. "
             "Received a run without it. Write one: keras_sae.runs.save_examples(path, x)."
         )
-    try:
-        with open(path, "rb") as file, np.load(file) as content:
-            return content["x"], content.get("labels")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"Expected inputs that NumPy can read. Received: {path}, which it cannot: {error}") from error
+    with reading(path, "inputs that NumPy can read"):
+        content = read_arrays(path)
+        x, labels = content["x"], content.get("labels")
+        if x.ndim != 2 or not len(x) or x.dtype.kind not in "buif":
+            raise ValueError(f"its x is of shape {x.shape} and type {x.dtype}, not numbers (examples, features)")
+        if labels is not None and (labels.shape != x.shape[:1] or labels.dtype.kind not in "bui"):
+            raise ValueError(
+                f"its labels are of shape {labels.shape} and type {labels.dtype}, not a whole number a row"
+            )
+    return x, labels
 
 
 def versions() -> dict[str, str]:
@@ -264,14 +240,13 @@ def versions() -> dict[str, str]:
 def write_card(directory: Path) -> None:
     """Write the README.md of a run directory."""
     with write_aside(pathlib.Path(directory) / "README.md") as path:
-        path.write_text(card(directory))
+        path.write_text(card(directory), encoding="utf-8", errors="backslashreplace")
 
 
 def card(directory: Path) -> str:
     """Return the README.md of a run directory, Markdown, as its record and its metrics.json have it."""
     directory = pathlib.Path(directory)
-    metrics = json.loads((directory / "metrics.json").read_text())
-    return cards.render(directory, read_config(directory), metrics)
+    return cards.render(directory, read_config(directory), read_metrics(directory))
 
 
 def _described(directory: pathlib.Path) -> str:

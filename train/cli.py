@@ -73,7 +73,7 @@ def resumed(config_class, program, directory):
     if record.get("program", command.removeprefix("python -m ").partition(" ")[0]) != program:
         made = f"made by: {command}" if command else "made by a library call"
         raise InputError(f"Expected a run of {program} to resume. Received: {directory}, {made}.")
-    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
+    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record.get("settings", {}).items()}
     names = {field.name for field in dataclasses.fields(config_class)}
     return config_class(**{name: settings[name] for name in names & set(settings)} | {"resume": directory})
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 import keras_sae
-from keras_sae import callbacks, metrics, runs, visualization
+from keras_sae import callbacks, metrics, model_files, runs, visualization
 from keras_sae.data import containers
 from keras_sae.data.batches import predict_in_chunks
 
@@ -109,7 +109,7 @@ class Experiment:
             shape = self.tile_shape if autoencoder is stack.autoencoders[0] else None
             self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, config.iterations, monitors, shape)
             rho_hat = self.measure(autoencoder, inputs, autoencoder.name)
-        runs.save_model(stack, self.checkpoints / "stack.keras")
+        model_files.save_model(stack, self.checkpoints / "stack.keras")
         return rho_hat
 
     def train_head(self, config, classifier, x, y, stage="head"):

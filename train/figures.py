@@ -17,7 +17,7 @@ def save_weights(path, weights, title, names=()):
     else:
         axes.set_ylabel("input feature")
     axes.set_xlabel("unit")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(image, label="weight")
     figure.savefig(path, dpi=150)
 

@@ -12,12 +12,14 @@ EXPORT is the --out of `python -m export`. Its SavedModel versions, EXPORT/saved
 
 A new version that is renamed into place (mv) takes over within seconds, without a dropped request; the one before stays
 for those who ask for it by number. Requests that come at the same time are computed together. Anybody who reaches the
-port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy (nginx, Caddy) that has one. That proxy
-also has to end clients who send nothing, or their headers slowly: the server bounds only bodies and requests at once.
+port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy (nginx, Caddy) that has one. Clients that
+are slow, or ask for too much, are ended or refused. On 127.0.0.1 only who calls the server localhost or 127.0.0.1 is
+answered, and no page but its own, so that no web page from elsewhere reaches it: --allow-host and --cors let others in.
 """
 
 import argparse
 import functools
+import gc
 import importlib.util
 import json
 import logging
@@ -30,7 +32,9 @@ import sys
 from typing import Any
 
 from keras_sae import cli
+from keras_sae.archives import read_arrays, reading
 from keras_sae.cli import Parser, stderr_suppressed
+from keras_sae.errors import InputError
 
 from ..layout import SAVED_MODEL, versions
 
@@ -66,6 +70,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-megabytes", type=float, default=16, help="of one request's body (default: %(default)s)")
     parser.add_argument("--body-seconds", type=float, default=20, help="for one request's body (default: %(default)s)")
     parser.add_argument("--max-waiting", type=int, default=512, help="requests at once (default: %(default)s)")
+    parser.add_argument(
+        "--cors", nargs="+", default=[], metavar="ORIGIN",
+        help="whose web pages may use it, such as https://example.com, or '*' (default: its own page alone)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-host", nargs="+", default=[], metavar="NAME",
+        help="by which it may be called as well, if it listens on this machine alone (default: localhost, 127.0.0.1)",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -78,6 +90,9 @@ def check(arguments: argparse.Namespace) -> None:
     for flag in ("max_rows", "max_megabytes", "body_seconds", "max_waiting"):
         if not 0 < getattr(arguments, flag) < float("inf"):
             fail(f"--{flag.replace('_', '-')} expects a number above 0. Received: {getattr(arguments, flag)}.")
+    for origin in arguments.cors:
+        if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+            fail(f"--cors expects origins such as https://example.com, or '*'. Received: {origin}.")
     directory = arguments.export / SAVED_MODEL
     if not directory.is_dir():
         fail(
@@ -118,21 +133,27 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
         import tensorflow as tf
         import uvicorn
 
-        from . import application
+        from . import access, application, connections
 
         tf.config.list_physical_devices()
 
     limits = application.Limits(
         arguments.max_rows, int(arguments.max_megabytes * 2**20), arguments.body_seconds, arguments.max_waiting
     )
-    app = application.create(arguments.export, arguments.name, limits)
+    host, port = listening.getsockname()[:2]
+    visitors = access.access(host, arguments.allow_host, arguments.cors)
+    app = application.create(arguments.export, arguments.name, limits, visitors)
     app.state.models.refresh()
     if not app.state.models.versions:
         fail(f"Expected a SavedModel that can be loaded. Received: {arguments.export}. The line above says why.")
-    host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    most = connections.most_connections()
+    connection = functools.partial(connections.Connection, everybody={}, most=most)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(connections.Few())
     config = uvicorn.Config(
-        app, ws="none", lifespan="on", log_level="warning", access_log=False,
+        app, http=connection, backlog=connections.ACCEPTED_AT_ONCE, ws="none", lifespan="on", log_config=None,
+        h11_max_incomplete_event_size=connections.LONGEST_HEADERS, log_level="warning", access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )  # fmt: skip
     description = describe(arguments, app.state.models.versions, url)
@@ -140,8 +161,11 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
     class Server(uvicorn.Server):
         async def startup(self, sockets=None):
             await super().startup(sockets)
+            listening.listen(connections.WAITING_AT_MOST)
             print(description, flush=True)  # now that it listens, so that a script can wait for it
 
+    gc.collect()
+    gc.freeze()  # TensorFlow's objects stay: to look through them for garbage again takes most of a second
     Server(config).run(sockets=[listening])
 
 
@@ -185,12 +209,10 @@ def example(arguments: argparse.Namespace, version: Any, url: str) -> str:
 
 def first_row(checks: pathlib.Path, spec: Any) -> Any:
     """Return the first input of check.npz, or None if there is none that fits."""
-    import numpy as np
-
     try:
-        with np.load(checks) as arrays:
-            row = arrays["inputs"][0]
-    except (OSError, ValueError, KeyError, IndexError):
+        with reading(checks, "the inputs that an export was checked on"):
+            row = read_arrays(checks)["inputs"][0]
+    except InputError:
         return None
     return row if spec.shape.is_compatible_with((1, *row.shape)) and row.ndim == 1 else None
 

@@ -14,15 +14,19 @@ import fastapi
 import prometheus_client
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
 from ..layout import SAVED_MODEL
 from . import rest
+from .access import Access, Gate
+from .answers import Refusal
 from .predictor import Limits, Metrics, Predictor
 from .rest import RequestError
 from .versions import ServedModels
 
 PAGE = pathlib.Path(__file__).parent / "page" / "index.html"
+ANYBODY = Access()
 PAGE_HEADERS = {  # the page loads nothing from elsewhere, and is told so
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -31,12 +35,15 @@ PAGE_HEADERS = {  # the page loads nothing from elsewhere, and is told so
 
 
 def create(
-    export_directory: str | pathlib.Path, name: str = "encoder", limits: Limits | None = None
+    export_directory: str | pathlib.Path,
+    name: str = "encoder",
+    limits: Limits | None = None,
+    access: Access = ANYBODY,
 ) -> fastapi.FastAPI:
     """Return the application that serves the versions in export_directory/saved_model/ under /v1/models/name.
 
     They are loaded when it starts; until then /readyz answers 503. `app.state.models` are the ServedModels:
-    `app.state.models.refresh()` loads them at once.
+    `app.state.models.refresh()` loads them at once. `access` says which web pages may use it.
     """
     models = ServedModels(pathlib.Path(export_directory) / SAVED_MODEL)
     metrics = Metrics()
@@ -54,6 +61,12 @@ def create(
         lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.models = models
+    if access.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=access.origins, allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "Content-Encoding"], allow_private_network=True,
+        )  # fmt: skip
+    app.add_middleware(Gate, access=access)  # the outer one
     answer_errors_as_tensorflow_serving(app)
     add_model(app, name, models)
     add_page_and_health(app, name, models, metrics)
@@ -64,12 +77,16 @@ def answer_errors_as_tensorflow_serving(app: fastapi.FastAPI) -> None:
     """Answer {"error": ...} to every error, FastAPI's own as well."""
 
     def answer(status, message, headers=None):
-        # After a body that was not read to its end, the connection is of no use.
-        closing = {"Connection": "close"} if status in (408, 413) else {"Retry-After": "1"} if status == 503 else {}
-        return json_response({"error": message}, status, {**(headers or {}), **closing})
+        more = {"Retry-After": "1"} if status == 503 else {}
+        return rest.error_response(status, message, {**(headers or {}), **more})
 
     async def refused(request, error):
-        return answer(error.status, str(error))
+        headers = {"Allow": "POST"} if error.status == 405 else {}
+        if error.unread is None and error.status != 408:
+            return answer(error.status, str(error), headers)
+        # After a body that was not read to its end, the connection is of no use.
+        response = answer(error.status, str(error), {**headers, "Connection": "close"})
+        return response if error.unread is None else Refusal(response, error.unread)
 
     async def unknown_path(request, error):
         return answer(error.status_code, f"{error.detail}: {request.method} {request.url.path}", error.headers)
@@ -86,6 +103,7 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return Response(rest.dump(value), status, headers, "application/json")
 
 
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 REQUEST_BODY = {
     "requestBody": {
         "required": True,
@@ -122,6 +140,7 @@ ERRORS = {
         404: "No such model or version",
         408: "The body came too slowly",
         413: "The body is too large",
+        415: "The body is packed in another way than by gzip",
         503: "Too many requests at once, or no version is loaded yet",
     }.items()
 }
@@ -141,12 +160,20 @@ def add_model(app: fastapi.FastAPI, name: str, models: ServedModels) -> None:
     @app.post("/v1/models/{model}:predict", responses=ERRORS, openapi_extra=REQUEST_BODY)
     async def predict(request: Request, model: str):
         check(model)
-        return Response(await app.state.predict(request, None), media_type="application/json")
+        return await app.state.predict(request, None)
 
     @app.post("/v1/models/{model}/versions/{version}:predict", responses=ERRORS, openapi_extra=REQUEST_BODY)
     async def predict_by_version(request: Request, model: str, version: str):
         check(model)
-        return Response(await app.state.predict(request, version), media_type="application/json")
+        return await app.state.predict(request, version)
+
+    @app.api_route("/v1/models/{model}:{verb}", methods=METHODS, include_in_schema=False)
+    @app.api_route("/v1/models/{model}/versions/{version}:{verb}", methods=METHODS, include_in_schema=False)
+    async def other(request: Request, model: str, verb: str):
+        check(model)
+        if verb != "predict":
+            raise RequestError(404, f"Expected {name}:predict, the one method here. Received: {rest.shortened(verb)}.")
+        raise RequestError(405, f"Expected POST. Received: {request.method}. To predict, use POST.")
 
     @app.get("/v1/models/{model}", responses=ERRORS)
     async def status(model: str):

@@ -4,19 +4,25 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import math
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import prometheus_client
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from . import rest
+from . import admission, bodies, rest
+from .answers import Answer
 from .rest import RequestError
-from .versions import LARGEST_BATCH, ModelInputError, ServedModels
+from .versions import LARGEST_BATCH, ModelInputError, ServedModels, ServedSignature
 
 THREADS = 32  # predictions at once: enough to fill batches
 BODIES_AT_ONCE = 4  # of the largest size, in memory at the same time; what comes on top is refused
-SECONDS_TO_READ_A_REFUSED_BODY = 2  # so that a client who is still sending sees the answer, and no broken connection
+COMPUTED_WITH, ANSWERS = 128 * 2**20, 64 * 2**20  # bytes in memory at once, or a few times a larger --max-megabytes
+ROUNDS_FOR_OTHERS, SECONDS_TO_LET_OTHERS = 5, 1.0  # of the event loop, between the steps of a large request; at most
+SECONDS_TO_TRIM = 2.0  # from the last large request until its memory is given back to the system
+BYTES_OF_A_NUMBER = 16  # in an answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,102 +60,134 @@ class Predictor:
     def __init__(self, models: ServedModels, limits: Limits, metrics: Metrics):
         self.models, self.limits, self.metrics = models, limits, metrics
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="predict")
+        self._bodies = admission.Room("bodies", BODIES_AT_ONCE * limits.body_bytes)
+        self._read = bodies.Reader(limits.body_bytes, limits.body_seconds)
+        self._turns = admission.Turns(max(COMPUTED_WITH, 8 * limits.body_bytes))
+        self._answers = admission.Room("answers that clients take slowly", max(ANSWERS, 4 * limits.body_bytes))
+        self._one_large = asyncio.Lock()
+        self._trim = admission.memory_trimmer()
+        self._trimming: asyncio.TimerHandle | None = None
         self._begun = 0
-        self._bytes = 0
 
-    async def __call__(self, request: Request, number: str | None) -> bytes:
+    async def __call__(self, request: Request, number: str | None) -> Answer:
         """Return the answer to a request for a version, or for the newest if it is None. Raises RequestError."""
+        seen = {"signature": "none"}
+        code = 500
+        body, answer = admission.Holding(self._bodies), admission.Holding(self._answers)
+        try:
+            content = await self._read(request, body)
+            began = time.perf_counter()
+            with self._one_more():
+                written = await self._compute(content, number, seen, answer)
+            self.metrics.seconds.labels(seen["signature"]).observe(time.perf_counter() - began)
+            code = 200
+            return Answer(written, answer.release)
+        except RequestError as error:
+            code = error.status
+            raise
+        finally:
+            if body.bytes > admission.SMALL_BYTES:
+                self._give_memory_back_soon()
+            body.release()
+            if code != 200:
+                answer.release()
+            self.metrics.requests.labels(seen["signature"], str(code)).inc()
+
+    @contextlib.contextmanager
+    def _one_more(self):
+        """Count a request whose body is here. Raise RequestError if there are too many."""
         if self._begun >= self.limits.waiting:
             raise RequestError(
                 503, f"Expected {self.limits.waiting} requests at once or fewer. Received: more. Try again."
             )
         self._begun += 1
-        seen = {"signature": "none"}
-        code = 500
         try:
-            with self._reserved() as reserve:
-                body = await self._read(request, reserve)
-                began = time.perf_counter()
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(self._threads, self._answer, body, number, seen)
-                self.metrics.seconds.labels(seen["signature"]).observe(time.perf_counter() - began)
-            code = 200
-            return answer
-        except RequestError as error:
-            code = error.status
-            raise
+            yield
         finally:
             self._begun -= 1
-            self.metrics.requests.labels(seen["signature"], str(code)).inc()
 
-    @contextlib.contextmanager
-    def _reserved(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that reserves bytes for this request; they are free again at its end."""
-        mine = 0
-
-        def reserve(size: int) -> None:
-            nonlocal mine
-            if mine + size > self.limits.body_bytes:
-                raise RequestError(413, f"Expected a body of {self.limits.body_bytes} bytes or fewer. Received: more.")
-            if self._bytes + size > BODIES_AT_ONCE * self.limits.body_bytes:
-                raise RequestError(503, "Expected fewer large requests at once. Received: more. Try again.")
-            mine += size
-            self._bytes += size
-
-        try:
-            yield reserve
-        finally:
-            self._bytes -= mine
-
-    async def _read(self, request: Request, reserve: Callable[[int], None]) -> bytes:
-        """Return the body, counted while it comes; a Content-Length that is too large is refused before."""
-        chunks = []
-        declared = request.headers.get("content-length", "")
-        stream = request.stream()
-        try:
-            if declared.isdigit() and int(declared) > self.limits.body_bytes:
-                raise RequestError(
-                    413, f"Expected a body of {self.limits.body_bytes} bytes or fewer. Received: {declared}."
-                )
-            async with asyncio.timeout(self.limits.body_seconds):
-                async for chunk in stream:
-                    reserve(len(chunk))
-                    chunks.append(chunk)
-        except TimeoutError as error:
+    async def _compute(
+        self, content: bytes, number: str | None, seen: dict[str, str], holding: admission.Holding
+    ) -> bytes:
+        cost = admission.memory_to_compute(content)
+        if cost > self._turns.size:
             raise RequestError(
-                408, f"Expected the body within {self.limits.body_seconds} s. Received: a part."
-            ) from error
-        except ClientDisconnect as error:
-            raise RequestError(400, "Expected the complete body. Received: a part, then the client left.") from error
-        except RequestError:
-            chunks.clear()
-            if request.headers.get("expect", "").lower() != "100-continue":
-                await throw_away(stream)
-            raise
-        return b"".join(chunks)
+                413, "Expected fewer numbers and lists in one request. Received: too many. Send several requests."
+            )
+        async with self._turns.turn(cost):
+            loop = asyncio.get_running_loop()
+            if len(content) <= admission.SMALL_BYTES:
+                return await loop.run_in_executor(self._threads, self._answer, content, number, seen, holding)
+            async with self._one_large:
+                return await loop.run_in_executor(self._threads, self._answer, content, number, seen, holding, loop)
 
-    def _answer(self, body: bytes, number: str | None, seen: dict[str, str]) -> bytes:
-        """Compute an answer, in a thread; set seen["signature"] once it is known to exist."""
+    def _answer(
+        self,
+        body: bytes,
+        number: str | None,
+        seen: dict[str, str],
+        holding: admission.Holding,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> bytes:
+        """Compute an answer, in a thread; set seen["signature"] once it is known to exist.
+
+        loop: of a large request, which lets the event loop go round between its steps.
+        """
         _, version = rest.choose_version(self.models.versions, number)
+        let_others(loop)
         request = rest.read_object(body)
+        let_others(loop)
         name, signature = rest.read_signature(request, version)
         seen["signature"] = name
         arrays, rows = rest.read_arrays(request, signature, self.limits.rows)
+        del request
+        let_others(loop)
+        holding.resize(bytes_of_answer(arrays, signature))
         try:
             outputs, together = signature(arrays)
         except ModelInputError as error:
             raise RequestError(400, f"Expected inputs that the model can compute. Received: {error}.") from error
         if together:
             self.metrics.batch_rows.labels(name).observe(together)
-        return rest.write_outputs(outputs, rows)
+        let_others(loop)
+        written = rest.write_outputs(outputs, rows)
+        holding.resize(len(written))
+        return written
+
+    def _give_memory_back_soon(self) -> None:
+        """Give free memory back to the system once no large request has come for a while: it stops everybody."""
+        if self._trimming is not None:
+            self._trimming.cancel()
+        loop = asyncio.get_running_loop()
+        self._trimming = loop.call_later(SECONDS_TO_TRIM, loop.run_in_executor, self._threads, self._trim)
 
     def close(self) -> None:
+        if self._trimming is not None:
+            self._trimming.cancel()
         self._threads.shutdown()
 
 
-async def throw_away(stream: AsyncIterator[bytes]) -> None:
-    """Read what is left of a body for a while, and keep nothing."""
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(SECONDS_TO_READ_A_REFUSED_BODY):
-            async for _ in stream:
-                pass
+def let_others(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Wait until the event loop has gone round a few times: as often as it takes to accept, read, answer and end.
+
+    Large JSON is read in one step, in which Python runs no other thread. Without a pause, the event loop would get its
+    turn between two such steps for one call to the system, and wait again.
+    """
+    if loop is None:
+        return
+    done = threading.Event()
+
+    def go_round(left: int) -> None:
+        loop.call_soon(go_round, left - 1) if left else done.set()
+
+    loop.call_soon_threadsafe(go_round, ROUNDS_FOR_OTHERS)
+    done.wait(SECONDS_TO_LET_OTHERS)
+
+
+def bytes_of_answer(arrays: dict[str, Any], signature: ServedSignature) -> int:
+    """Return about how long the answer to these inputs will be, as far as the signature says."""
+    rows = max((len(array) for array in arrays.values() if array.ndim), default=1)
+    sizes = [
+        [size or rows for size in spec.shape] for spec in signature.outputs.values() if spec.shape.rank is not None
+    ]
+    return BYTES_OF_A_NUMBER * sum(map(math.prod, sizes))

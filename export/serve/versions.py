@@ -185,6 +185,7 @@ class ServedModels:
             return None
         self._loading = number
         try:
+            layout.check_files(directory)
             version = Version(directory)
         except Exception as error:  # whatever TensorFlow raises for files that it cannot read
             self._broken[number] = files

@@ -1,13 +1,14 @@
 """Files that training resumes from: arrays and a small record; the path always holds a complete file or none."""
 
+import hashlib
 import json
+import os
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..archives import read_arrays, reading
 from ..files import write_aside
 
 SECONDS = 20  # from one checkpoint to the next, at least
@@ -17,25 +18,32 @@ Checkpoint = tuple[dict[str, list[np.ndarray]], dict[str, Any]]  # (arrays, reco
 
 def write(path: str | pathlib.Path, arrays: dict[str, list[np.ndarray]], **record: Any) -> None:
     """Write lists of arrays by name, `write(path, {"variables": [...]}, epoch=3)`, and a record of JSON values."""
-    numbered: dict[str, Any] = {f"{name}/{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
+    content: dict[str, Any] = {f"{name}/{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
+    content["record"] = np.frombuffer(json.dumps(record).encode(), "uint8")
     with write_aside(path) as aside, open(aside, "wb") as file:
-        np.savez(file, record=np.frombuffer(json.dumps(record).encode(), "uint8"), **numbered)
+        np.savez(file, **content, sha256=np.frombuffer(_sha256(content), "uint8"))
 
 
 def read(path: str | pathlib.Path) -> Checkpoint | None:
     """Return (arrays, record) as given to `write`, or None if there is no file. Raise InputError if it is broken."""
-    try:
-        with open(path, "rb") as file, np.load(file) as content:
-            record = json.loads(content["record"].tobytes())
-            arrays: dict[str, list[np.ndarray]] = {}
-            for name in content.files:
-                if name != "record":
-                    arrays.setdefault(name.rsplit("/", 1)[0], []).append(content[name])
-            return arrays, record
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"Expected a checkpoint to resume from. Received: {path}, which cannot be read: {error}. Remove it to "
-            "train this stage from its start."
-        ) from error
+    with reading(path, "a checkpoint to resume from", "Remove it to train this stage from its start."):
+        content = read_arrays(path)
+        checksum = content.pop("sha256", None)
+        if checksum is None or checksum.tobytes() != _sha256(content):
+            raise ValueError("it has no checksum, or another")
+        record = json.loads(content.pop("record").tobytes())
+    arrays: dict[str, list[np.ndarray]] = {}
+    for name, array in content.items():
+        arrays.setdefault(name.rpartition("/")[0], []).append(array)
+    return arrays, record
+
+
+def _sha256(content: dict[str, np.ndarray]) -> bytes:
+    """Return a hash of arrays and their names: those of the archive leave out its own directory."""
+    digest = hashlib.sha256()
+    for name, array in content.items():
+        digest.update(f"{name} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8").data)
+    return digest.digest()

@@ -140,6 +140,30 @@ def test_a_conversion_that_crashes_shows_why_and_leaves_nothing(main, monkeypatc
     assert contents(out.parent) == {}
 
 
+def test_a_conversion_that_the_system_ends_is_one_line(refused, monkeypatch, run, out):
+    """For its memory, say, or because a runtime does not bear what it was given."""
+    ended = subprocess.CompletedProcess([], -9, "", "half a line")
+    monkeypatch.setattr(exporting.subprocess, "run", lambda *_, **__: ended)
+    words = f"Expected a model that can be exported. Received: {run}, at which export.convert was ended by signal 9."
+    assert words in refused(run, "--out", out)
+    assert contents(out.parent) == {}
+
+
+def test_a_place_whose_name_is_no_text_is_refused(refused, run, out):
+    """By TensorFlow; a run may have such a name."""
+    place = out.parent / os.fsdecode(b"new\xff")
+    assert rf"Received: {out.parent}/new\udcff. TensorFlow writes to no other." in refused(run, "--out", place)
+
+
+def test_a_run_whose_name_is_no_text_is_exported(main, pretend, run, out, capsys):
+    pretend(dict.fromkeys(EXACT, 0.0))
+    named = run.rename(run.parent / os.fsdecode(b"run\xff"))
+    main(named, "--out", out)
+    assert (out / "README.md").read_text().startswith("# Stacked sparse autoencoder")
+    assert r"Made from the run `run\udcff`" in (out / "README.md").read_text()
+    assert json.loads((out / "export.json").read_text())["run"] == named.name
+
+
 def test_ctrl_c_ends_with_130_and_leaves_nothing(main, monkeypatch, run, out, capsys):
     def run_module(module, *arguments):
         (arguments[1] / "half").write_text("written")
@@ -306,14 +330,27 @@ def test_a_failed_check_leaves_an_earlier_export_as_it_was(refused, main, preten
     assert contents(out.parent) == before
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"files": {"encoder.tflite": {}}}', '{"files": [1]}'])
+OF_A_FILE = {"run": "a", "bytes": 1, "difference": 0, "root_mean_square": 0, "accuracy": None, "milliseconds": 1}
+WRONG_FILES = [{"encoder.tflite": {**OF_A_FILE, "bytes": "1"}}, {"encoder.tflite": {**OF_A_FILE, "run": 3}}]
+WRONG_FILES += [{'a.tflite")\nimport os': OF_A_FILE}]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "[]", "{}", '{"files": {"encoder.tflite": {}}}', '{"files": [1]}', "[" * 10**5),
+        *(json.dumps({"files": files}) for files in WRONG_FILES),
+        json.dumps({"files": {}, "sha256": 3}),
+    ],
+    ids=lambda damage: damage[:60],
+)
 def test_a_damaged_record_of_an_earlier_export_is_refused(refused, main, pretend, run, out, damage):
     pretend(dict.fromkeys(EXACT, 0.0))
     main(run, "--out", out)
     (out / "export.json").write_text(damage)
     before = contents(out.parent)
     line = refused(run, "--out", out)
-    assert f"Received: {out / 'export.json'}, which is damaged. Export to a new directory." in line
+    assert f"Received: {out / 'export.json'}, which cannot be read: " in line
     assert contents(out.parent) == before
 
 

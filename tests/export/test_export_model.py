@@ -162,7 +162,7 @@ def test_int8_of_a_model_in_memory_needs_calibration(refused, out):
     ("model", "words"),
     [
         (keras_sae.SparseAutoencoder(4), "has no weights yet"),
-        (keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)]), "No such layer: encoder"),
+        (keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)]), "without a layer that is called encoder"),
         (5, "Received: 5"),
     ],
     ids=["not trained", "another model", "a number"],

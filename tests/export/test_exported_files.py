@@ -550,7 +550,7 @@ def test_the_accuracy_is_that_of_the_examples_with_their_labels(tiny_run, export
 def test_the_record_for_programs_is_complete(tiny_run, exported):
     out, _ = exported
     record = json.loads((out / "export.json").read_text())
-    assert set(record) == {"run", "files", "formats", "quantize", "version"}
+    assert set(record) == {"run", "files", "formats", "quantize", "version", "sha256"}
     assert record["run"] == tiny_run[0].name
     assert (record["formats"], record["quantize"]) == (["saved_model", "litert", "onnx"], list(LITERT))
     assert record["version"] == 1

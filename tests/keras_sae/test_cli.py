@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import sys
 
@@ -105,6 +106,18 @@ def test_help_and_errors_name_the_command_that_the_user_has(started, capsys):
     with pytest.raises(SystemExit), reported("export"):
         raise InputError("Make one: python -m export RUN")
     assert capsys.readouterr().err == "export: error: Make one: keras-sae export RUN\n"
+
+
+def test_names_that_are_no_text_are_printed(monkeypatch, capsys):
+    """A file's name may hold bytes that are no UTF-8, and a file any character that a terminal obeys."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8"))
+    cli.Parser("train.own", "Learn")
+    print("a\udcff", flush=True)
+    assert written.getvalue() == b"a\\udcff\n"
+    with pytest.raises(SystemExit):
+        cli.fail("own", "no file a\udcff\x1b[2J größer")
+    assert capsys.readouterr().err == "own: error: no file a\\udcff\\x1b[2J größer\n"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, runs
 from keras_sae.errors import InputError
+from keras_sae.files import write_aside
 from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
 
 MODELS = {
@@ -173,6 +174,17 @@ def test_stopped_run_that_can_be_resumed(tmp_path):
     assert content(run) == before
 
 
+def test_what_a_kill_left_of_a_file_is_gone_after_a_resume(tmp_path):
+    run = runs.start(tmp_path / "run", STOPPED)
+    before = content(run)
+    for path in (run / "model.keras", run / "README.md", run / "run.json", run / "checkpoints" / "layer_1.npz"):
+        aside = write_aside(path).__enter__()  # and never left
+        aside.write_bytes(b"half")
+    (run / ".notes.txt").write_text("own")
+    runs.resume(run, STOPPED)
+    assert content(run) == {**before, ".notes.txt": b"own"}
+
+
 def test_stopped_run_of_other_versions(tmp_path, monkeypatch):
     run, now = runs.start(tmp_path / "run", STOPPED), runs.versions()
     monkeypatch.setattr(runs, "versions", lambda: {**now, "numpy": "99.0", "new": "1.0"})
@@ -193,7 +205,9 @@ def test_no_stopped_run(resume, tmp_path):
         resume(run)
     runs.start(run, STOPPED)
     (run / "run.json").write_text('{"data": ')
-    with raises(InputError, f"Expected a run to resume. Received: {run}, whose run.json: "):
+    with raises(
+        InputError, f"Expected a JSON object, as training writes it. Received: {run / 'run.json'}, which cannot"
+    ):
         resume(run)
     (run / "model.keras").write_bytes(b"")
     with raises(InputError, f"Expected a run that was stopped. Received: {run}, which is finished: see its README.md"):
@@ -227,7 +241,7 @@ NO_RUN = {
     "unfinished": (unfinished, ["a run that did not finish", "Resume its training first"]),
     "another folder": (other, ["a directory with: notes.txt", "Name the directory of a run"]),
     "an empty folder": (lambda path: path.mkdir(), ["a directory with: nothing"]),
-    "damaged": (damaged, ["model.keras, which it cannot: "]),
+    "damaged": (damaged, ["model.keras, which cannot be read: "]),
 }
 
 
@@ -347,7 +361,7 @@ def test_a_run_of_a_newer_version_that_cannot_be_loaded_says_so(made, named, tmp
     archive.write_bytes(replaced(archive.read_bytes(), b"SparseAutoencoder", b"FuturisticEncoder"))
     with pytest.raises(InputError, match=r"Expected a model that Keras can read") as caught:
         keras_sae.load(run)
-    newer = f"made by keras_sae {made} (this is {keras_sae.__version__}: pip install --upgrade keras-sae), which it"
+    newer = f"made by keras_sae {made} (this is {keras_sae.__version__}: pip install --upgrade keras-sae)."
     assert (newer in str(caught.value)) == named
 
 

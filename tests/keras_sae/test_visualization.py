@@ -93,6 +93,12 @@ def test_pictures_are_written_and_can_be_opened(picture, tmp_path):
     assert pixels.min() < 50 < 200 < pixels.max()  # black on white: something is drawn
 
 
+def test_a_title_is_no_formula(tmp_path):
+    """Names of files and classes may hold dollar signs, and matplotlib refuses what is no formula."""
+    visualization.save_features(tmp_path / "own.png", np.eye(16, 5), r"$\no{formula$")
+    assert (tmp_path / "own.png").stat().st_size > 0
+
+
 @pytest.mark.parametrize("picture", PICTURES)
 def test_without_matplotlib(picture, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -190,7 +190,7 @@ def test_a_run_of_a_library_call(refused, begun):
 @pytest.mark.parametrize("content", ["", '{"command": "python -m tr', "\xff\xfe"], ids=["empty", "cut off", "bytes"])
 def test_a_damaged_config(content, refused, begun):
     (begun / "run.json").write_bytes(content.encode("latin-1"))
-    assert refused("--resume", begun).startswith(f"Expected a run to resume. Received: {begun}, whose run.json: ")
+    assert f"Received: {begun / 'run.json'}, which cannot be read: " in refused("--resume", begun)
 
 
 def test_other_data(refused, begun, idx_folder):

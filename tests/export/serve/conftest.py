@@ -170,6 +170,7 @@ def server(tiny_run, saved, tmp_path_factory):
     out = tmp_path_factory.mktemp("served")
     export_here(tiny_run[0], out, formats=["saved_model"])
     os.replace(out / "saved_model" / "1", out / "saved_model" / "2")
+    (out / "export.json").unlink()  # which says what version 1 is
     put(saved[1], out, 1)
     with start(out, "--body-seconds", "1", "--max-megabytes", "1") as process:
         yield process, *wait_until_it_listens(process), out

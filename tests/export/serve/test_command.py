@@ -38,6 +38,7 @@ def test_a_wrong_command_line_ends_with_one_line(refused, tmp_path):
     assert "--max-rows expects" in refused(tmp_path, "--max-rows", "0")
     assert "--body-seconds expects" in refused(tmp_path, "--body-seconds", "nan")
     assert "--name expects" in refused(tmp_path, "--name", "a/b")
+    assert "--cors expects origins" in refused(tmp_path, "--cors", "https://a.example", "b.example/c")
     assert "Expected a free port" in refused(tmp_path, "--host", "203.0.113.1")
 
 
@@ -117,7 +118,7 @@ def read_all(connection):
 def test_a_slow_body_is_ended_while_others_are_served(server):
     """Headers that come slowly are for a proxy to end: they keep a connection, and nobody else from being answered."""
     port = server[1]
-    head = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nHost: x\r\nConte"
+    head = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nHost: localhost\r\nConte"
     began = time.monotonic()
     slow = raw(port, head + b"nt-Length: 1000\r\n\r\n{")
     with raw(port, head), raw(port, b""):
@@ -137,7 +138,7 @@ def test_a_body_of_100_megabytes_is_refused_and_not_kept(server):
     before = memory(process)
     length = 100_000_000
     for header in (f"Content-Length: {length}", "Transfer-Encoding: chunked"):
-        connection = raw(port, f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+        connection = raw(port, f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
         piece = b" " * 100_000
         piece = b"186a0\r\n" + piece + b"\r\n" if "chunked" in header else piece
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -153,6 +154,13 @@ def memory(process):
     if not status.exists():
         pytest.skip("no /proc")
     return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) / 1024
+
+
+def test_a_page_from_elsewhere_cannot_use_a_server_of_this_machine(server):
+    for header in ("Host: evil.example", "Host: localhost\r\nOrigin: https://evil.example"):
+        answer = read_all(raw(server[1], f"GET / HTTP/1.1\r\n{header}\r\n\r\n".encode()))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"evil.example" in answer
 
 
 def test_200_connections_at_once_are_answered(server):

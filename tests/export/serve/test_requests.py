@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import json_format
 
-from export.serve import versions
+from export.serve import predictor, versions
 from export.serve.predictor import Limits
 from tests.export.serve.conftest import MODEL, PREDICT, SIGNATURES, SLOW, is_error, put, serving
 
@@ -96,8 +96,12 @@ def test_tensorflow_servings_own_messages_read_the_states_and_metadata(client):
         ('{"instances": [["1", 2, 3]]}', ["strings"]),
         ('{"instances": [[null, 2, 3]]}', ["no numbers"]),
         ('{"instances": [[true, false, true]]}', ["true or false"]),
-        ('{"instances": [[NaN, 2, 3]]}', ["JSON"]),
-        ('{"instances": [[Infinity, 2, 3]]}', ["JSON"]),
+        ('{"instances": [[NaN, 2, 3]]}', ["Received: NaN, which is not JSON, in line 1, column 17."]),
+        ('{"instances": [[Infinity, 2, 3]]}', ["Received: Infinity, which is not JSON"]),
+        ('{"instances":\n [[0, -Infinity, 3]]}', ["Received: -Infinity, which is not JSON, in line 2"]),
+        ('{"instances": [[nan, 2, 3]]}', ["Received: nan, which is not JSON"]),
+        ('{"instances": [[NaNny, 2, 3]]}', ["unexpected character"]),
+        ('NaN', ["Received: NaN, which is not JSON, in line 1, column 1."]),
         ('{"instances": [[1e400, 2, 3]]}', ["JSON"]),
         ('{"instances": [[1e39, 2, 3]]}', ["too large"]),
         ('{"instances": [[' + "9" * 60 + ", 2, 3]]}", ["too large"]),
@@ -157,7 +161,11 @@ def test_bad_requests_are_refused_with_what_was_expected(client, body, words):
         ("GET", "/docs", 404),
         ("GET", "/page/index.html", 404),
         ("GET", f"{MODEL}/", 404),
-        ("GET", PREDICT, 404),
+        ("GET", PREDICT, 405),
+        ("GET", f"{MODEL}/versions/1:predict", 405),
+        ("GET", "/v1/models/other:predict", 404),
+        ("POST", f"{MODEL}:classify", 404),
+        ("GET", f"{MODEL}:classify", 404),
         ("PUT", MODEL, 405),
         ("POST", MODEL, 405),
         ("DELETE", PREDICT, 405),
@@ -168,6 +176,15 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_form(client, method, 
     answer = client.request(method, path, content=b'{"instances": [[1, 2, 3]]}' if method == "POST" else None)
     assert answer.status_code == status
     assert is_error(answer)
+
+
+@pytest.mark.parametrize("path", [PREDICT, f"{MODEL}/versions/1:predict"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_predictions_are_asked_for_by_post(client, path, method):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    if method != "HEAD":
+        assert answer.json() == {"error": f"Expected POST. Received: {method}. To predict, use POST."}
 
 
 def test_a_large_body_is_refused_by_its_length_and_by_what_comes(client):
@@ -192,6 +209,32 @@ def test_what_comes_on_top_of_the_waiting_is_refused(saved, tmp_path):
         refused = [answer for answer in answers if answer.status_code == 503]
         assert all(is_error(answer) and answer.headers["retry-after"] == "1" for answer in refused)
         assert client.post(PREDICT, json={"instances": [[1, 2, 3]]}).status_code == 200
+
+
+def test_a_body_that_would_take_too_much_memory_is_not_read(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "COMPUTED_WITH", 0)  # or a few times the largest body
+    put(saved["small"], tmp_path, 1)
+    row = {"signature_name": "encode", "instances": [[1, 2, 3]]}
+    with serving(tmp_path, limits=Limits(body_bytes=100_000)) as client:
+        answer = client.post(PREDICT, content=b'{"inputs": [' + b"[]," * 30_000 + b"[]]}")
+        assert answer.status_code == 413
+        assert answer.json()["error"].startswith("Expected fewer numbers and lists in one request.")
+        assert client.post(PREDICT, json=row).json() == {"predictions": [[1.0, 2.0]]}
+
+
+def test_an_answer_without_room_is_refused(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "ANSWERS", 0)  # or four times the largest body: 320,000 bytes
+    put(saved[1], tmp_path, 1)
+
+    def ask(rows):
+        return client.post(PREDICT, json={"signature_name": "reconstruct", "instances": [[1, 2, 3]] * rows})
+
+    with serving(tmp_path, limits=Limits(rows=10_000, body_bytes=80_000)) as client:
+        answer = ask(9000)  # of three numbers of 16 bytes each
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "Expected fewer large answers" in answer.json()["error"]
+        for _ in range(10):  # each gives back what it held
+            assert len(ask(6000).json()["predictions"]) == 6000
 
 
 def test_a_fault_of_ours_is_answered_in_the_same_form(client, monkeypatch):

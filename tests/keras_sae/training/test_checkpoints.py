@@ -5,6 +5,7 @@ import pytest
 
 from keras_sae.errors import InputError
 from keras_sae.training import checkpoints
+from tests.damage import check_damage
 from tests.keras_sae.conftest import raises
 
 ARRAYS = {
@@ -87,9 +88,42 @@ def test_a_broken_file(damage, path):
         checkpoints.read(path)
 
 
+def flat(directory):
+    """All that a checkpoint holds, as arrays in order."""
+    arrays, record = checkpoints.read(directory / "layer_1.npz")
+    names = [f"{name} {len(group)}" for name, group in arrays.items()]
+    return [np.array(names), np.array(str(record)), *(array for group in arrays.values() for array in group)]
+
+
+def test_any_fault_is_found_or_does_no_harm(path):
+    checkpoints.write(path, ARRAYS, **RECORD)
+    assert check_damage(path.parent, path.name, flat, 300) > 200
+
+
+@pytest.mark.slow
+def test_any_fault_of_thousands_is_found_or_does_no_harm(path):
+    checkpoints.write(path, ARRAYS, **RECORD)
+    check_damage(path.parent, path.name, flat, 20_000, seed=2)
+
+
+def test_names_of_arrays_that_changed_places(path):
+    """Which the archive's own checksums do not tell: its directory has none."""
+    checkpoints.write(path, {"a": [np.zeros(2)], "b": [np.ones(2)]}, epoch=1)
+    content = path.read_bytes()
+    for old, new in ((b"a/0.npy", b"c/0.npy"), (b"b/0.npy", b"a/0.npy"), (b"c/0.npy", b"b/0.npy")):
+        content = content.replace(old, new)
+    path.write_bytes(content)
+    with np.load(path) as archive:
+        assert archive["a/0"].tolist() == [1, 1]  # NumPy reads it without a word
+    with raises(InputError, f"Received: {path}, which cannot be read: it has no checksum, or another."):
+        checkpoints.read(path)
+
+
 def test_an_archive_of_something_else(path):
     np.savez(path, x=np.zeros(3))
-    with raises(InputError, "Expected a checkpoint to resume from", f"Received: {path}", "record"):
+    with raises(
+        InputError, "Expected a checkpoint to resume from", f"Received: {path}", "it has no checksum, or another"
+    ):
         checkpoints.read(path)
 
 

@@ -1,0 +1,72 @@
+"""The two JSON files of a run, run.json and metrics.json, as they are read from disk: whoever made them, and however.
+
+In runs of earlier versions run.json is called config.json.
+"""
+
+import json
+import os
+import pathlib
+import types
+import typing
+from collections.abc import Mapping
+
+from .archives import reading
+from .errors import InputError
+
+RECORD, FORMER_RECORD = "run.json", "config.json"
+KINDS: Mapping[str, type | types.UnionType] = {  # of what a record holds, as far as this library reads it
+    "title": str, "program": str, "command": str, "data": str, "preset": str, "settings": dict, "versions": dict,
+    "meanings": dict, "class_names": list, "image_shape": list, "pixel_range": int | float,
+}  # fmt: skip
+
+Path = str | os.PathLike[str]
+
+
+def is_run(directory: Path) -> bool:
+    """Return whether a directory holds a run, finished or not."""
+    return record_path(directory).is_file()
+
+
+def record_path(directory: Path) -> pathlib.Path:
+    """Return the path of a run's record: by its former name if that is what the run has."""
+    path, former = (pathlib.Path(directory) / name for name in (RECORD, FORMER_RECORD))
+    return former if former.is_file() and not path.is_file() else path
+
+
+def read_config(directory: Path) -> dict[str, typing.Any]:
+    """Return the record of how a run was made.
+
+    Raises:
+        InputError: there is none, or it is damaged, or is not as runs write it.
+    """
+    if not is_run(directory):
+        raise InputError(
+            f"Expected a run directory, with {RECORD}. Received: {directory}, which has no record of a run."
+        )
+    path = record_path(directory)
+    config = _read_object(path)
+    for name, kind in KINDS.items():
+        if name in config and not isinstance(config[name], kind):
+            raise InputError(
+                f"Expected a record of a run, as training writes it. Received: {path}, whose {name} is "
+                f"{config[name]!r:.100}."
+            )
+    return config
+
+
+def read_metrics(directory: Path) -> dict[str, float]:
+    """Return the measured numbers of a run by their names. Raise InputError if they cannot be read."""
+    path = pathlib.Path(directory) / "metrics.json"
+    metrics = _read_object(path)
+    wrong = [name for name, value in metrics.items() if not isinstance(value, int | float)]
+    if wrong:
+        raise InputError(f"Expected numbers by their names. Received: {path}, whose {wrong[0]!r:.100} is none.")
+    return metrics
+
+
+def _read_object(path: pathlib.Path) -> dict[str, typing.Any]:
+    with reading(path, "a JSON object, as training writes it"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is none")
+    return found

@@ -1,0 +1,179 @@
+"""Connections that wait for their clients: how long, how many, and what the log says of them."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import socket
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from export.serve import connections
+from export.serve.connections import Connection, Few
+
+ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """serve(app, most) -> (port, all connections) of an application in a thread, whose clients have half a second."""
+    monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 0.5)
+    monkeypatch.setattr(connections, "SECONDS_TO_TAKE", 0.5)
+    monkeypatch.setattr(connections, "SECONDS_BETWEEN_LOOKS", 0.05)
+    with contextlib.ExitStack() as stack:
+
+        def serve(app, most=100):
+            everybody = {}
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            connection = functools.partial(Connection, everybody=everybody, most=most)
+            config = uvicorn.Config(
+                app, http=connection, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+            )
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(setattr, server, "should_exit", True)
+            while not server.started:
+                time.sleep(0.01)
+            return listening.getsockname()[1], everybody
+
+        yield serve
+
+
+def answering(size):
+    """An application that answers with so many bytes, a piece at a time."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        for _ in range(size // 1000):
+            await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+        await send({"type": "http.response.body", "body": bytes(size % 1000)})
+
+    return app
+
+
+async def slow(scope, receive, send):
+    await asyncio.sleep(1.2)
+    await answering(2)(scope, receive, send)
+
+
+def connect(port, content=b""):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(content)
+    return connection
+
+
+def seconds_until_it_ends(connection):
+    began = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(1000):
+            pass
+    connection.close()
+    return time.monotonic() - began
+
+
+def drip(connection, content):
+    with contextlib.suppress(OSError):
+        for byte in content * 10:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"GET / HT", ASK, ASK + b"GET"], ids=["nothing", "a part", "all", "and a part"]
+)
+def test_a_client_who_asks_nothing_is_ended(serve, content):
+    port, everybody = serve(answering(2))
+    assert 0.4 < seconds_until_it_ends(connect(port, content)) < 2
+    assert everybody == {}
+
+
+def test_headers_that_come_slowly_are_ended(serve):
+    port, _ = serve(answering(2))
+    connection = connect(port)
+    threading.Thread(target=drip, args=(connection, b"GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")).start()
+    assert 0.4 < seconds_until_it_ends(connection) < 2
+
+
+def test_an_answer_that_nobody_takes_is_ended(serve):
+    port, everybody = serve(answering(30_000_000))
+    connection = connect(port, ASK)
+    time.sleep(0.3)
+    assert len(everybody) == 1
+    time.sleep(1.5)
+    assert everybody == {}
+    connection.close()
+
+
+def test_who_takes_it_slowly_gets_all_of_it(serve):
+    port, _ = serve(answering(8_000_000))
+    received = 0
+    with connect(port, ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")) as connection:
+        while content := connection.recv(100_000):
+            received += len(content)
+            time.sleep(0.02)  # for more than a second and a half
+    assert received > 8_000_000
+
+
+def test_an_answer_that_takes_long_is_waited_for(serve):
+    port, _ = serve(slow)
+    with connect(port, ASK) as connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_if_there_are_too_many_the_one_that_waited_longest_ends(serve, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 60)
+    port, everybody = serve(answering(2), most=5)
+    waiting = []
+    for _ in range(8):
+        waiting.append(connect(port))
+        time.sleep(0.02)
+    for connection in waiting[:3]:
+        assert seconds_until_it_ends(connection) < 1
+    assert len(everybody) == 5
+    for connection in waiting[3:]:
+        connection.sendall(ASK)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.close()
+
+
+def test_if_all_are_being_answered_one_more_is_refused(serve):
+    port, _ = serve(slow, most=2)
+    busy = [connect(port, ASK) for _ in range(2)]
+    time.sleep(0.2)
+    with connect(port, ASK) as one_more:
+        answer = one_more.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1\r\n" in answer
+    for connection in busy:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.close()
+
+
+def test_there_are_fewer_connections_than_descriptors(monkeypatch):
+    resource = pytest.importorskip("resource")
+    for descriptors, most in ((1024, 768), (100, 16), (10**6, 4096)):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, found=descriptors: (found, found))
+        assert connections.most_connections() == most
+
+
+def test_a_few_lines_a_second_come_into_the_log(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(connections.time, "monotonic", lambda: now[0])
+    few = Few(lines=2)
+
+    def record(number):
+        return logging.LogRecord("a", logging.WARNING, "", 0, "line %d", (number,), None)
+
+    seen = [record(number) for number in range(5)]
+    assert [few.filter(one) for one in seen] == [True, True, False, False, False]
+    now[0] = 101.0
+    later = record(5)
+    assert few.filter(later)
+    assert later.getMessage() == "line 5 (3 lines were left out before)"
+    assert few.filter(again := record(6))
+    assert again.getMessage() == "line 6"
