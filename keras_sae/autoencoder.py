@@ -46,6 +46,11 @@ class Autoencoder(InputsAsTargets):
         return encoder
 
     @property
+    def sparsities(self) -> list:
+        """The penalties on its features, one for each layer of them."""
+        return [self.sparsity]
+
+    @property
     def decoder(self) -> keras.Model:
         """The decoder alone, a new keras.Model at each access that shares the weights: features -> reconstruction."""
         features = keras.Input(self.encoder.output_shape[1:], name="features", dtype=self.compute_dtype)

@@ -12,11 +12,22 @@ from . import backend
 from .data.batches import Chunks, inputs_of
 from .data.containers import as_array, is_array
 from .losses import HalfSquaredError, check_reconstruction, warn_of_range
-from .regularizers import weighted_examples
+from .regularizers import KLSparsity, weighted_examples
+from .terms import NAMES, Terms, observed_rho_hat
 
 
 class InputsAsTargets(keras.Model):
-    """A keras.Model whose targets are its inputs: `fit(x)`, and `targets` tells what it learns to return for them."""
+    """A keras.Model whose targets are its inputs: `fit(x)`, and `targets` tells what it learns to return for them.
+
+    The terms of its loss, and rho_hat, are in the History of `fit` beside "loss", by the names that L-BFGS gives them.
+    """
+
+    _terms: Terms | None = None
+
+    @property
+    def sparsities(self) -> list:
+        """The penalties on its features, one for each layer of them, which a subclass defines."""
+        return []
 
     def targets(self, x: Any) -> Any:
         """Return what the model learns to return for x: x itself, (examples, features)."""
@@ -25,6 +36,15 @@ class InputsAsTargets(keras.Model):
     def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
         """As keras.Model.compile; the loss defaults to HalfSquaredError, the optimizer to Adam."""
         super().compile(optimizer=optimizer, loss=HalfSquaredError() if loss is None else loss, **kwargs)
+        self._terms = Terms(rho_hat=any(isinstance(sparsity, KLSparsity) for sparsity in self.sparsities))
+
+    @property
+    def metrics(self) -> list:
+        return super().metrics + ([] if self._terms is None else self._terms.means)
+
+    def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> Any:
+        """Return what `evaluate` does without return_dict=True: the loss and compiled metrics, no terms."""
+        return super()._flatten_metrics_in_order({name: logs[name] for name in logs if name not in NAMES})
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Return the arguments of `compile`, and whether the optimizer has state that belongs to the saved model."""
@@ -86,11 +106,11 @@ class InputsAsTargets(keras.Model):
         return np.concatenate([ops.convert_to_numpy(self.targets(chunk.x)) for chunk in chunks])
 
     def train_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])):
+        with weighted_examples(_weights(args[-1])), observed_rho_hat():
             return super().train_step(*args)
 
     def test_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])):
+        with weighted_examples(_weights(args[-1])), observed_rho_hat():
             return super().test_step(*args)
 
     @property
@@ -103,7 +123,13 @@ class InputsAsTargets(keras.Model):
     ) -> Any:
         y = self.targets(x) if y is None else y
         check_reconstruction(y.shape, y_pred.shape)
-        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        if self._terms is not None:
+            penalties = self.losses
+            regularized = sum(variable.regularizer is not None for variable in self.trainable_variables)
+            data_loss = loss * backend.replicas() - sum(penalties)  # Keras gives each replica its share
+            self._terms.update(data_loss, penalties, regularized, ops.shape(y_pred)[0])
+        return loss
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         return super().compute_metrics(x, self.targets(x) if y is None else y, y_pred, sample_weight)

@@ -84,6 +84,11 @@ class StackedAutoencoder(Autoencoder):
         return h
 
     @property
+    def sparsities(self) -> list:
+        """The penalties on the features of each layer."""
+        return [autoencoder.sparsity for autoencoder in self.autoencoders]
+
+    @property
     def decoder(self) -> keras.Model:
         """The decoder alone, top features -> reconstruction: at each access a new keras.Model that shares weights."""
         features = keras.Input(self.encoder.output_shape[1:], name="features", dtype=self.compute_dtype)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 import keras_sae
+from keras_sae.data.preprocessing import fit_preprocessing
 from tests.keras_sae.conftest import Batches, autoencoder, raises, two_layers
 
 
@@ -73,6 +74,14 @@ def test_a_stack_with_preprocessing_takes_raw_rows(x):
     np.testing.assert_allclose(stack.transform(10 * x), ae.transform(x), rtol=1e-5)
     np.testing.assert_allclose(stack.reconstruct(10 * x), ae.reconstruct(x), rtol=1e-5)
     np.testing.assert_allclose(stack.reconstruction_error(10 * x), ae.reconstruction_error(x), rtol=1e-4)
+
+
+def test_a_row_far_outside_the_training_data_has_an_error_of_its_distance(x):
+    """Preprocessing cuts it off at the range of the training data; the error is measured before."""
+    stack = keras_sae.StackedAutoencoder([autoencoder(dtype="float32")], preprocessing=fit_preprocessing(x))
+    stack.build((None, 6))
+    near, far, farther = stack.reconstruction_error([np.full(6, value) for value in (0.5, 10.0, 100.0)])
+    assert near < far < farther / 50
 
 
 def test_half_precision_comes_as_single(x):

@@ -278,3 +278,15 @@ def test_an_activation_layer_is_looked_up_and_kept():
     ae = keras_sae.SparseAutoencoder(4, activation=activation)
     assert ae.activation is activation
     assert ae.sparsity.inactive == -1
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "expected"),
+    [
+        (KLSparsity(0.1, 3), "KLSparsity(rho=0.1, beta=3)"),
+        (KLSparsity(0.05, 0.5, inactive=-1, window=128), "KLSparsity(rho=0.05, beta=0.5, inactive=-1, window=128)"),
+        (keras_sae.WeightDecay(3e-3), "WeightDecay(0.003)"),
+    ],
+)
+def test_penalties_describe_themselves(regularizer, expected):
+    assert repr(regularizer) == expected
