@@ -11,6 +11,7 @@ from . import (
 from .activation_maximization import maximal_inputs as maximal_inputs
 from .autoencoder import SparseAutoencoder as SparseAutoencoder
 from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
+from .data.batches import predict_in_chunks as predict_in_chunks
 from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentropy as SummedBinaryCrossentropy
 from .presets import from_preset as from_preset, list_presets as list_presets
 from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay

@@ -1,29 +1,28 @@
 """The sparse autoencoder as a keras.Model."""
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from . import backend
+from .backend import single
 from .constraints import check
-from .data.batches import Chunks, inputs_of
-from .data.containers import as_array, is_array
+from .data.batches import CHUNK_SIZE, Chunks, inputs_of
+from .inputs_as_targets import InputsAsTargets
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
-from .losses import HalfSquaredError, check_reconstruction, warn_of_range
-from .regularizers import WeightDecay, weighted_examples
+from .regularizers import WeightDecay
 
 
-class Autoencoder(keras.Model):
+class Autoencoder(InputsAsTargets):
     """Base of models that learn to return their input: `fit(x)` uses x as the target as well.
 
     The contract, which training, export and pictures build on:
         encoder     the keras.Model x -> features, which a subclass sets as `_encoder` when it is built
         encode      x -> features, a tensor
         decode      features -> reconstruction, a tensor, which a subclass defines
+        transform, reconstruct, reconstruction_error     rows of any kind -> arrays
         targets     x -> what the model learns to return for x
         uncut       x -> the same if its preprocessing did not cut off: what the error of a single row is measured on
         corrupt     a layer that adds noise to the inputs while training, or None
@@ -47,6 +46,21 @@ class Autoencoder(keras.Model):
         return encoder
 
     @property
+    def sparsities(self) -> list:
+        """The penalties on its features, one for each layer of them."""
+        return [self.sparsity]
+
+    @property
+    def decoder(self) -> keras.Model:
+        """The decoder alone, a new keras.Model at each access that shares the weights: features -> reconstruction."""
+        features = keras.Input(self.encoder.output_shape[1:], name="features", dtype=self.compute_dtype)
+        return keras.Model(features, self.decode(features), name=f"{self.name}_decoder")
+
+    def __dir__(self) -> Iterable[str]:
+        # Keras saves what `dir` lists, each layer by the first name that leads to it: files keep their layout.
+        return [name for name in super().__dir__() if name != "decoder"]
+
+    @property
     def inputs(self) -> list | None:
         """The symbolic inputs of the encoder, as of a functional model; None before the model is built."""
         encoder = getattr(self, "_encoder", None)
@@ -60,14 +74,46 @@ class Autoencoder(keras.Model):
             self.build(ops.shape(x))
         return self.encoder(x, training=training)
 
+    def transform(self, x: Any, batch_size: int = CHUNK_SIZE) -> np.ndarray:
+        """Return the features of all rows of x, an array (examples, units), which is computed some rows at a time.
+
+        x: (examples, features): an array, in memory or memory-mapped, a table, a list, a SciPy sparse matrix, or a data
+            set of batches, of which x of (x, y) counts.
+        """
+        return self._in_chunks(self.encoder, x, batch_size)
+
+    def reconstruct(self, x: Any, batch_size: int = CHUNK_SIZE) -> np.ndarray:
+        """Return what the model gives back for all rows of x, an array (examples, features); x as of `transform`.
+
+        Of a stack with preprocessing these are rows as preprocessed.
+        """
+        return self._in_chunks(self, x, batch_size)
+
+    def reconstruction_error(self, x: Any, per_feature: bool = False, batch_size: int = CHUNK_SIZE) -> np.ndarray:
+        """Return 1/2 ||xhat_i - x_i||^2 of each row of x, (examples,) float64, whose mean is `HalfSquaredError`.
+
+        Of a stack with preprocessing the error is that of rows as preprocessed, but not cut off (`uncut`).
+
+        per_feature: whether to return its terms, one for each feature, (examples, features).
+        x: as of `transform`.
+        """
+
+        def errors(chunk: Any, training: bool) -> np.ndarray:
+            xhat, target = (as_single(tensor).astype("float64") for tensor in (self(chunk), self.uncut(chunk)))
+            terms = 0.5 * (xhat - target) ** 2
+            return terms if per_feature else terms.sum(axis=1)
+
+        return self._in_chunks(errors, x, batch_size)
+
+    def _in_chunks(self, function: Callable, x: Any, batch_size: int) -> np.ndarray:
+        """Return the results of a model, layer or function for all rows of x, an array in single precision at least."""
+        chunks = Chunks(x, chunk_size=batch_size, **inputs_of(self.encoder)).read()
+        return np.concatenate([as_single(function(chunk.x, training=False)) for chunk in chunks])
+
     def call(self, inputs: Any, training: bool = False) -> Any:
         if self.corrupt is not None:
             inputs = self.corrupt(inputs, training=training)
         return self.decode(self.encode(inputs, training=training))
-
-    def targets(self, x: Any) -> Any:
-        """Return what the model learns to return for x: x itself, (examples, features)."""
-        return x
 
     def uncut(self, x: Any) -> Any:
         """Return `targets(x)` without what its preprocessing cuts off, on the same scale."""
@@ -76,102 +122,11 @@ class Autoencoder(keras.Model):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
-        """As keras.Model.compile; the loss defaults to HalfSquaredError, the optimizer to Adam."""
-        super().compile(optimizer=optimizer, loss=HalfSquaredError() if loss is None else loss, **kwargs)
 
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """Return the arguments of `compile`, and whether the optimizer has state that belongs to the saved model."""
-        config = super().get_compile_config()
-        return config and {**config, "optimizer_built": self.optimizer.built}
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile again after loading: Keras asks models with a `compile` of their own for this."""
-        config = keras.saving.deserialize_keras_object(config)
-        optimizer_built = config.pop("optimizer_built")
-        self.compile(**config)
-        if optimizer_built:
-            self.optimizer.build(self.trainable_variables)  # so that its state can be loaded
-
-    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As keras.Model.fit, with the inputs as targets; compiles with the defaults if need be.
-
-        Weights of examples count in every mean over the examples of a batch, rho_hat too.
-        """
-        if not self.compiled:
-            self.compile()
-        return self._run(super().fit, args, kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As keras.Model.evaluate, with the inputs as targets."""
-        return self._run(super().evaluate, args, kwargs)
-
-    def _run(self, method: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Call a method of Keras with targets where there are weights of examples, which Keras drops otherwise.
-
-        An error in its first step, wrong targets for one, leaves the model as it was.
-        """
-        arguments = inspect.signature(method).bind(*args, **kwargs).arguments
-        arguments |= arguments.pop("kwargs", {})
-        if not self.built and arguments.get("x") is not None and not isinstance(arguments["x"], Iterator):
-            with backend.placement(self):  # not in the first step: an error there leaves weights without values
-                self.build((None, Chunks(arguments["x"]).num_features()))
-        if is_array(arguments.get("x")):
-            some = np.asarray(as_array(arguments["x"])[:1000], self.compute_dtype)
-            warn_of_range(self, self.targets(some) if arguments.get("y") is None else arguments["y"][:1000])
-        if arguments.get("class_weight") is not None and arguments.get("y") is None:
-            raise ValueError("`class_weight` needs labels, which an autoencoder has none of. Use `sample_weight`.")
-        if arguments.get("sample_weight") is not None and arguments.get("y") is None:
-            arguments["y"] = self._target_rows(arguments["x"])
-        held_out = arguments.get("validation_data")
-        if isinstance(held_out, (tuple, list)) and len(held_out) == 3 and held_out[1] is None:
-            arguments["validation_data"] = held_out[0], self._target_rows(held_out[0]), held_out[2]
-        try:
-            return method(**arguments)
-        except Exception:
-            self.train_function = None  # what failed to compile once may not create the optimizer's variables later
-            raise
-
-    def _target_rows(self, x: Any) -> Any:
-        """Return the targets of all rows of x, an array."""
-        if type(self).targets is Autoencoder.targets:
-            return x
-        chunks = Chunks(x, **inputs_of(self)).read()
-        return np.concatenate([ops.convert_to_numpy(self.targets(chunk.x)) for chunk in chunks])
-
-    def train_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])):
-            return super().train_step(*args)
-
-    def test_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])):
-            return super().test_step(*args)
-
-    @property
-    def losses(self) -> list:
-        """The penalties, in one dtype: Keras adds them to the loss, which has that of keras.config.floatx()."""
-        return [ops.cast(loss, keras.config.floatx()) for loss in super().losses]
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        y = self.targets(x) if y is None else y
-        check_reconstruction(y.shape, y_pred.shape)
-        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        return super().compute_metrics(x, self.targets(x) if y is None else y, y_pred, sample_weight)
-
-
-def _weights(data: Any) -> Any:
-    """Return the weights of the examples of a batch as Keras hands it to a step, scaled to a mean of 1; or None."""
-    weights = keras.utils.unpack_x_y_sample_weight(data)[2]
-    if weights is None:
-        return None
-    backend.refuse_replicas("A weighted loss")
-    weights = ops.convert_to_tensor(weights, dtype=keras.config.floatx())
-    total = ops.sum(weights)
-    return weights * ops.divide_no_nan(ops.cast(ops.shape(weights)[0], total.dtype), total)
+def as_single(tensor: Any) -> np.ndarray:
+    """Return a tensor as an array; half precision, of which NumPy knows but one kind, as float32."""
+    array = ops.convert_to_numpy(tensor)
+    return array.astype(single(array.dtype.name), copy=False)
 
 
 @keras.saving.register_keras_serializable("keras_sae")

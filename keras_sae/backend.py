@@ -40,19 +40,24 @@ def has_float64(activations: Iterable[Callable] = ()) -> bool:
     return all(keras.backend.standardize_dtype(function(third).dtype) == "float64" for function in activations)
 
 
-def refuse_replicas(what: str) -> None:
-    """Raise ValueError if this runs on one of several replicas of tf.distribute, which see a part of each batch."""
+def replicas() -> int:
+    """Return on how many replicas of tf.distribute this runs, each of which sees a part of each batch."""
     if keras.backend.backend() != "tensorflow":
-        return
+        return 1
     import tensorflow as tf
 
-    if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            raise ValueError(
-                f"{what} needs the mean over the whole batch, but each replica of a tf.distribute strategy sees its "
-                f"own part. Expected one replica. Received: {replicas}. Train without the strategy."
-            )
+    if not tf.distribute.has_strategy() or tf.distribute.in_cross_replica_context():
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def refuse_replicas(what: str) -> None:
+    """Raise ValueError if this runs on one of several replicas."""
+    if replicas() > 1:
+        raise ValueError(
+            f"{what} needs the mean over the whole batch, but each replica of a tf.distribute strategy sees its own "
+            f"part. Expected one replica. Received: {replicas()}. Train without the strategy."
+        )
 
 
 def check_loss_dtypes(model: keras.Model) -> None:

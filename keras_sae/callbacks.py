@@ -15,6 +15,8 @@ from .visualization import display_network
 class ProgressBar(keras.callbacks.Callback):
     """One line with the objective, the sparsity (mean rho_hat) and the time left; an iteration or epoch is a step.
 
+    If the trainers of this library end before the last step, it says why, such as "converged at iteration 52".
+
     If stderr is a log file, in which a line cannot be redrawn, it prints at most every 15 seconds.
     """
 
@@ -23,6 +25,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.title = title
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self.shown = ""
         self.bar = tqdm(
             total=self.params["epochs"],
             desc=self.title or self.model.name,
@@ -33,11 +36,14 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         shown = {"loss": "objective", "val_loss": "held out", "rho_hat": "rho_hat", "accuracy": "accuracy"}
-        values = {label: f"{logs[key]:.4g}" for key, label in shown.items() if key in logs}
-        self.bar.set_postfix(values, refresh=False)
+        self.shown = ", ".join(f"{label}={logs[key]:.4g}" for key, label in shown.items() if key in logs)
+        self.bar.set_postfix_str(self.shown, refresh=False)
         self.bar.update(1)
 
     def on_train_end(self, logs: Any = None) -> None:
+        stopped = getattr(self.model.history, "result", {}).get("stopped") or ""
+        if self.bar.n < self.bar.total and stopped:
+            self.bar.set_postfix_str(f"{self.shown}, {stopped.partition(':')[0]} at iteration {self.bar.n}")
         self.bar.close()
 
 

@@ -11,7 +11,7 @@ _EXTRAS = {  # module: (package, extra of this library that installs it)
     "matplotlib": ("matplotlib", "train"),
     "mlxtend": ("mlxtend", "train"),
     "pyarrow": ("pyarrow", "data"),
-    "sklearn": ("scikit-learn", "train"),
+    "sklearn": ("scikit-learn", "sklearn"),
     "tensorflow_datasets": ("tensorflow-datasets", "train"),
 }
 

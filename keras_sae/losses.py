@@ -96,7 +96,7 @@ def warn_of_range(model: keras.Model, targets: Any) -> None:
     Such a model trains, and learns nothing.
     """
     name = getattr(getattr(model, "output_activation", None), "__name__", "")
-    if name not in RANGES:
+    if name not in RANGES or tuple(targets.shape[1:]) != tuple(model.inputs[0].shape[1:]):  # which training refuses
         return
     low, high = RANGES[name]
     values = ops.convert_to_numpy(ops.cast(targets, "float32"))

@@ -14,6 +14,7 @@ from keras import ops
 
 from . import backend
 from .constraints import check
+from .terms import observe
 
 # The value of a resting unit, for activations that are bounded and reach 1 when fully active.
 INACTIVE = {
@@ -181,7 +182,9 @@ class KLSparsity(keras.regularizers.Regularizer):
         shape = ops.shape(normalized)
         # Not ops.mean, which rounds float64 to float32 under JAX.
         number = ops.cast(math.prod(shape[1:-1]) * shape[0], normalized.dtype)
-        return ops.sum(normalized, axis=tuple(range(len(shape) - 1))) / number
+        rho_hat = ops.sum(normalized, axis=tuple(range(len(shape) - 1))) / number
+        observe(rho_hat)
+        return rho_hat
 
     def sum_over_rows(self, activations: Any) -> Any:
         """Return the number of examples times their rho_hat, (units,), in the widest float: what passes add up."""
@@ -214,6 +217,11 @@ class KLSparsity(keras.regularizers.Regularizer):
             )
         penalty = self.of_batch(activations)  # float32 at least: times the batch, it would pass 65,504
         return ops.cast(ops.shape(activations)[0], penalty.dtype) * penalty
+
+    def __repr__(self) -> str:
+        more = f", inactive={self.inactive:g}" if self.inactive else ""
+        more += "" if self.window is None else f", window={self.window:g}"
+        return f"KLSparsity(rho={self.rho:g}, beta={self.beta:g}{more})"
 
     def get_config(self) -> dict[str, Any]:
         return {"rho": self.rho, "beta": self.beta, "inactive": self.inactive, "window": self.window}
@@ -270,6 +278,9 @@ class WeightDecay(keras.regularizers.Regularizer):
 
     def __call__(self, kernel: Any) -> Any:
         return self.weight_decay / 2 * ops.sum(ops.square(kernel))
+
+    def __repr__(self) -> str:
+        return f"WeightDecay({self.weight_decay:g})"
 
     def get_config(self) -> dict[str, Any]:
         return {"weight_decay": self.weight_decay}

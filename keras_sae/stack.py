@@ -16,7 +16,7 @@ from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict
 from .data.containers import RowSubset, as_array, in_memory, is_array
 from .data.preprocessing import scaled_without_cut_off
 from .files import check_space
-from .regularizers import WeightDecay
+from .regularizers import KLSparsity, WeightDecay
 from .training.fit import fit as fit_one
 
 
@@ -82,6 +82,20 @@ class StackedAutoencoder(Autoencoder):
         for autoencoder in reversed(self.autoencoders):
             h = autoencoder.decode(h)
         return h
+
+    @property
+    def sparsities(self) -> list:
+        """The penalties on the features of each layer."""
+        return [autoencoder.sparsity for autoencoder in self.autoencoders]
+
+    @property
+    def decoder(self) -> keras.Model:
+        """The decoder alone, top features -> reconstruction: at each access a new keras.Model that shares weights."""
+        features = keras.Input(self.encoder.output_shape[1:], name="features", dtype=self.compute_dtype)
+        outputs = features
+        for autoencoder in reversed(self.autoencoders):
+            outputs = autoencoder.decoder(outputs)  # not decode: names of layers are unique within a model only
+        return keras.Model(features, outputs, name=f"{self.name}_decoder")
 
     def stages(self, x: Any, directory: str | pathlib.Path | None = None) -> Iterator[tuple[SparseAutoencoder, Any]]:
         """Yield each autoencoder with its inputs, the features of those below it: train it before asking for the next.
@@ -220,3 +234,37 @@ class StackedAutoencoder(Autoencoder):
         if preprocessing is not None:
             preprocessing = keras.saving.deserialize_keras_object(preprocessing)
         return cls(autoencoders, preprocessing, **config)
+
+
+def build_stack(
+    units: Sequence[int],
+    half_variance: float,
+    rho: float = 0.1,
+    beta: float | None = None,
+    weight_decay: float | None = None,
+    preprocessing: Any = None,
+    output_activation: Any = "sigmoid",
+) -> StackedAutoencoder:
+    """Return an untrained stack whose penalties are in proportion to the error that there is to reduce.
+
+    So are the classic 3 and 3e-3 to that of MNIST (26): for a table of few columns they would leave all units alike.
+    The inputs of a layer above the first are taken to have the largest variance that units of mean rho can have,
+    rho (1 - rho) each.
+
+    Args:
+        units: hidden units of each layer, from the input upwards.
+        half_variance: of the inputs as preprocessed, see `keras_sae.metrics.half_variance`.
+        rho: the target mean activation of a hidden unit.
+        beta, weight_decay: weights of the penalties of every layer; by default 0.1 and 0.0001 of the half variance.
+        preprocessing: as of `StackedAutoencoder`.
+        output_activation: of the first autoencoder, which gives the inputs back.
+    """
+    autoencoders = []
+    for number, width in enumerate(units, 1):
+        sparsity = KLSparsity(rho, 0.1 * half_variance if beta is None else beta)
+        decay = 1e-4 * half_variance if weight_decay is None else weight_decay
+        outputs = output_activation if number == 1 else "sigmoid"
+        autoencoder = SparseAutoencoder(width, sparsity, decay, output_activation=outputs, name=f"layer_{number}")
+        autoencoders.append(autoencoder)
+        half_variance = width * rho * (1 - rho) / 2
+    return StackedAutoencoder(autoencoders, preprocessing)

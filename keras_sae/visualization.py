@@ -1,5 +1,7 @@
 """Pictures: learned features as tiles, reconstructions, training curves."""
 
+import functools
+import io
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -9,6 +11,8 @@ import keras
 import numpy as np
 
 from .extras import imported
+
+PNG = {"dpi": 150, "bbox_inches": "tight", "format": "png"}
 
 
 def display_network(
@@ -37,16 +41,22 @@ def display_network(
     if weights.ndim != 2:
         raise ValueError(f"Expected weights of shape (features, units). Received shape: {weights.shape}")
     features, units = weights.shape
+    shape = _tile_shape(features, shape)
+    centred = weights - weights.mean(axis=0)
+    largest = np.abs(centred).max(axis=0)
+    tiles = (centred / np.where(largest > 0, largest, 1)).T.reshape(units, *shape)
+    return tile_image(np.round(127.5 + 127.5 * tiles), columns, padding)
+
+
+def _tile_shape(features: int, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of a tile, by default a square. Raise ValueError if it does not hold the number of features."""
     shape = tuple(shape or (math.isqrt(features), math.isqrt(features)))
     if math.prod(shape) != features:
         raise ValueError(
             f"A tile of {' x '.join(map(str, shape))} pixels does not hold {features} features. Pass "
             f"shape=(height, width) with height * width = {features}."
         )
-    centred = weights - weights.mean(axis=0)
-    largest = np.abs(centred).max(axis=0)
-    tiles = (centred / np.where(largest > 0, largest, 1)).T.reshape(units, *shape)
-    return tile_image(np.round(127.5 + 127.5 * tiles), columns, padding)
+    return shape
 
 
 def tile_image(tiles: np.ndarray, columns: int | None = None, padding: int = 1) -> np.ndarray:
@@ -69,59 +79,74 @@ def _default_columns(number: int) -> int:
     return next((columns for columns in range(square, 2 * square + 1) if number % columns == 0), square)
 
 
-def save_features(
-    path: str | pathlib.Path,
-    weights: Any,
-    title: str,
-    shape: tuple[int, ...] | None = None,
-    columns: int | None = None,
-) -> None:
-    """Write the tiles of `display_network` with a title, as PNG."""
-    image = display_network(weights, shape, columns)
+def plot_features(
+    weights: Any, title: str = "", shape: tuple[int, ...] | None = None, columns: int | None = None
+) -> Any:
+    """Return a matplotlib Figure of the tiles of `display_network`, with a title.
+
+    >>> plot_features(ae.kernel)
+    """
+    return _pictured(display_network(weights, shape, columns), title)[0]
+
+
+def plot_reconstructions(rows: Mapping[str, Any], title: str = "", shape: tuple[int, ...] | None = None) -> Any:
+    """Return a matplotlib Figure of rows of pictures, one above the other.
+
+    Args:
+        rows: name -> (examples, features) in [0, 1], the same examples in each row.
+        title: of the figure.
+        shape: (height, width) of a picture, or (height, width, 3) in colour; by default a grey square.
+
+    >>> plot_reconstructions({"input": x[:16], "autoencoder": ae.reconstruct(x[:16])})
+    """
+    arrays = {name: np.clip(as_float64(x), 0, 1) for name, x in rows.items()}
+    shape = _tile_shape(next(iter(arrays.values())).shape[-1], shape)
+    pictures = np.concatenate([255 * x.reshape(-1, *shape) for x in arrays.values()])
+    figure, axes = _pictured(tile_image(pictures, len(pictures) // len(arrays)), title)
+    axes.set_axis_on()
+    axes.set_xticks([])
+    axes.set_yticks([(i + 0.5) * (shape[0] + 1) for i in range(len(arrays))], list(arrays))
+    axes.tick_params(length=0)
+    return figure
+
+
+def _pictured(image: np.ndarray, title: str) -> tuple[Any, Any]:
+    """Return a figure of an image with a title, and its axes, which are hidden."""
     figure, axes = new_figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
     axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     axes.set_axis_off()
     axes.set_title(title, fontsize=10, parse_math=False)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    return figure, axes
 
 
-def save_reconstructions(path: str | pathlib.Path, rows: Mapping[str, Any], title: str, shape: tuple[int, ...]) -> None:
-    """Write rows of pictures one above the other, as PNG.
+def plot_rho_hat(rho_hat: np.ndarray, rho: float) -> Any:
+    """Return a matplotlib Figure of the distribution of the units' mean activations, with their target rho.
 
-    rows: name -> (examples, features) in [0, 1], the same examples in each row.
+    >>> plot_rho_hat(keras_sae.objective(ae, x).rho_hat[0], ae.sparsity.rho)
     """
-    pictures = {name: np.clip(as_float64(x), 0, 1).reshape(-1, *shape) * 255 for name, x in rows.items()}
-    columns = len(next(iter(pictures.values())))
-    image = tile_image(np.concatenate(list(pictures.values())), columns)
-    figure, axes = new_figure(figsize=(9, 0.4 + 9 * image.shape[0] / image.shape[1]))
-    axes.imshow(image, cmap="gray", interpolation="nearest", vmin=0, vmax=255)
-    axes.set_xticks([])
-    axes.set_yticks([(i + 0.5) * (shape[0] + 1) for i in range(len(pictures))], list(pictures))
-    axes.tick_params(length=0)
-    axes.set_title(title, fontsize=10, parse_math=False)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
-
-
-def save_rho_hat(path: str | pathlib.Path, rho_hat: np.ndarray, rho: float) -> None:
-    """Write the distribution of the units' mean activations, with their target rho, as PNG."""
     figure, axes = new_figure(figsize=(5, 3))
     axes.hist(rho_hat, bins=30, color="tab:red", alpha=0.7)
     axes.axvline(rho, color="black", linestyle="--", label=f"target rho = {rho}")
     axes.set_xlabel("rho_hat, the mean activation over the whole training set")
     axes.set_ylabel("units")
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
-def save_curves(path: str | pathlib.Path, histories: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> None:
-    """Write the objective against the iteration, one panel for each stage, as PNG.
+def plot_history(histories: Any, xlabel: str = "iteration") -> Any:
+    """Return a matplotlib Figure of the objective and its terms against the iteration, one panel for each stage.
 
-    histories: name -> the `history` dict of a keras History; "loss" is drawn, and its terms if it has them.
+    histories: a keras History, or name -> its `history` dict; "loss" is drawn, and what else there is of its terms and
+    of "val_loss".
+
+    >>> plot_history(keras_sae.fit(ae, x))
     """
-    figure, axes = new_figure(figsize=(3.4 * len(histories), 3.2), ncols=len(histories), squeeze=False)
+    if not isinstance(histories, Mapping):
+        histories = {"": histories.history}
+    figure, axes = new_figure(figsize=(max(4.5, 3.4 * len(histories)), 3.2), ncols=len(histories), squeeze=False)
     terms = {
-        "loss": "objective", "reconstruction": "loss on the data", "data_loss": "loss on the data",
-        "weight_decay": "weight decay", "sparsity": "sparsity",
+        "loss": "objective", "val_loss": "held out", "reconstruction": "loss on the data",
+        "data_loss": "loss on the data", "weight_decay": "weight decay", "sparsity": "sparsity",
     }  # fmt: skip
     for panel, (name, history) in zip(axes[0], histories.items(), strict=True):
         for key, label in terms.items():
@@ -133,8 +158,34 @@ def save_curves(path: str | pathlib.Path, histories: Mapping[str, Mapping[str, S
         panel.set_xlabel(xlabel)
         panel.grid(alpha=0.3)
     lines, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize=9, frameon=False)
+    return figure
+
+
+def save_features(
+    path: str | pathlib.Path,
+    weights: Any,
+    title: str,
+    shape: tuple[int, ...] | None = None,
+    columns: int | None = None,
+) -> None:
+    """Write `plot_features` as PNG."""
+    plot_features(weights, title, shape, columns).savefig(path, **PNG)
+
+
+def save_reconstructions(path: str | pathlib.Path, rows: Mapping[str, Any], title: str, shape: tuple[int, ...]) -> None:
+    """Write `plot_reconstructions` as PNG."""
+    plot_reconstructions(rows, title, shape).savefig(path, **PNG)
+
+
+def save_rho_hat(path: str | pathlib.Path, rho_hat: np.ndarray, rho: float) -> None:
+    """Write `plot_rho_hat` as PNG."""
+    plot_rho_hat(rho_hat, rho).savefig(path, **PNG)
+
+
+def save_curves(path: str | pathlib.Path, histories: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> None:
+    """Write `plot_history` as PNG."""
+    plot_history(histories, xlabel).savefig(path, **PNG)
 
 
 def as_float64(values: Any) -> np.ndarray:
@@ -143,6 +194,17 @@ def as_float64(values: Any) -> np.ndarray:
 
 
 def new_figure(figsize: tuple[float, float], **options: Any) -> tuple[Any, Any]:
-    """Return a matplotlib Figure without a window, and its axes; options are those of `Figure.subplots`."""
+    """Return a matplotlib Figure without a window, and its axes; options are those of `Figure.subplots`.
+
+    Notebooks show it: matplotlib itself sees to that only for figures of pyplot.
+    """
     figure = imported("matplotlib.figure", "draw pictures with").Figure(figsize=figsize, layout="constrained")
+    figure._repr_png_ = functools.partial(_png, figure)
     return figure, figure.subplots(**options)
+
+
+def _png(figure: Any) -> bytes:
+    """Return a matplotlib Figure as the bytes of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, **PNG | {"dpi": 80})
+    return file.getvalue()

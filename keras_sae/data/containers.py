@@ -62,6 +62,9 @@ class RowSubset:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __repr__(self) -> str:
+        return f"RowSubset({self.shape[0]:,} rows of {self.shape[1]:,} features, {self.dtype})"
+
     def __getitem__(self, key: Any) -> np.ndarray:
         # Copied, as the pages of a memory-mapped array are forgotten.
         rows = self.x[key if self.rows is None else self.rows[key]]

@@ -24,7 +24,7 @@ _IDX_FILES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LabelledImages:
     """Images as rows of float32 pixels in [0, 1], (examples, height * width), with integer labels (examples,)."""
 
@@ -34,6 +34,10 @@ class LabelledImages:
     y_test: np.ndarray
     image_shape: tuple[int, ...]
     source: str  # one line that tells people where the images came from
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.image_shape))
+        return f"LabelledImages({len(self.x_train):,} to train, {len(self.x_test):,} to test, {size}; {self.source})"
 
     @property
     def num_classes(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..autoencoder import Autoencoder
 from ..data.batches import TransformedDataset, predict_in_chunks, predict_to_file
-from ..data.containers import as_array, in_memory, is_array
+from ..data.containers import RowSubset, as_array, in_memory, is_array
 from .lbfgs import fit_lbfgs
 from .minibatches import fit_minibatches
 
@@ -29,6 +29,7 @@ def fit(
     checkpoint: str | pathlib.Path | None = None,
     callbacks: list | None = None,
     validation_data: Any = None,
+    validation_split: float = 0.0,
     sample_weight: Any = None,
     class_weight: dict[int, float] | None = None,
     verbose: int = 1,
@@ -51,8 +52,9 @@ def fit(
             (minibatches of a data set: at the end of an epoch, if each epoch of the set is the same). It is written
             every 20 seconds (minibatches: at the end of an epoch), by L-BFGS at Ctrl-C too, and at the end.
         callbacks: Keras callbacks; an iteration of L-BFGS counts as an epoch.
-        validation_data: held-out x, (x, y) or (x, y, weights), which is only measured: "val_loss" in the History after
-            every epoch.
+        validation_data: held-out x, (x, y) or (x, y, weights), which is only measured: "val_loss" and its terms in the
+            History after every epoch.
+        validation_split: the share of the rows of arrays that are held out instead, the last ones as they come.
         sample_weight: weights of examples, (examples,), for arrays; see `objective`.
         class_weight: weights of classes, class number -> weight (1 where there is none), with labels y.
         verbose: 1 shows a progress bar; 0 is silent.
@@ -60,13 +62,17 @@ def fit(
             `fit`).
 
     Returns:
-        A keras History; `history.result` holds "seconds", of L-BFGS also "evaluations" and "stopped" (why, in words).
+        A keras History; `history.result` holds "seconds" and "stopped" (why, in words), of L-BFGS also "evaluations".
 
     Raises:
         ValueError: the data do not fit the model, or the model has no loss.
         DivergedError: the objective or the weights are NaN or infinite.
         InputError: the checkpoint is broken, or of another model or other data.
     """
+    if validation_split:
+        if validation_data is not None:
+            raise ValueError("Expected validation_data or validation_split. Received: both. Leave one out.")
+        (x, y, sample_weight), validation_data = _split(x, y, sample_weight, validation_split)
     if class_weight is not None:
         sample_weight = _class_weights(class_weight, y, sample_weight)
     shared = {
@@ -79,6 +85,30 @@ def fit(
         _set_optimizer(model, optimizer)
     epochs = EPOCHS if iterations is None else iterations
     return fit_minibatches(model, x, y, epochs, batch_size, **shared, **options)
+
+
+def _split(x: Any, y: Any, weights: Any, share: float) -> tuple[tuple, tuple]:
+    """Return (x, y, weights) of the first rows, and of this share of rows, the last ones."""
+    if not is_array(x):
+        raise ValueError(
+            f"Expected x as an array, of which the last rows are held out. Received: {type(x).__name__} with "
+            "validation_split. Give it two data sets, x and validation_data."
+        )
+    x, y, weights = arrays = [None if array is None else as_array(array) for array in (x, y, weights)]
+    number = x.shape[0]
+    first = number - round(share * number)
+    if not 0 < first < number:
+        raise ValueError(
+            f"Expected a validation_split that leaves a row or more on either side. Received: {share} of {number} rows."
+        )
+    return tuple(_rows(array, 0, first) for array in arrays), tuple(_rows(array, first, number) for array in arrays)
+
+
+def _rows(array: Any, start: int, stop: int) -> Any:
+    """Return these rows of an array, without reading them if it is not in memory; None of None."""
+    if array is None or isinstance(array, np.ndarray):
+        return None if array is None else array[start:stop]
+    return RowSubset(array, np.arange(start, stop))
 
 
 def _class_weights(class_weight: dict[int, float], y: Any, sample_weight: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from ..regularizers import recorded_activations, weighted_examples
 from .data_loss import DataLoss
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Objective:
     """The objective at one set of weights.
 
@@ -30,6 +30,18 @@ class Objective:
     gradients: list[np.ndarray]
     parts: dict[str, float]
     rho_hat: list[np.ndarray]
+
+    def _numbers(self) -> dict[str, float]:
+        """Return what tells the objective in a few numbers, by name: rho_hat is the mean over all units."""
+        means = {"rho_hat": float(np.concatenate(self.rho_hat).mean())} if self.rho_hat else {}
+        return {"value": self.value, **self.parts, **means}
+
+    def __repr__(self) -> str:
+        return f"Objective({', '.join(f'{name}={number:.6g}' for name, number in self._numbers().items())})"
+
+    def _repr_html_(self) -> str:
+        rows = (f"<tr><th>{name}</th><td>{number:.6g}</td></tr>" for name, number in self._numbers().items())
+        return f"<table>{''.join(rows)}</table>"
 
 
 def objective(

@@ -14,7 +14,7 @@ from ..data.batches import CHUNK_SIZE
 from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from . import checkpoints
-from .full_batch import ObjectiveFunction
+from .full_batch import Objective, ObjectiveFunction
 from .quasi_newton import LBFGS
 
 LIMIT = "the limit of iterations"  # a reason why training stopped
@@ -51,14 +51,15 @@ def fit_lbfgs(
             CPU, as without the interruption. It is written every 20 seconds, when training is interrupted, and at the
             end; another call then finds the training finished. Remove it to train from the model's present weights.
         validation_data: held-out x, (x, y) or (x, y, weights), arrays or a data set. The objective on it, with the
-            rho_hat of these rows, is "val_loss" of every iteration; nothing is learned from it.
+            rho_hat of these rows, is "val_loss" of every iteration; nothing is learned from it. Keras' EarlyStopping
+            with restore_best_weights=True leaves the model of the least.
         verbose: 1 shows a progress bar with the objective, the mean rho_hat and the time left; 0 is silent.
 
     Returns:
         A keras History. Per iteration: "loss" (all of J) and its terms "reconstruction" (of other models than
         autoencoders "data_loss"), "weight_decay" and "sparsity"; "rho_hat" (mean over units) if there is a KLSparsity;
-        "val_loss" if there are validation data. `history.result` holds "evaluations" (of the objective), "seconds", and
-        "stopped" (why, in words).
+        the same with "val_" if there are validation data. `history.result` holds "evaluations" (of the objective),
+        "seconds", and "stopped" (why, in words).
 
     Raises:
         ValueError: a callback sets a learning rate.
@@ -105,8 +106,10 @@ def fit_lbfgs(
     finally:
         if checkpoint:
             search.save(checkpoint)
+        history.result = search.counts()
         keras_callbacks.on_train_end()
-    history.result = search.counts()
+    if checkpoint:
+        search.save(checkpoint)  # again, as EarlyStopping may have restored the best weights
     return history
 
 
@@ -153,7 +156,7 @@ class _Search:
         self.iterations, self.evaluations = record.get("iterations", 0), record.get("evaluations", 0)
         self.history, self.stopped = record.get("history", {}), record.get("stopped")
         self.seconds, self.began = record.get("seconds", 0.0), time.monotonic()
-        start = np.concatenate([_array(v).astype("float64").ravel() for v in self.variables])
+        start = self.weights()
         if checkpoint:
             self._check(state, start)
         self.optimizer = LBFGS(self, start, state=state or None)
@@ -180,24 +183,26 @@ class _Search:
                 "infinities and very large values in x."
             )
         if not self.optimizer.step():
-            self.stopped = "no lower point was found: J is at a minimum, up to rounding"
+            self.stopped = "converged: no lower point was found, J is at a minimum up to rounding"
             return None
         self.assign()
         self.iterations += 1
-        logs = {"loss": self.result.value, **self.result.parts}
-        if self.result.rho_hat:
-            logs["rho_hat"] = float(np.concatenate(self.result.rho_hat).mean())
+        logs = _logs(self.result)
         if self.validation is not None:
-            logs["val_loss"] = self.validation(gradients=False).value
+            logs |= {f"val_{name}": value for name, value in _logs(self.validation(gradients=False)).items()}
         # This is one assignment, so that Ctrl-C never leaves parts of two iterations to be saved.
         self.completed = self.optimizer.state(), self.iterations, logs
         if before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1):
-            self.stopped = "the relative reduction of J is below the tolerance"
+            self.stopped = "converged: the relative reduction of J is below the tolerance"
         return dict(logs)
 
     def split(self, theta: np.ndarray) -> list[np.ndarray]:
         """Return theta as one array for each variable, in its shape."""
         return [a.reshape(s) for a, s in zip(np.split(theta, self.ends), self.shapes, strict=True)]
+
+    def weights(self) -> np.ndarray:
+        """Return the weights that the model has, as one flat float64 vector."""
+        return np.concatenate([_array(v).astype("float64").ravel() for v in self.variables])
 
     def assign(self) -> None:
         """Give the model the weights of the last completed iteration."""
@@ -214,8 +219,8 @@ class _Search:
         state, iterations, logs = self.completed
         if not math.isfinite(state["value"][0]):  # there is nothing to resume from
             return
-        if self.stopped:  # no iteration will need the remembered steps
-            state = {name: state[name] for name in ("theta", "value", "gradient")}
+        if self.stopped:  # no iteration will need the remembered steps, and a callback may have changed the weights
+            state = {"theta": [self.weights()], "value": state["value"], "gradient": state["gradient"]}
         history = {name: values[:iterations] for name, values in self.history.items()}
         for name, value in logs.items():
             if len(history.setdefault(name, [])) < iterations:  # a callback failed before the History got it
@@ -239,6 +244,12 @@ class _Search:
                 f"Expected a checkpoint made on the same data and objective. Received: one with J = {value:.6g}, but "
                 f"the data given now have {now:.6g}. Resume with the same data, or remove the checkpoint."
             )
+
+
+def _logs(result: Objective) -> dict[str, float]:
+    """Return what the History records of an objective: J, its terms and the mean rho_hat of all units."""
+    means = {"rho_hat": float(np.concatenate(result.rho_hat).mean())} if result.rho_hat else {}
+    return {"loss": result.value, **result.parts, **means}
 
 
 def _array(variable: Any) -> np.ndarray:

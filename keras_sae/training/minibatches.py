@@ -60,7 +60,8 @@ def fit_minibatches(
         **options: arguments of Keras' `fit`, such as validation_data.
 
     Returns:
-        A keras History; `history.result` holds "seconds", of all calls with this checkpoint together.
+        A keras History; `history.result` holds "seconds", of all calls with this checkpoint together, and "stopped"
+        (why, in words).
 
     Raises:
         DivergedError: the loss or the weights are NaN or infinite; a checkpoint holds the last good epoch.
@@ -79,7 +80,7 @@ def fit_minibatches(
     if not isinstance(model, Autoencoder):
         check_loss_dtypes(model)
     backup = _Backup(model, checkpoint)
-    watching = [*(callbacks or []), *([ProgressBar()] if verbose else []), keras.callbacks.History(), backup]
+    watching = [*(callbacks or []), keras.callbacks.History(), backup, *([ProgressBar()] if verbose else [])]
     if is_array(x):
         chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
         DataLoss(model).check_targets(chunks.y, model)
@@ -91,6 +92,12 @@ def fit_minibatches(
         watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
     elif y is not None or sample_weight is not None:
         raise ValueError("Give `y` with arrays only; a data set yields (x, y) or (x, y, weights) itself.")
+    held_out, held_out_y, held_out_weights = keras.utils.unpack_x_y_sample_weight(options.get("validation_data"))
+    if is_array(held_out):
+        chunks = Chunks(held_out, held_out_y, **inputs_of(model), weights=held_out_weights)
+        targets = model.targets if isinstance(model, Autoencoder) else None
+        size = options.pop("validation_batch_size", None) or batch_size
+        options["validation_data"] = Minibatches(chunks.x, chunks.y, size, seed, chunks.dtype, chunks.weights, targets)
     # The backup comes after the History, which it restores at the beginning and saves at the end.
     initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
@@ -180,8 +187,9 @@ class _Backup(keras.callbacks.Callback):
         self.epoch = epoch + 1
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.model.history.result = {"seconds": self._seconds()}
         self.stopped = self.stopped or self.model.stop_training
+        stopped = "a callback set stop_training" if self.stopped else "the limit of epochs"
+        self.model.history.result = {"seconds": self._seconds(), "stopped": stopped}
         self._save()
 
     def _seconds(self) -> float:

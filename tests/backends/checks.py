@@ -88,6 +88,27 @@ def test_keras_own_fit_trains(x):
     assert losses[-1] < losses[0]
 
 
+def test_the_terms_are_in_the_history_of_keras_own_fit(x):
+    ae = autoencoder()
+    ae.compile(keras.optimizers.SGD(0.0))
+    history = ae.fit(x, batch_size=len(x), verbose=0, validation_data=(x[:20],)).history
+    for prefix, rows in {"": x, "val_": x[:20]}.items():
+        expected = keras_sae.objective(ae, rows)
+        for name, value in {**expected.parts, "rho_hat": expected.rho_hat[0].mean()}.items():
+            assert history[prefix + name] == pytest.approx([value], rel=1e-3)
+    assert isinstance(ae.evaluate(x, verbose=0), float)
+
+
+def test_arrays_come_out(x):
+    ae = autoencoder()
+    ae.build((None, 12))
+    features, xhat = ae.transform(x, batch_size=7), ae.reconstruct(x, batch_size=7)
+    assert type(features) is type(xhat) is np.ndarray
+    np.testing.assert_allclose(features, np.asarray(ae.encode(x)), rtol=1e-5)
+    np.testing.assert_allclose(xhat, np.asarray(ae.decoder(features)), rtol=1e-5)
+    np.testing.assert_allclose(ae.reconstruction_error(x), ((xhat - x) ** 2).sum(axis=1) / 2, rtol=1e-5)
+
+
 def test_fit_minibatches_repeats_itself(x):
     histories = [keras_sae.fit_minibatches(autoencoder(), x, epochs=3, seed=1, verbose=0) for _ in range(2)]
     assert histories[0].history["loss"] == histories[1].history["loss"]

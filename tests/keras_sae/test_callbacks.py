@@ -117,3 +117,14 @@ def test_mean_activations_are_those_of_the_objective(x):
 def test_mean_activations_without_kl_are_plain_means(x):
     ae = autoencoder(sparsity=keras.regularizers.L1(0.1), activation="relu")
     np.testing.assert_allclose(mean_activations(ae, x), np.asarray(ae.encode(x)).mean(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_the_bar_ends_with_why_training_ended_early(optimizer, x, capfd):
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(ae, "stop_training", epoch == 1))
+    ae = autoencoder(dtype="float32")
+    keras_sae.fit(ae, x, None, optimizer, 5, callbacks=[stop])
+    assert "a callback set stop_training at iteration 2" in capfd.readouterr().err
+    if optimizer == "lbfgs":
+        history = keras_sae.fit(ae, x, iterations=300, tolerance=1e-3)
+        assert f", converged at iteration {len(history.epoch)}" in capfd.readouterr().err

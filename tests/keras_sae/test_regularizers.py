@@ -310,3 +310,15 @@ def test_integers_of_numpy_are_integers(tmp_path):
     stack = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(units, weight_decay=np.float32(0.5))])
     stack.build((None, 6))
     assert stack.classifier(np.int64(3), np.float32(0.5)).output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "expected"),
+    [
+        (KLSparsity(0.1, 3), "KLSparsity(rho=0.1, beta=3)"),
+        (KLSparsity(0.05, 0.5, inactive=-1, window=128), "KLSparsity(rho=0.05, beta=0.5, inactive=-1, window=128)"),
+        (keras_sae.WeightDecay(3e-3), "WeightDecay(0.003)"),
+    ],
+)
+def test_penalties_describe_themselves(regularizer, expected):
+    assert repr(regularizer) == expected

@@ -107,3 +107,40 @@ def test_without_matplotlib(picture, monkeypatch, tmp_path):
         "Expected matplotlib to draw pictures with. Received: Python without it. pip install 'keras-sae[train]'",
     ):
         PICTURES[picture](tmp_path / "own.png")
+
+
+@pytest.mark.parametrize("name", ["features", "reconstructions", "rho_hat", "history", "histories"])
+def test_figures_are_returned_and_show_in_notebooks(name):
+    import io
+    import pickle
+
+    from PIL import Image
+
+    history = keras.callbacks.History()
+    history.history = HISTORY | {"val_loss": [4.0, 3.0, 2.0]}
+    figure = {
+        "features": lambda: visualization.plot_features(np.eye(16, 5), "Own title"),
+        "reconstructions": lambda: visualization.plot_reconstructions({"a": np.eye(3, 4), "b": np.eye(3, 4)}),
+        "rho_hat": lambda: visualization.plot_rho_hat(np.linspace(0, 0.2, 50), 0.1),
+        "history": lambda: visualization.plot_history(history),
+        "histories": lambda: visualization.plot_history({"one": HISTORY, "two": HISTORY}, "epoch"),
+    }[name]()
+    with Image.open(io.BytesIO(figure._repr_png_())) as image:
+        assert min(image.size) > 50
+    assert pickle.loads(pickle.dumps(figure)).axes
+    texts = {
+        "features": [figure.axes[0].get_title()],
+        "reconstructions": [label.get_text() for label in figure.axes[0].get_yticklabels()],
+        "rho_hat": [figure.axes[0].get_ylabel()],
+        "history": [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else [],
+        "histories": [axes.get_title() for axes in figure.axes],
+    }[name]
+    assert texts == {
+        "features": ["Own title"], "reconstructions": ["a", "b"], "rho_hat": ["units"],
+        "history": ["objective", "held out", "loss on the data"], "histories": ["one", "two"],
+    }[name]  # fmt: skip
+
+
+def test_pictures_of_another_shape_are_refused():
+    with raises(ValueError, "A tile of 2 x 2 pixels does not hold 6 features"):
+        visualization.plot_reconstructions({"x": np.eye(3, 6)})

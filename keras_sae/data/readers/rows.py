@@ -15,7 +15,7 @@ NOISE = 1e-13  # relative differences that computing in float64 leaves behind
 MISSING_VALUES = "Remove or fill in such rows."
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Rows:
     """Data as rows of numbers, with class numbers if there are labels.
 
@@ -39,6 +39,11 @@ class Rows:
     value_range: tuple[float, float] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        classes = f", {len(self.class_names):,} classes" if self.class_names else ""
+        notes = f", {len(self.notes):,} notes" if self.notes else ""
+        return f"Rows({len(self.x):,} of {self.x.shape[1]:,} features, {self.x.dtype}{classes}{notes}; {self.source})"
 
 
 def image_range(x: np.ndarray) -> tuple[float, float] | None:

@@ -59,3 +59,8 @@ def test_sparse_matrices_become_dense_some_rows_at_a_time(kind, x):
 def test_encode_takes_lists(x):
     ae = keras_sae.SparseAutoencoder(4)
     np.testing.assert_allclose(ae.encode(x.tolist()), ae.encode(x), rtol=1e-6)
+
+
+def test_chosen_rows_describe_themselves():
+    chosen = RowSubset(np.zeros((5000, 3), "uint8"), np.arange(1200))
+    assert repr(chosen) == "RowSubset(1,200 rows of 3 features, uint8)"

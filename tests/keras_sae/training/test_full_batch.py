@@ -297,3 +297,12 @@ def test_model_without_trainable_weights(x):
     ae.trainable = False
     with raises(ValueError, "no trainable weights", "`trainable = True`"):
         keras_sae.objective(ae, x)
+
+
+def test_an_objective_describes_itself():
+    parts = {"reconstruction": 1.5, "weight_decay": 0.25, "sparsity": 1 / 3}
+    found = keras_sae.Objective(25 / 12, [np.zeros((2, 2))], parts, [np.array([0.1, 0.2]), np.array([0.6])])
+    numbers = "value=2.08333, reconstruction=1.5, weight_decay=0.25, sparsity=0.333333, rho_hat=0.3"
+    assert repr(found) == f"Objective({numbers})"
+    assert found._repr_html_().startswith("<table><tr><th>value</th><td>2.08333</td></tr><tr><th>reconstruction</th>")
+    assert "rho_hat" not in repr(keras_sae.Objective(1.5, [], {"data_loss": 1.5}, []))

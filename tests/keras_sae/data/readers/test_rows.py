@@ -156,3 +156,9 @@ def test_constant_and_counting_columns():
     assert readers.constant_columns(x).tolist() == [3, 700]
     assert readers.counting_columns(x).tolist() == [5, 6]
     assert readers.counting_columns(np.arange(20, dtype="uint8").reshape(10, 2)[::-1] // 2).tolist() == []
+
+
+def test_rows_describe_themselves():
+    found = rows.Rows(np.zeros((1200, 3), "uint8"), np.zeros(1200, int), ("a", "b"), source="own.csv", notes=("one",))
+    assert repr(found) == "Rows(1,200 of 3 features, uint8, 2 classes, 1 notes; own.csv)"
+    assert repr(rows.Rows(np.zeros((2, 3)), source="own.npy")) == "Rows(2 of 3 features, float64; own.npy)"
