@@ -77,7 +77,7 @@ def test_accuracies_on_held_out_rows(classes):
 
 
 def test_features_that_tell_classes_apart_do(classes):
-    """Four units that are roughly the four cells of the exclusive or: inputs and their components cannot, up to chance."""
+    """Four units that are roughly the cells of the exclusive or: inputs and their components cannot, up to chance."""
     rows, labels = classes
     ae = autoencoder(dtype="float32")
     signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], "float32")
