@@ -1,5 +1,6 @@
 """Layers for any Keras model: a sparse Dense layer, its penalty alone, a tied decoder, masking noise."""
 
+import operator
 from typing import Any
 
 import keras
@@ -113,7 +114,8 @@ class SparseDense(keras.layers.Dense):
     """
 
     def __init__(self, units: int, activation: Any = "sigmoid", sparsity: Any = "kl", **kwargs: Any):
-        super().__init__(units, activation=activation, **kwargs)
+        # Keras refuses an integer of NumPy.
+        super().__init__(operator.index(units), activation=activation, **kwargs)
         self.sparsity = penalty_of(sparsity, self.activation)
         self.regularization = None
         if self.sparsity is not None:
@@ -227,8 +229,8 @@ class MaskingNoise(keras.layers.Layer):
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         check("corruption", rate)
-        self.rate, self.seed = rate, seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.rate, self.seed = float(rate), None if seed is None else operator.index(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:

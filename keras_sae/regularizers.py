@@ -111,8 +111,13 @@ class KLSparsity(keras.regularizers.Regularizer):
         self.rho, self.beta, self.inactive, self.window = float(rho), float(beta), float(inactive), window
 
     def for_activation(self, activation: Any) -> "KLSparsity":
-        """Return the same penalty for units with this Keras activation, whose value at rest is looked up."""
-        name = _activation_name(activation)
+        """Return the same penalty for units with this activation: of Keras' own, the value at rest is looked up.
+
+        Raises: ValueError if it is one of Keras' that is not bounded by 1. Others are taken as they are.
+        """
+        name = _name_in_keras(activation)
+        if name is None:
+            return self
         if name not in INACTIVE:
             raise ValueError(
                 "KLSparsity compares mean activations with a probability, so it needs units bounded by 1: "
@@ -126,15 +131,11 @@ class KLSparsity(keras.regularizers.Regularizer):
     def check_layer(self, layer: Any) -> None:
         """Raise ValueError if a layer has an activation of Keras whose means are no probabilities for this penalty."""
         activation = getattr(layer, "activation", None)
-        if isinstance(activation, keras.layers.Activation):
-            activation = activation.activation
-        name = getattr(activation, "__name__", "")
-        if activation is None or getattr(keras.activations, name, None) is not activation:
-            return
-        if self.for_activation(activation).inactive != self.inactive:
+        expected = self if activation is None else self.for_activation(activation)
+        if expected.inactive != self.inactive:
             raise ValueError(
-                f"Expected KLSparsity(inactive={INACTIVE[name]:g}) on the layer {layer.name!r}: the value at rest of "
-                f"its activation {name}. Received: inactive={self.inactive:g}. keras_sae.layers.SparseDense sets it."
+                f"Expected KLSparsity(inactive={expected.inactive:g}) on the layer {layer.name!r}: its units rest "
+                f"there. Received: inactive={self.inactive:g}. keras_sae.layers.SparseDense sets it."
             )
 
     def check_domain(self, rho_hat: Any) -> None:
@@ -252,11 +253,13 @@ def wide(activations: Any) -> Any:
     return ops.cast(activations, backend.single(keras.backend.standardize_dtype(activations.dtype)))
 
 
-def _activation_name(activation: Any) -> Any:
-    """Return the name of a Keras activation, which may be given as a function, a name or a layer."""
+def _name_in_keras(activation: Any) -> str | None:
+    """Return the name of an activation, given as a function, name or layer, or None if it is none of Keras' own."""
     if isinstance(activation, keras.layers.Activation):
         activation = activation.activation
-    return keras.activations.serialize(keras.activations.get(activation))
+    activation = keras.activations.get(activation)
+    name = getattr(activation, "__name__", "")
+    return name if getattr(keras.activations, name, None) is activation else None
 
 
 @keras.saving.register_keras_serializable("keras_sae")

@@ -198,7 +198,11 @@ class StackedAutoencoder(Autoencoder):
             raise ValueError(f"`num_classes` must be 2 or more. Received: num_classes={num_classes}")
         encoder = self._plain_encoder()
         head = keras.layers.Dense(
-            num_classes, "softmax", kernel_regularizer=WeightDecay(weight_decay), dtype=self.dtype_policy, name="head"
+            int(num_classes),
+            "softmax",
+            kernel_regularizer=WeightDecay(weight_decay),
+            dtype=self.dtype_policy,
+            name="head",
         )
         inputs = keras.Input(encoder.input_shape[1:], name="inputs", dtype=self.compute_dtype)
         classifier = keras.Model(inputs, head(encoder(inputs)), name="classifier")

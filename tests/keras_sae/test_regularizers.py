@@ -280,6 +280,38 @@ def test_an_activation_layer_is_looked_up_and_kept():
     assert ae.sparsity.inactive == -1
 
 
+@keras.saving.register_keras_serializable("test_regularizers")
+def steep_sigmoid(z):
+    return ops.sigmoid(2 * z)
+
+
+def test_an_activation_of_ones_own_is_taken_as_it_is(tmp_path):
+    x = np.random.default_rng(0).uniform(size=(9, 6))
+    ae = keras_sae.SparseAutoencoder(4, KLSparsity(0.1, 3.0), activation=steep_sigmoid, dtype="float64")
+    ae.build(x.shape)
+    kernel, bias, *_ = ae.get_weights()
+    rho_hat = (1 / (1 + np.exp(-2 * (x @ kernel + bias)))).mean(axis=0)
+    np.testing.assert_allclose(keras_sae.objective(ae, x).rho_hat, [rho_hat], rtol=1e-12)
+    ae.save(tmp_path / "own.keras")
+    copy = keras.saving.load_model(tmp_path / "own.keras")
+    assert copy.activation is steep_sigmoid
+    assert keras_sae.objective(copy, x).value == keras_sae.objective(ae, x).value
+
+
+def test_integers_of_numpy_are_integers(tmp_path):
+    units, seed = np.int64(4), np.int64(3)
+    hidden = keras_sae.layers.SparseDense(units, sparsity=KLSparsity(np.float32(0.1), np.int32(3), window=np.int64(64)))
+    noise = keras_sae.layers.MaskingNoise(np.float32(0.25), seed=seed)
+    model = keras.Sequential([keras.Input((6,)), noise, hidden])
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    assert copy.layers[0].get_config() == noise.get_config()
+    assert copy.layers[1].sparsity.window == 64
+    stack = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(units, weight_decay=np.float32(0.5))])
+    stack.build((None, 6))
+    assert stack.classifier(np.int64(3), np.float32(0.5)).output_shape == (None, 3)
+
+
 @pytest.mark.parametrize(
     ("regularizer", "expected"),
     [
