@@ -12,6 +12,7 @@ from .activation_maximization import maximal_inputs as maximal_inputs
 from .autoencoder import SparseAutoencoder as SparseAutoencoder
 from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
 from .data.batches import predict_in_chunks as predict_in_chunks
+from .evaluation import evaluate_features as evaluate_features
 from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentropy as SummedBinaryCrossentropy
 from .presets import from_preset as from_preset, list_presets as list_presets
 from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay

@@ -123,6 +123,13 @@ class Autoencoder(InputsAsTargets):
         return input_shape
 
 
+def draw_weights(model: keras.Model, random: np.random.RandomState) -> None:
+    """Draw the weights that a training begins with: kernels uniform as Keras does by default (Glorot), biases 0."""
+    for variable in model.trainable_variables:
+        limit = (6 / sum(variable.shape)) ** 0.5 if len(variable.shape) == 2 else 0.0
+        variable.assign(random.uniform(-limit, limit, variable.shape))
+
+
 def as_single(tensor: Any) -> np.ndarray:
     """Return a tensor as an array; half precision, of which NumPy knows but one kind, as float32."""
     array = ops.convert_to_numpy(tensor)

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from .autoencoder import draw_weights
 from .data.batches import predict_in_chunks
 from .metrics import half_variance
 from .stack import StackedAutoencoder, build_stack
@@ -84,7 +85,7 @@ class SparseFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         )
         self.model_.build((None, X.shape[1]))
         random = check_random_state(self.random_state)
-        _draw_kernels(self.model_, random)
+        draw_weights(self.model_, random)
         seed = {} if self.optimizer == "lbfgs" else {"seed": random.randint(2**31)}
         histories = self.model_.pretrain(X, self.optimizer, self.iterations, verbose=self.verbose, **seed)
         self.history_ = [history.history for history in histories]
@@ -149,11 +150,3 @@ class SparseFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             config, weights = state["model_"]
             self.model_ = keras.saving.deserialize_keras_object(config)  # built as it was
             self.model_.set_weights(weights)
-
-
-def _draw_kernels(model: keras.Model, random: np.random.RandomState) -> None:
-    """Draw the initial kernels as Keras does by default, but from a random state of scikit-learn."""
-    for variable in model.trainable_variables:
-        if len(variable.shape) == 2:
-            limit = (6 / sum(variable.shape)) ** 0.5
-            variable.assign(random.uniform(-limit, limit, variable.shape))

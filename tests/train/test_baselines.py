@@ -1,10 +1,7 @@
 """What features are compared with, and what is said if they are worse."""
 
-import numpy as np
 import pytest
 
-import keras_sae
-from keras_sae.data.preprocessing import fit_preprocessing
 from train import baselines
 
 GOOD = {
@@ -36,17 +33,3 @@ def test_what_speaks_against_a_run_is_said(change, expected):
 
 def test_without_labels_the_reconstruction_alone_is_judged():
     assert baselines.verdicts({"error_held_out": 1.0, "error_mean_held_out": 2.0}) == []
-
-
-def test_principal_components_are_those_of_numpy(monkeypatch):
-    x = np.random.default_rng(0).normal(size=(200, 4)) * [1, 5, 2, 0.1]
-    x[:, 0] += x[:, 1]
-    stack = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(2)], fit_preprocessing(x))
-    stack.build((None, 4))
-    scaled = np.asarray(stack.targets(x), "float64")
-    centred = scaled - scaled.mean(axis=0)
-    expected = centred @ np.linalg.svd(centred)[2][:2].T
-    [layer] = baselines.principal_components(stack, x)
-    np.testing.assert_allclose(abs(np.asarray(layer(scaled))), abs(expected), atol=1e-5)
-    monkeypatch.setattr(baselines, "LARGEST_WHITENED", 3)
-    assert baselines.principal_components(stack, x) == []
