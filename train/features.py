@@ -13,6 +13,7 @@ takes data as they are. A tenth of the rows is held out: it measures, and nothin
   python -m train.features --data 'parts/*.parquet' --feature embedding
   python -m train.features --data huge.npy --optimizer adam         any size: memory stays flat
   python -m train.features --resume runs/features                   resume a run that was interrupted
+  python -m train.features --resume runs/features --max-iterations 400     go on from a finished one
 """
 
 import dataclasses
@@ -36,6 +37,8 @@ class Config(cli.TrainingConfig):
         None, "name of what to learn from: an array of an npz, h5 or mat, a column of Parquet, a feature of TFRecord"
     )
     no_header: bool = cli.setting(False, "csv files begin with data, not with names: columns are called 1, 2, ...")
+    columns: tuple[str, ...] = cli.setting((), "names of the columns of a table to learn from, others are left out")
+    ignore: tuple[str, ...] = cli.setting((), "names of columns of a table to leave out, whatever they hold")
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
     image_shape: tuple[int, ...] | None = cli.setting(
         None, "height and width, and 3 for colour, of images that are rows of an array or table, to draw them"
@@ -59,6 +62,8 @@ class Config(cli.TrainingConfig):
         cli.check(
             size is None or (len(size) <= 2 and min(size) >= 1), "--image-size", "one or two numbers from 1", size
         )
+        cli.check(not (self.columns and self.ignore), "--ignore", "no --columns beside it", " ".join(self.columns))
+        cli.check(self.labels not in self.columns, "--columns", "others than --labels", self.labels)
         shape = self.image_shape
         right = shape is None or (len(shape) in (2, 3) and min(shape) >= 1 and shape[2:] in ((), (1,), (3,)))
         cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
@@ -129,16 +134,16 @@ def read(config):
     size = config.image_size
     size = size[0] if size and len(size) == 1 else size
     options = {"labels": config.labels, "feature": config.feature, "image_size": size, "color": config.color}
-    options["no_header"] = config.no_header
+    options |= {"no_header": config.no_header, "names": config.columns or None, "ignore": config.ignore or None}
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
-        raise type(error)(cli.with_flags(str(error), list(options))) from error
+        raise type(error)(in_flags(str(error), options)) from error
     if len(rows.x) < 2:
         raise InputError(f"Expected two rows or more to learn from. Received: one in {rows.source}.")
     if config.image_shape:
         rows = dataclasses.replace(rows, image_shape=as_images(rows, config.image_shape))
-    notes = [cli.with_flags(note, list(options)) for note in rows.notes]
+    notes = [in_flags(note, options) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
         notes.append(f"{len(counts):,} classes: {schema.some(counts, 20)}")
@@ -151,8 +156,13 @@ def read(config):
         notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}")
     counting = [names[i] for i in readers.counting_columns(rows.x)]
     if counting:
-        notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
+        notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: --ignore it unless it is meant")
     return rows, notes
+
+
+def in_flags(text, options):
+    """Return a message of the readers with these options of theirs as flags of this command."""
+    return cli.with_flags(text, list(options)).replace("--names", "--columns")
 
 
 def as_images(rows, shape):

@@ -358,7 +358,7 @@ def test_notes_of_what_may_not_be_meant(images, table, tmp_path):
     assert rows.image_shape == (SIDE, SIDE)
     data, _ = write_csv(tmp_path, images, np.arange(ROWS), table)
     _, notes = features.read(features.Config(data=str(data)))
-    assert notes == ["digit counts the rows, as an identifier does: drop it unless it is meant"]
+    assert notes == ["digit counts the rows, as an identifier does: --ignore it unless it is meant"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -370,6 +370,28 @@ def test_columns_with_one_value_are_noted_as_in_arrays(kind, tmp_path):
     rows, notes = features.read(features.Config(data=(str(tmp_path / f"x.{kind}"),), labels="label"))
     assert rows.x.shape == (20, 3)
     assert notes == ["2 classes: 0 10, 1 10", "2 of 3 features have one value in all rows: pixel0, pixel2"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("flags", [{"columns": ("c", "a")}, {"ignore": ("id", "text")}], ids=["columns", "ignore"])
+def test_columns_of_a_table_are_chosen_or_left_out(kind, flags, tmp_path):
+    """Whatever the others hold."""
+    columns = {
+        "id": range(20),
+        "a": [i % 7 for i in range(20)],
+        "text": ["u", "v"] * 10,
+        "c": [i % 5 for i in range(20)],
+    }
+    pyarrow.parquet.write_table(
+        pyarrow.table({name: list(values) for name, values in columns.items()}), tmp_path / "x.parquet"
+    )
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    rows, notes = features.read(features.Config(data=(str(tmp_path / f"x.{kind}"),), **flags))
+    expected = flags.get("columns", ("a", "c"))
+    assert rows.feature_names == expected
+    np.testing.assert_array_equal(rows.x[:, expected.index("a")], columns["a"])
+    assert notes == ["left out: id, text"]
 
 
 def test_what_was_read_and_left_out_is_printed_and_kept(images, classes, tmp_path, capsys):
@@ -465,6 +487,24 @@ WRONG = {
         ["--image-size", "3"],
         "Expected no other options than --labels, --no-header for x.csv. Received: --image-size 3. Leave it out.",
     ),
+    "no columns": ("a,b\n1,2\n3,4\n", ["--ignore", "a", "b"], "Expected one column of numbers or more. Received: no"),
+    "no such column": ("a,b\n1,2\n3,4\n", ["--columns", "c"], "Expected the columns c. Received: x.csv without c."),
+    "nothing to ignore": (
+        "a,b\n1,2\n3,4\n",
+        ["--ignore", "c"],
+        "Expected one column to ignore named 'c' in x.csv. Received: none among the 2 columns a, b.",
+    ),
+    "both": ("a\n1\n2\n", ["--columns", "a", "--ignore", "b"], "--ignore expects no --columns beside it. Received: a"),
+    "labels as a feature": (
+        "a,b\n1,2\n3,4\n",
+        ["--columns", "a", "b", "--labels", "b"],
+        "--columns expects others than --labels. Received: b",
+    ),
+    "columns of images": (
+        "a\n1\n2\n",
+        ["--image-size", "3", "--columns", "a"],
+        "Expected no other options than --labels, --no-header for x.csv. Received: --image-size 3. Leave it out.",
+    ),
     "no image shape": ("a\n1\n2\n", ["--image-shape", "4"], "--image-shape expects height and width, and 3 for colour"),
     "two channels": ("a\n1\n2\n", ["--image-shape", "4", "4", "2"], "--image-shape expects height and width, and 3"),
     "another shape": (
@@ -481,6 +521,11 @@ def test_mistakes_end_with_one_line(kind, refused, tmp_path):
     text, flags, expected = WRONG[kind]
     (tmp_path / "x.csv").write_text(text)
     assert refused("--data", "x.csv", *flags).startswith(expected)
+
+
+def test_columns_of_an_array_end_with_one_line(refused, npy):
+    line = refused("--data", npy[0], "--columns", "a", "b")
+    assert line == f"Expected no other options than --labels for {npy[0]}. Received: --columns a b. Leave it out."
 
 
 def test_data_that_are_not_there_end_with_one_line(refused, npy):

@@ -39,17 +39,24 @@ class Columns:
         labels: the name of the column of labels, or None.
         source: the files of the table.
         features: the indices or the names of the columns to read, in this order, or None for all but the labels.
+        ignore: the names of columns that are not to be read.
     """
 
     def __init__(
-        self, schema: Any, labels: str | None, source: Source, features: Sequence[int | str] | None = None
+        self,
+        schema: Any,
+        labels: str | None,
+        source: Source,
+        features: Sequence[int | str] | None = None,
+        ignore: Sequence[str] | None = None,
     ) -> None:
         self.labels, self.source = labels, source
         self._lengths: tuple[int, ...] = ()  # of the lists in the column that is read, and of those in them
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = None if labels is None else self.find(labels, "column of labels")
-        others = [i for i in range(len(self.names)) if i != self.label_column]
+        ignored = {self.find(name, "column to ignore") for name in ignore or ()}
+        others = [i for i in range(len(self.names)) if i != self.label_column and i not in ignored]
         self.features = others if features is None else self._indices(features)
         if not self.features:
             raise InputError(
@@ -93,8 +100,8 @@ class Columns:
         if others:
             described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others]
             raise InputError(
-                f"Expected columns of numbers. Received: {some(described)} in {self.source}. Drop these columns, write "
-                "them as numbers, or name one of them as the column of labels."
+                f"Expected columns of numbers. Received: {some(described)} in {self.source}. Leave these columns out "
+                "(ignore=...), write them as numbers, or name one of them as the column of labels."
             )
         for i in self.features:
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):

@@ -59,11 +59,12 @@ def read_csv(
     labels: str | None = None,
     no_header: bool = False,
     names: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of csv files as one table. `labels` is the name of a column, whose classes are its text.
 
-    `names` are those of the columns to read, in this order; by default all are.
+    `names` are those of the columns to read, in this order; by default all are but those of `ignore`.
 
     Values are separated by commas, semicolons, tabs or bars, whichever the first line has most of, or as a line "sep=;"
     before it says.
@@ -79,11 +80,11 @@ def read_csv(
                 f"{some(its.names())}. Name only those of one table."
             )
     notes = _notes(form, path)
-    columns, first = _described(path, form, labels, source, names)
+    columns, first = _described(path, form, labels, source, names, ignore)
     if first is not None and _has_decimal_commas(first, columns):
         form = dataclasses.replace(form, decimal_point=",")
         notes.append("commas in numbers were read as decimal points")
-        columns, first = _described(path, form, labels, source, names)
+        columns, first = _described(path, form, labels, source, names, ignore)
     _check_delimiter(first, columns, path)
     columns.check(first, path, form.decimal_point)
     double, text = arrow.float64(), arrow.string()
@@ -97,14 +98,14 @@ def read_csv(
 
 
 def _described(
-    path: pathlib.Path, form: _Form, labels: str | None, source: Source, names: Sequence[str] | None
+    path: pathlib.Path, form: _Form, labels: str | None, source: Source, *chosen: Sequence[str] | None
 ) -> tuple[Columns, Any]:
     """Return the columns of a csv file by the types of its first rows, and these rows if not all hold numbers.
 
     The features that are no numbers are texts as written in these rows; they are None if there are none to see.
     """
     with _reading(path, form), _opened(path, form) as table:
-        columns = Columns(table.schema, labels, source, names)
+        columns = Columns(table.schema, labels, source, *chosen)
     if not columns.not_numbers():
         return columns, None
     types = {columns.names_in_file[i]: imported("pyarrow").string() for i in columns.not_numbers()}

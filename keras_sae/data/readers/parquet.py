@@ -27,11 +27,13 @@ def read_parquet(
     image_size: int | tuple[int, int] | None = None,
     color: bool = False,
     names: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of numbers of Parquet files as one table, or the lists or the images in one column as rows.
 
-    `labels` is the name of a column, `feature` that of the only one to read, `names` those of several.
+    `labels` is the name of a column, `feature` that of the only one to read, `names` those of several,
+    `ignore` those of columns that are not read.
     """
     parquet, files = imported("pyarrow.parquet"), list(source.files)
     with _reading(source):
@@ -43,7 +45,7 @@ def read_parquet(
                 "differ. Name only those of one table."
             )
         total = sum(parquet.read_metadata(file).num_rows for file in files)
-    columns = Columns(schemas[0], labels, source, None if feature else names)
+    columns = Columns(schemas[0], labels, source, None if feature else names, ignore)
     i = _column_to_read(columns, feature)
     if i is not None:
         columns = Columns(schemas[0], labels, source, [i])
