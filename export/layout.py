@@ -11,7 +11,7 @@ FORMATS = ("saved_model", "litert", "onnx")
 SAVED_MODEL = "saved_model"  # the directory of the versions 1, 2, ...
 LITERT, ONNX = "encoder.tflite", "encoder.onnx"
 # What a run's record says on the meaning of rows, which export.json keeps for each file.
-SCHEMA = ("feature_names", "low", "high", "image_shape", "pixel_range", "class_names")
+SCHEMA = ("feature_names", "low", "high", "image_shape", "pixel_range", "class_names", "categories")
 
 
 class Measured(TypedDict):

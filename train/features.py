@@ -39,6 +39,7 @@ class Config(cli.TrainingConfig):
     no_header: bool = cli.setting(False, "csv files begin with data, not with names: columns are called 1, 2, ...")
     columns: tuple[str, ...] = cli.setting((), "names of the columns of a table to learn from, others are left out")
     ignore: tuple[str, ...] = cli.setting((), "names of columns of a table to leave out, whatever they hold")
+    one_hot: bool = cli.setting(False, "columns of texts become columns of 0 and 1, named column=text")
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
     image_shape: tuple[int, ...] | None = cli.setting(
         None, "height and width, and 3 for colour, of images that are rows of an array or table, to draw them"
@@ -135,6 +136,7 @@ def read(config):
     size = size[0] if size and len(size) == 1 else size
     options = {"labels": config.labels, "feature": config.feature, "image_size": size, "color": config.color}
     options |= {"no_header": config.no_header, "names": config.columns or None, "ignore": config.ignore or None}
+    options["one_hot"] = config.one_hot
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:

@@ -394,6 +394,16 @@ def test_columns_of_a_table_are_chosen_or_left_out(kind, flags, tmp_path):
     assert notes == ["left out: id, text"]
 
 
+def test_the_texts_of_columns_of_0_and_1_are_recorded(tmp_path):
+    lines = [f"{i % 7},{'red' if i % 3 else 'blue'}" for i in range(30)]
+    (tmp_path / "x.csv").write_text("\n".join(["a,colour", *lines]))
+    train(tmp_path / "run", tmp_path / "x.csv", one_hot=True)
+    config = runs.read_config(tmp_path / "run")
+    assert config["feature_names"] == ["a", "colour=blue", "colour=red"]
+    assert config["categories"] == {"colour": ["blue", "red"]}
+    assert "--one-hot" in config["command"]
+
+
 def test_what_was_read_and_left_out_is_printed_and_kept(images, classes, tmp_path, capsys):
     folder, _ = write_images(tmp_path, images, classes, None)
     (folder / "class 1" / "photo.heic").touch()
