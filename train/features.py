@@ -81,6 +81,7 @@ from keras_sae import visualization
 from keras_sae.data import containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
+from keras_sae.stack import build_stack
 
 from . import baselines, figures, schema
 from .experiment import Experiment, spread
@@ -104,7 +105,7 @@ def run(config, verbose=1):
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
-    stack = build_stack(config, preprocessing, scaled.half_variance)
+    stack = untrained(config, preprocessing, scaled.half_variance)
     experiment.metrics["error_mean"] = scaled.half_variance
     rho_hat = experiment.pretrain(config, stack, x)
     x_held_out = pick(rows.x, held_out)
@@ -113,9 +114,9 @@ def run(config, verbose=1):
         model = stack.classifier(len(rows.class_names))
         with_labels = (x, rows.y[train]), (x_held_out, rows.y[held_out])
         classify(experiment, config, model, *with_labels)
-        untrained = build_stack(config, preprocessing, scaled.half_variance)
-        untrained.build((None, x.shape[1]))
-        baselines.measure(experiment, config, stack, untrained, *with_labels)
+        random = untrained(config, preprocessing, scaled.half_variance)
+        random.build((None, x.shape[1]))
+        baselines.measure(experiment, config, stack, random, *with_labels)
     measure(experiment, stack, x, x_held_out)
     experiment.metrics["error_mean_held_out"] = schema.distance(preprocessing, x_held_out, scaled.mean)
     cautions = baselines.verdicts(experiment.metrics)
@@ -195,21 +196,9 @@ def pick(x, rows):
 IN_MEMORY = 2**28  # bytes of float32 rows
 
 
-def build_stack(config, preprocessing, half_variance):
-    """Return the untrained stack, on inputs that `preprocessing` takes to [0, 1].
-
-    The penalties are in proportion to the error that there is to reduce, as the classic 3 and 3e-3 are to that of MNIST
-    (26): for a table of few columns they would leave all units alike. The inputs of a layer above the first are taken
-    to have the largest variance that units of mean rho can have, rho (1 - rho) each.
-    """
-    autoencoders = []
-    for number, units in enumerate(config.units, 1):
-        beta = 0.1 * half_variance if config.beta is None else config.beta
-        weight_decay = 1e-4 * half_variance if config.weight_decay is None else config.weight_decay
-        sparsity = keras_sae.KLSparsity(config.rho, beta)
-        autoencoders.append(keras_sae.SparseAutoencoder(units, sparsity, weight_decay, name=f"layer_{number}"))
-        half_variance = units * config.rho * (1 - config.rho) / 2
-    return keras_sae.StackedAutoencoder(autoencoders, preprocessing)
+def untrained(config, preprocessing, half_variance):
+    """Return the stack with random weights, on inputs that `preprocessing` takes to [0, 1]."""
+    return build_stack(config.units, half_variance, config.rho, config.beta, config.weight_decay, preprocessing)
 
 
 def classify(experiment, config, classifier, train, held_out):
