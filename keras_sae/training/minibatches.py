@@ -57,8 +57,8 @@ def fit_minibatches(
         verbose: 1 shows a progress bar; 0 is silent.
         sample_weight: weights of examples, (examples,), for arrays; an autoencoder takes the means of each batch as
             weighted means.
-        **options: arguments of Keras' `fit`, such as validation_data, of every kind that x may be; arrays are measured in
-            batches of batch_size.
+        **options: arguments of Keras' `fit`, such as validation_data, of every kind that x may be: arrays are measured
+            in batches of batch_size.
 
     Returns:
         A keras History; `history.result` holds "seconds", of all calls with this checkpoint together, and "stopped"
