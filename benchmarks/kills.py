@@ -101,18 +101,12 @@ def differences(one, other):
     import keras_sae
 
     found = []
-    for name, load in {"classifier": keras_sae.load, "stack": load_stack}.items():
+    for name, load in {"classifier": keras_sae.load, "stack": keras_sae.runs.load_pretrained}.items():
         weights = [model.get_weights() for model in (load(one), load(other))]
         found += [f"{name} {i}" for i, pair in enumerate(zip(*weights, strict=True)) if not np.array_equal(*pair)]
     numbers = [json.loads((run / "metrics.json").read_text()) for run in (one, other)]
     names = {name for record in numbers for name in record if not name.startswith("seconds")}
     return found + sorted(name for name in names if numbers[0].get(name) != numbers[1].get(name))
-
-
-def load_stack(run):
-    from keras_sae.model_files import load_model
-
-    return load_model(run / "checkpoints" / "stack.keras")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ unless they resize its input.
 
 """,
     ".onnx": """With ONNX (`pip install onnxruntime`), where `x` is a float32 array (batch, features); with a head,
-there are "probabilities" as well:
+there are "probabilities" as well, and "features_finetuned" where there is `encode_finetuned`:
 
 ```python
 import onnxruntime
@@ -45,8 +45,29 @@ session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvide
 """,
 }
 
+IN_8_BITS = """`encoder_int8_io.tflite` takes and gives int8, as microcontrollers do: a number is
+scale (q - zero point), and q = number / scale + zero point, rounded and cut off at -128 and 127.
 
-def card(name: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]], version: int | None) -> str:
+| tensor | scale | zero point |
+|---|---|---|
+"""
+FINETUNED = (
+    "| `encode_finetuned` | `inputs` | `features` of the network below the softmax, after the labels changed it |\n"
+)
+PRETRAINED_DECODER = """ `encode`, `reconstruct`, `decode` and `images` are of the stack
+that learned without labels; `classify` and `encode_finetuned` of the network that learned from labels. LiteRT and ONNX
+files of a classifier have neither `reconstruct` nor `decode`."""
+FORMER_DECODER = """ Of a fine-tuned classifier, `reconstruct` and `decode` are of the stack
+as it was before fine-tuning."""
+
+
+def card(
+    name: str,
+    config: Mapping[str, Any],
+    files: Mapping[str, Mapping[str, Any]],
+    version: int | None,
+    pretrained: bool = False,
+) -> str:
     """Return the README.md of an export.
 
     Args:
@@ -54,6 +75,7 @@ def card(name: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, 
         config: the record of that run.
         files: what export.json says of each file.
         version: of the newest SavedModel, or None if there is none.
+        pretrained: whether the run is of a classifier and kept the stack as it was before the labels.
     """
     rows = [
         f"| {file} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {_percent(values['accuracy'])} | "
@@ -69,11 +91,16 @@ def card(name: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, 
     called = {kind: min((file for file in files if kind in file), default=None) for kind in CALLS}
     called["saved_model"] = f"saved_model/{version}" if version else None
     calls = "".join(CALLS[kind].format(file=file) for kind, file in called.items() if file)
+    scales = [values["quantization"] for values in files.values() if "quantization" in values]
+    in_8_bits = "".join(IN_8_BITS + _tensors(found) for found in scales)
     older: dict[str, list[str]] = {}
     for file, values in files.items():
         if values["run"] != name:
             older.setdefault(values["run"], []).append(f"`{file}`")
     earlier = [f"Exported here earlier, from the run {code(run)}: {', '.join(n)}.\n\n" for run, n in older.items()]
+    learned = ", learned without labels" if pretrained else ""
+    finetuned = FINETUNED if pretrained else ""
+    decoder = PRETRAINED_DECODER if pretrained else FORMER_DECODER
     return f"""# {escaped(config.get("title", name))}: exported
 
 Made from the run {code(name)}: {escaped(config.get("data", "data unknown"))}.
@@ -88,18 +115,22 @@ calls with one row on the machine that made the export.
 
 | signature | input | outputs |
 |---|---|---|
-| `encode`, `serving_default` | `inputs` (batch, features) float32 | `features` (batch, units) |
-| `reconstruct`, of runs with a decoder | `inputs` | `features`, `outputs`, `error`: half the squared distance |
+| `encode`, `serving_default` | `inputs` (batch, features) float32 | `features` (batch, units){learned} |
+{finetuned}| `reconstruct`, with a decoder | `inputs` | `features`, `outputs`, `error`: half the squared distance |
 | `decode`, of the same | `features` as `reconstruct` gives them | `outputs` |
 | `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |
 | `images`, of runs on images | `images` (batch, height, width) uint8 | `features` |
 
 {shown}`inputs` are rows as in training: raw if the run scales them itself (`train.features`), images of `train.mnist`
-as pixels from 0 to 1, one row each. Of a fine-tuned classifier, `reconstruct` and `decode` are of the stack as it was
-before fine-tuning.
+as pixels from 0 to 1, one row each.{decoder}
 {named}
-{calls}`check.npz` holds inputs and what Keras gives for them, to test a deployment with.
+{calls}{in_8_bits}`check.npz` holds inputs and what Keras gives for them, to test a deployment with.
 """
+
+
+def _tensors(quantization: Mapping[str, Any]) -> str:
+    rows = (f"| `{name}` | {scale!r} | {zero:.0f} |\n" for name, (scale, zero) in quantization.items())
+    return "".join(rows) + "\n"
 
 
 def _percent(accuracy: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import layout
-from .runtimes import open_file
+from .runtimes import Function, open_file
 
 ONE_ROW_SECONDS = 0.5  # for calls with one row, whose median time is taken
 
@@ -31,14 +31,25 @@ def check(directory: pathlib.Path) -> dict[str, dict[str, Any]]:
     inputs_of: dict[str, Any] = collections.defaultdict(lambda: inputs, decode=features, images=images)
     measured = {}
     for path in [*directory.glob(f"{layout.SAVED_MODEL}/*"), *sorted(directory.glob("encoder*"))]:
-        functions = {name: function.run for name, function in open_file(path).items()}
-        outputs = {name: run(inputs_of[name]) for name, run in functions.items()}
+        functions = open_file(path)
+        outputs = {name: function.run(inputs_of[name]) for name, function in functions.items()}
         measured[str(path.relative_to(directory))] = {
             **compare(outputs, expected, labels),
-            "milliseconds": one_row_milliseconds(functions["encode"], inputs[:1]),
+            "milliseconds": one_row_milliseconds(functions["encode"].run, inputs[:1]),
+            **quantization(functions),
             "bytes": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()),
         }
     return measured
+
+
+def quantization(functions: Mapping[str, Function]) -> dict[str, dict[str, list[float]]]:
+    """Return what turns the integers that a file takes and gives into numbers, if it does so."""
+    found = {
+        f"{name}/{tensor}": [*scale]
+        for name, function in functions.items()
+        for tensor, scale in function.quantization.items()
+    }
+    return {"quantization": found} if found else {}
 
 
 def compare(

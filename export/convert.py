@@ -20,7 +20,7 @@ from keras_sae.errors import InputError
 from . import layout, signatures, warm_up
 
 # Signatures of the LiteRT and ONNX files: those that a device wants, once each.
-ON_DEVICE = ("encode", "decode", "reconstruct", "classify")
+ON_DEVICE = ("encode", "encode_finetuned", "decode", "reconstruct", "classify")
 # What writing a format and checking it takes, and the extra that brings it.
 NEEDED = (
     ("litert", ("ai_edge_litert",), "export"),
@@ -35,7 +35,7 @@ def convert(
 ) -> None:
     """Write saved_model/VERSION/, encoder*.tflite, encoder.onnx as wanted, and check.npz with what Keras gives."""
     check_packages(formats)
-    calibration = rows_of(run, work, "calibration")[0] if {"litert", "int8"} <= {*formats, *quantize} else None
+    calibration = rows_of(run, work, "calibration")[0] if layout.calibrated(formats, quantize) else None
     found = signatures.of_run(run)
     examples, labels = rows_of(run, work, "examples")
     for rows in (examples, calibration):
@@ -49,7 +49,7 @@ def convert(
     saved_model = (directory if "saved_model" in formats else work) / layout.SAVED_MODEL / str(version)
     write_saved_model(found, saved_model)
     if "litert" in formats:
-        on_device = [name for name in ON_DEVICE if name in found and not found[name].pretrained]
+        on_device = [name for name in ON_DEVICE if name in found and found[name].on_device]
         for method in quantize:
             write_litert(saved_model, directory / layout.litert_file(method), method, on_device, found, calibration)
     if "onnx" in formats:
@@ -114,7 +114,8 @@ def write_litert(
 
     LiteRT's own operations alone are allowed, so that it runs where TensorFlow's are missing. method: "none" (float32),
     "float16" (weights), "dynamic" (weights in 8 bits, activations quantised as they come), "int8" (both in 8 bits, by
-    ranges measured on `calibration`, rows of the training set; inputs and outputs stay float32).
+    ranges measured on `calibration`, rows of the training set; inputs and outputs stay float32), "int8_io" (the same
+    with inputs and outputs in 8 bits, as microcontrollers take them).
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=names)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -122,7 +123,7 @@ def write_litert(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if method == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if method == "int8" and calibration is not None:
+    if method in ("int8", "int8_io") and calibration is not None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         rows = {name: found[name].example(calibration, len(calibration)) for name in names}
 
@@ -132,6 +133,8 @@ def write_litert(
                     yield name, {found[name].spec.name: row[None]}
 
         converter.representative_dataset = representative
+    if method == "int8_io":
+        converter.inference_input_type = converter.inference_output_type = tf.int8
     path.write_bytes(encode_first(converter.convert()))
 
 
@@ -150,19 +153,23 @@ def encode_first(content: bytes) -> bytes:
 
 
 def write_onnx(found: Signatures, path: pathlib.Path) -> None:
-    """Write an ONNX file: inputs -> features, and probabilities if there is a head."""
+    """Write an ONNX file: inputs -> features, features_finetuned and probabilities, as far as they are there."""
     import tf2onnx
+
+    graph = {  # name of an output -> signature, its output
+        "features": ("encode", "features"),
+        "features_finetuned": ("encode_finetuned", "features"),
+        "probabilities": ("classify", "probabilities"),
+    }
+    names = [name for name, (signature, _) in graph.items() if signature in found]
 
     @tf.function(input_signature=[found["encode"].spec])
     def outputs(inputs):
-        given = found["encode"].function(inputs)
-        if "classify" in found:
-            given["probabilities"] = found["classify"].function(inputs)["probabilities"]
+        given = {name: found[graph[name][0]].function(inputs)[graph[name][1]] for name in names}
         return {name: tf.identity(value, name) for name, value in given.items()}
 
     # tf2onnx.convert.from_function would take the constants of preprocessing layers for inputs of the graph.
     frozen = convert_variables_to_constants_v2(outputs.get_concrete_function())
-    names = ["features"] + ["probabilities"] * ("classify" in found)
     model, _ = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(),
         input_names=["inputs:0"],

@@ -43,7 +43,7 @@ PROGRAM = "export"
 # How far a file may be from Keras, for values of about 1. Rounding in float32 gives differences of 1e-5 at most. Fewer
 # bits give many small ones and a few large ones, if a unit is about to change sides, so their root mean square is
 # bounded (0.0001, 0.003 and 0.016 of the zoo's digit encoder). A wrong conversion gives much more.
-BOUNDS = {"none": 5e-5, "float16": 1e-3, "dynamic": 2e-2, "int8": 5e-2}
+BOUNDS = {"none": 5e-5, "float16": 1e-3, "dynamic": 2e-2, "int8": 5e-2, "int8_io": 5e-2}
 
 
 def export_model(
@@ -62,7 +62,8 @@ def export_model(
         model: an autoencoder, a stack or a classifier of one, or the path of a run directory.
         out: a new or empty directory, or an earlier export, which gets another version of its SavedModel.
         formats: of "saved_model", "litert" and "onnx".
-        quantize: the LiteRT files to write, of "none", "float16", "dynamic" and "int8".
+        quantize: the LiteRT files to write, of "none", "float16", "dynamic", "int8", and "int8_io", whose inputs and
+            outputs are int8 as well.
         examples: (examples, features), inputs to check the files on, a few hundred held-out rows; by default the run's.
         labels: (examples,) integers, for the accuracy of a classifier's files.
         calibration: (examples, features), training inputs to measure the ranges of int8 on; by default the run's.
@@ -103,7 +104,7 @@ def export_model(
         version = newest + 1 if "saved_model" in formats else newest or None
         record = {"run": run.name, "files": files, **options, "version": version}
         record["sha256"] = earlier["sha256"] | layout.checksums(work / "export")
-        text = card(run.name, config, files, version)
+        text = card(run.name, config, files, version, keeps_pretrained(run))
         (work / "export" / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
         (work / "export" / layout.RECORD).write_text(json.dumps(record, indent=2) + "\n")
         _publish(work / "export", out)
@@ -200,7 +201,8 @@ def _as_run(model: "keras.Model", work: pathlib.Path, options: dict) -> pathlib.
             "Expected examples=, inputs to check the exported files on. Received: a model in memory without them. Give "
             "(examples, features) of real data; a few hundred rows that it was not trained on are enough."
         )
-    if {"litert", "int8"} <= {*options["formats"], *options["quantize"]} and not (work / "calibration.npz").exists():
+    calibrated = layout.calibrated(options["formats"], options["quantize"])
+    if calibrated and not (work / "calibration.npz").exists():
         raise InputError(
             "Expected calibration=, inputs to measure the ranges of int8 on. Received: a model in memory without them. "
             "Give (examples, features) of the training data; a few hundred rows are enough."
@@ -208,6 +210,13 @@ def _as_run(model: "keras.Model", work: pathlib.Path, options: dict) -> pathlib.
     run = work / "runs" / model.name
     runs.save(model, run)
     return run
+
+
+def keeps_pretrained(run: pathlib.Path) -> bool:
+    """Return whether a run is of a classifier and kept the stack as it was before the labels."""
+    from keras_sae import runs
+
+    return (run / runs.PRETRAINED).exists()
 
 
 def _run_module(name: str, *arguments: object) -> str:

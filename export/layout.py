@@ -5,14 +5,15 @@ import hashlib
 import json
 import os
 import pathlib
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 FORMATS = ("saved_model", "litert", "onnx")
 RECORD = "export.json"  # what is said of the files, with their checksums
 SAVED_MODEL = "saved_model"  # the directory of the versions 1, 2, ...
 LITERT, ONNX = "encoder.tflite", "encoder.onnx"
 # What a run's record says on the meaning of rows, which export.json keeps for each file.
-SCHEMA = ("feature_names", "low", "high", "image_shape", "pixel_range", "class_names")
+SCHEMA = ("feature_names", "low", "high", "image_shape", "pixel_range", "class_names", "categories")
 
 
 class Measured(TypedDict):
@@ -23,6 +24,7 @@ class Measured(TypedDict):
     root_mean_square: float  # of the differences to Keras
     accuracy: float | None  # of the classes, if there are labels
     milliseconds: float  # for one row
+    quantization: NotRequired[dict[str, list[float]]]  # SIGNATURE/TENSOR in 8 bits -> scale, zero point
 
 
 def versions(directory: pathlib.Path) -> list[int]:
@@ -47,6 +49,11 @@ def newest_saved_model(export: pathlib.Path) -> pathlib.Path | None:
 def litert_file(method: str) -> str:
     """Return the name of the LiteRT file that is quantised by this method: encoder_int8.tflite. "none" is float32."""
     return LITERT if method == "none" else LITERT.replace(".", f"_{method}.")
+
+
+def calibrated(formats: Sequence[str], quantize: Sequence[str]) -> bool:
+    """Return whether such files need inputs to measure the ranges of activations on."""
+    return "litert" in formats and any(method in ("int8", "int8_io") for method in quantize)
 
 
 def file_state(path: str | pathlib.Path) -> str:

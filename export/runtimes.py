@@ -29,11 +29,13 @@ class Function(NamedTuple):
     """One signature of a file.
 
     inputs: what it takes, name -> (shape, with None for any size; dtype).  run: for functions of one input, an array
-    -> the outputs by name.
+    -> the outputs by name.  quantization: of tensors in 8 bits, name -> (scale, zero point); `run` takes and gives the
+    numbers that these stand for, scale (q - zero point).
     """
 
     inputs: dict[str, tuple[list[int | None], Any]]
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
+    quantization: dict[str, tuple[float, int]] = {}  # noqa: RUF012
 
 
 def open_model(
@@ -93,13 +95,39 @@ def _litert(path: pathlib.Path) -> dict[str, Function]:
 
     def function(name: str) -> Function:
         runner = interpreter.get_signature_runner(name)
-        inputs = {
-            key: ([None if size == -1 else int(size) for size in detail["shape_signature"]], detail["dtype"])
-            for key, detail in runner.get_input_details().items()
+        details = runner.get_input_details()
+        in_8_bits = {
+            key: (float(detail["quantization"][0]), int(detail["quantization"][1]))
+            for key, detail in {**details, **runner.get_output_details()}.items()
+            if detail["dtype"] == np.int8
         }
-        return Function(inputs, lambda values: runner(**{next(iter(inputs)): values}))
+        inputs = {
+            key: (
+                [None if size == -1 else int(size) for size in detail["shape_signature"]],
+                np.float32 if key in in_8_bits else detail["dtype"],
+            )
+            for key, detail in details.items()
+        }
+
+        def run(values: np.ndarray) -> dict[str, np.ndarray]:
+            name = next(iter(inputs))
+            outputs = runner(**{name: _to_8_bits(values, *in_8_bits[name]) if name in in_8_bits else values})
+            return {
+                key: _from_8_bits(value, *in_8_bits[key]) if key in in_8_bits else value
+                for key, value in outputs.items()
+            }
+
+        return Function(inputs, run, in_8_bits)
 
     return {name: function(name) for name in interpreter.get_signature_list()}
+
+
+def _to_8_bits(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+    return np.clip(np.rint(np.asarray(values) / scale) + zero_point, -128, 127).astype("int8")
+
+
+def _from_8_bits(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+    return np.float32(scale) * (values.astype("float32") - zero_point)
 
 
 def _onnx(path: pathlib.Path) -> dict[str, Function]:
@@ -115,13 +143,15 @@ def _onnx(path: pathlib.Path) -> dict[str, Function]:
     }
 
     def function(names: list[str]) -> Function:
+        called = [name.removesuffix("_finetuned") for name in names]
         return Function(
-            inputs, lambda values: dict(zip(names, session.run(names, {next(iter(inputs)): values}), strict=True))
+            inputs, lambda values: dict(zip(called, session.run(names, {next(iter(inputs)): values}), strict=True))
         )
 
     outputs = [output.name for output in session.get_outputs()]
     head = [name for name in outputs if name in ("probabilities", "label", "score")]
     found = {"encode": function(["features"] if "features" in outputs else outputs)}
+    found |= {"encode_finetuned": function(["features_finetuned"])} if "features_finetuned" in outputs else {}
     return {**found, "classify": function(head)} if "probabilities" in head else found
 
 

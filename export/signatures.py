@@ -21,15 +21,14 @@ class Signature:
     """One function of a SavedModel.
 
     function: tensor -> dict of tensors by name.  spec: of its one input.  models: Keras models whose weights it uses.
-    to_input: rows of examples, (batch, features) -> what the function takes.  pretrained: whether it is of the stack as
-    it was before fine-tuning, beside a fine-tuned encoder.
+    to_input: rows of examples, (batch, features) -> what the function takes.  on_device: whether a LiteRT file has it.
     """
 
     function: Callable[[tf.Tensor], dict[str, tf.Tensor]]
     spec: tf.TensorSpec
     models: tuple[keras.Model, ...]
     to_input: Callable[[np.ndarray], Any]
-    pretrained: bool = False
+    on_device: bool = True
 
     def example(self, rows: np.ndarray, number: int = 1) -> np.ndarray:
         """Return an input of this function, made from the first rows of examples."""
@@ -39,7 +38,8 @@ class Signature:
 def of_run(run: pathlib.Path) -> dict[str, Signature]:
     """Return the signatures of a run's model, by name.
 
-    serving_default, encode    inputs (batch, features) -> features (batch, units)
+    serving_default, encode    inputs (batch, features) -> features (batch, units), as learned without labels
+    encode_finetuned           the same of the network below the softmax, after it learned from labels
     classify                   inputs -> probabilities (batch, classes), label (batch,) int64, score (batch,), the
                                largest probability; if the run has a softmax head
     reconstruct                inputs -> features, outputs (batch, features), error (batch,): half the squared distance
@@ -48,28 +48,36 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     decode                     features (batch, units) -> outputs
     images                     images (batch, height, width[, 3]) uint8 -> features; if the run's data are images
 
-    Of a fine-tuned classifier, `reconstruct` and `decode` are those of the stack as pretrained, with features of its
-    own, because fine-tuning leaves no decoder; they are there if the run kept that stack.
+    Fine-tuning leaves no decoder, so that `reconstruct` and `decode` are of the stack as pretrained, with the features
+    of `encode`; a LiteRT file of a classifier goes without them. A classifier of an earlier version, which kept this
+    stack among its checkpoints alone, has the fine-tuned features as `encode`, and no `encode_finetuned`.
     """
     model, config = runs.load(run), runs.read_config(run)
-    encoder = runs.encoder_of(model)
+    pretrained = runs.load_pretrained(run)
+    encoder = runs.encoder_of(model if pretrained is None else pretrained)
     check_encoder(encoder, run)
     inputs = tf.TensorSpec((None, *encoder.input_shape[1:]), tf.float32, name="inputs")
-
-    def encode(inputs):
-        return {"features": encoder(inputs, training=False)}
-
+    encode = _encode(encoder)
     found = {name: Signature(encode, inputs, (encoder,), as_they_are) for name in ("serving_default", "encode")}
-    autoencoder = model
+    autoencoder = pretrained or model
     if not isinstance(model, Autoencoder):
         found["classify"] = Signature(_classify(model), inputs, (model,), as_they_are)
-        path = run / "checkpoints" / "stack.keras"
-        autoencoder = load_model(path) if path.exists() else None
+        if pretrained is None:
+            autoencoder = _former_stack(run)
+        else:
+            finetuned = runs.encoder_of(model)
+            found["encode_finetuned"] = Signature(_encode(finetuned), inputs, (finetuned,), as_they_are)
     if autoencoder is not None:
-        found |= _reconstruct_and_decode(autoencoder, inputs, pretrained=autoencoder is not model)
+        found |= _reconstruct_and_decode(autoencoder, inputs, on_device=autoencoder is model)
     if "pixel_range" in config:
         found["images"] = _images(encode, encoder, *image_facts(config, encoder.input_shape[1], run))
     return found
+
+
+def _former_stack(run: pathlib.Path) -> keras.Model | None:
+    """Return the pretrained stack where earlier versions kept it, or None."""
+    path = run / "checkpoints" / "stack.keras"
+    return load_model(path) if path.exists() else None
 
 
 def check_encoder(encoder: keras.layers.Layer, run: pathlib.Path) -> None:
@@ -98,6 +106,13 @@ def as_they_are(rows):
     return rows
 
 
+def _encode(encoder):
+    def encode(inputs):
+        return {"features": encoder(inputs, training=False)}
+
+    return encode
+
+
 def _classify(model):
     def classify(inputs):
         probabilities = model(inputs, training=False)
@@ -110,7 +125,7 @@ def _classify(model):
     return classify
 
 
-def _reconstruct_and_decode(autoencoder, inputs, pretrained):
+def _reconstruct_and_decode(autoencoder, inputs, on_device):
     def reconstruct(inputs):
         features = autoencoder.encode(inputs)
         outputs = autoencoder.decode(features)
@@ -125,8 +140,8 @@ def _reconstruct_and_decode(autoencoder, inputs, pretrained):
 
     features = tf.TensorSpec((None, *autoencoder.encoder.output_shape[1:]), tf.float32, name="features")
     return {
-        "reconstruct": Signature(reconstruct, inputs, (autoencoder,), as_they_are, pretrained),
-        "decode": Signature(decode, features, (autoencoder,), own_features, pretrained),
+        "reconstruct": Signature(reconstruct, inputs, (autoencoder,), as_they_are, on_device),
+        "decode": Signature(decode, features, (autoencoder,), own_features, on_device),
     }
 
 

@@ -12,7 +12,7 @@ from .constraints import check
 from .data.batches import CHUNK_SIZE, Chunks, inputs_of
 from .inputs_as_targets import InputsAsTargets
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
-from .regularizers import WeightDecay
+from .regularizers import KLSparsity, WeightDecay, in_proportion
 
 
 class Autoencoder(InputsAsTargets):
@@ -153,10 +153,11 @@ class SparseAutoencoder(Autoencoder):
 
     Args:
         units: number of hidden units.
-        sparsity: "kl" for KLSparsity(rho=0.05, beta=3.0), a KLSparsity, any Keras regularizer (L1: the sum over units,
-            averaged over examples), or None.
+        sparsity: "kl" for KLSparsity(rho=0.1, beta=None), another KLSparsity, any Keras regularizer (L1: the sum over
+            units, averaged over examples), or None.
         weight_decay: lambda. The penalty is lambda/2 times the sum of squares of the kernels, never of the biases;
-            a tied kernel counts once.
+            a tied kernel counts once. None is 3e-3 for 784 features, in proportion to their number, as beta=None is:
+            the notes' settings for digits, which leave all units of a small table alike.
         activation: of the hidden units, a Keras activation. KLSparsity needs a bounded one.
         output_activation: of the output; "sigmoid" suits data in [0, 1], "linear" unbounded data.
         tied: decode with the transposed encoder kernel.
@@ -179,7 +180,7 @@ class SparseAutoencoder(Autoencoder):
         self,
         units: int,
         sparsity: Any = "kl",
-        weight_decay: float = 1e-4,
+        weight_decay: float | None = None,
         activation: Any = "sigmoid",
         output_activation: Any = "sigmoid",
         tied: bool = False,
@@ -194,7 +195,7 @@ class SparseAutoencoder(Autoencoder):
         self.units = int(units)
         self.sparsity = penalty_of(sparsity, activation)
         check("weight_decay", weight_decay)
-        self.weight_decay = float(weight_decay)
+        self.weight_decay = None if weight_decay is None else float(weight_decay)
         self.activation = keras.activations.get(activation)
         self.output_activation = keras.activations.get(output_activation)
         self.tied = tied
@@ -210,6 +211,10 @@ class SparseAutoencoder(Autoencoder):
         features = input_shape[-1]
         if features is None or len(input_shape) != 2:
             raise ValueError(f"Expected data of shape (examples, features). Received shape: {tuple(input_shape)}")
+        if self.weight_decay is None:
+            self.weight_decay = in_proportion(3e-3, features)
+        if isinstance(self.sparsity, KLSparsity):
+            self.sparsity = self.sparsity.for_features(features)
         shared = {"kernel_regularizer": WeightDecay(self.weight_decay), "dtype": self.dtype_policy}
         hidden = keras.layers.Dense(self.units, self.activation, name="hidden", **shared)
         inputs = keras.Input((features,), name="inputs", dtype=self.compute_dtype)

@@ -31,6 +31,9 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
         lines += ["Made by:", "", textwrap.indent(config["command"], "    ", lambda line: True), ""]
     if "data" in config:
         lines += [f"Data: {escaped(config['data'])}.", ""]
+    for title, sentences in {"Cautions": config.get("cautions"), "Notes on the data": config.get("notes")}.items():
+        if sentences:
+            lines += [f"{title}:", "", *(f"- {escaped(sentence)}" for sentence in sentences), ""]
     lines += _usage_lines(directory, config.get("preset"))
     if metrics:
         lines += ["## Measured", "", *_metrics_table(metrics, config.get("meanings")), ""]
@@ -49,10 +52,16 @@ def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
     """Return the lines that show how to load a run, or a preset, and how to export it."""
     load = f"keras_sae.from_preset({json.dumps(preset)})" if preset else 'keras_sae.load("RUN")  # this directory'
     run = f"models/{preset}" if preset else directory
+    encoders = ["encoder = keras_sae.runs.encoder_of(model)  # x -> features"]
+    if (directory / "pretrained.keras").exists():
+        encoders = [
+            'encoder = keras_sae.load_encoder("RUN")  # x -> features, learned without labels',
+            'finetuned = keras_sae.load_encoder("RUN", finetuned=True)  # the network below the softmax, after labels',
+        ]
     return [
         *("## Use", "", "```python", "import keras_sae", ""),
         f"model = {load}",
-        "encoder = keras_sae.runs.encoder_of(model)  # x -> features",
+        *encoders,
         *("```", ""),
         spelled(f"`python -m export {run} --out DIR` writes the encoder as SavedModel and LiteRT file."),
         "",
@@ -60,14 +69,16 @@ def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
 
 
 def _metrics_table(metrics: Mapping[str, float], meanings: Mapping[str, str] | None) -> list[str]:
-    """Return the table of the numbers, and say what each is if that is recorded."""
+    """Return the table of the numbers with their intervals, and say what each is if that is recorded."""
+    cells = {name: _formatted(value) for name, value in metrics.items()}
+    for name in metrics:
+        ends = [f"{name}_{end}" for end in ("low", "high")]
+        if cells.keys() >= {*ends}:
+            cells[name] += f" (95 % interval {' to '.join(cells.pop(end) for end in ends)})"
     if not meanings:
-        rows = [f"| {escaped(name)} | {_formatted(value)} |" for name, value in metrics.items()]
+        rows = [f"| {escaped(name)} | {cell} |" for name, cell in cells.items()]
         return ["| number | value |", "|---|---|", *rows]
-    rows = [
-        f"| {escaped(name)} | {_formatted(value)} | {escaped(meanings.get(name, ''))} |"
-        for name, value in metrics.items()
-    ]
+    rows = [f"| {escaped(name)} | {cell} | {escaped(meanings.get(name, ''))} |" for name, cell in cells.items()]
     return ["| number | value | what it is |", "|---|---|---|", *rows]
 
 

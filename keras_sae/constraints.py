@@ -13,13 +13,13 @@ def _at_least_zero(value: float) -> bool:
 CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "units": (lambda units: min(units if isinstance(units, tuple) else (units,)) >= 1, "1 or more hidden units"),
     "rho": (lambda rho: 0 < rho < 1, "a mean activation between 0 and 1 (exclusive), such as 0.1"),
-    "beta": (_at_least_zero, "a finite weight of 0 or more"),
+    "beta": (lambda beta: beta is None or _at_least_zero(beta), "a finite weight of 0 or more"),
     "inactive": (
         lambda value: -math.inf < value < 1,
         "the activation of a unit at rest, below 1: 0 for sigmoid, -1 for tanh",
     ),
     "window": (lambda examples: examples is None or 0 < examples < math.inf, "None, or a number of examples above 0"),
-    "weight_decay": (_at_least_zero, "a finite number of 0 or more"),
+    "weight_decay": (lambda decay: decay is None or _at_least_zero(decay), "a finite number of 0 or more"),
     "corruption": (lambda share: 0 <= share < 1, "0 or more and below 1: the share of inputs that is set to 0"),
     "max_iterations": (lambda iterations: iterations >= 1, "1 or more"),
     "batch_size": (lambda rows: rows >= 1, "1 row or more"),

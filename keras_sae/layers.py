@@ -14,9 +14,11 @@ from .regularizers import KLSparsity, mean_over_examples
 def penalty_of(sparsity: Any, activation: Any) -> Any:
     """Return the regularizer that a `sparsity` argument means for units with this activation, or None.
 
-    sparsity: "kl" for KLSparsity(), a KLSparsity, any Keras regularizer, or None.
+    sparsity: "kl" for KLSparsity(beta=None), a KLSparsity, any Keras regularizer, or None.
     """
-    sparsity = KLSparsity() if isinstance(sparsity, str) and sparsity == "kl" else keras.regularizers.get(sparsity)
+    sparsity = (
+        KLSparsity(beta=None) if isinstance(sparsity, str) and sparsity == "kl" else keras.regularizers.get(sparsity)
+    )
     return sparsity.for_activation(activation) if isinstance(sparsity, KLSparsity) else sparsity
 
 
@@ -99,12 +101,13 @@ class SparsityRegularization(keras.layers.Layer):
 class SparseDense(keras.layers.Dense):
     """A Dense layer whose mean activations are pulled to a small value: activation(x W + b), with a penalty.
 
-    The penalty is that of `SparsityRegularization`, by default beta * sum_j KL(rho || rho_hat_j) with rho 0.05, beta 3.
+    The penalty is that of `SparsityRegularization`, by default beta * sum_j KL(rho || rho_hat_j) with rho 0.1 and beta
+    3 for 784 features, in proportion to their number.
 
     Args:
         units: number of hidden units.
         activation: a Keras activation; KLSparsity needs one that is bounded by 1, such as "sigmoid" or "tanh".
-        sparsity: "kl" for KLSparsity(), a KLSparsity, any Keras regularizer, or None for none.
+        sparsity: "kl" for the default, a KLSparsity, any Keras regularizer, or None for none.
         **kwargs: of keras.layers.Dense: use_bias, kernel_initializer, kernel_regularizer, dtype, name, ...
 
     Shapes: (examples, ..., features) -> (examples, ..., units).
@@ -117,13 +120,14 @@ class SparseDense(keras.layers.Dense):
         # Keras refuses an integer of NumPy.
         super().__init__(operator.index(units), activation=activation, **kwargs)
         self.sparsity = penalty_of(sparsity, self.activation)
-        self.regularization = None
-        if self.sparsity is not None:
-            self.regularization = SparsityRegularization(self.sparsity, dtype=self.dtype_policy, name="sparsity")
+        self.regularization: SparsityRegularization | None = None
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        if self.regularization is not None:
+        if isinstance(self.sparsity, KLSparsity):
+            self.sparsity = self.sparsity.for_features(input_shape[-1])
+        if self.sparsity is not None:
+            self.regularization = SparsityRegularization(self.sparsity, dtype=self.dtype_policy, name="sparsity")
             self.regularization.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -21,6 +21,8 @@ INACTIVE = {
     "sigmoid": 0.0, "hard_sigmoid": 0.0, "softmax": 0.0, "tanh": -1.0, "hard_tanh": -1.0, "softsign": -1.0
 }  # fmt: skip
 
+FEATURES = 784  # the pixels of the notes' digits, for which they give the weights of penalties
+
 _ROUNDING = 1e-3  # of means in half precision
 
 _recorded: contextvars.ContextVar[list | None] = contextvars.ContextVar("recorded", default=None)
@@ -77,7 +79,8 @@ class KLSparsity(keras.regularizers.Regularizer):
 
     Args:
         rho: target mean activation, between 0 and 1 (exclusive). Small: each unit is active for few examples.
-        beta: weight of the penalty in the objective, 0 or more.
+        beta: weight of the penalty in the objective, 0 or more. None is 3 for 784 features, as in the notes, in
+            proportion to their number (`in_proportion`), which `SparseDense` and `SparseAutoencoder` know.
         inactive: activation of a unit at rest: 0 for sigmoid, -1 for tanh. `SparseDense` and `SparseAutoencoder` set
             it themselves.
         window: examples after which a moving average of rho_hat has forgotten all but 1/e of what it knew, in training
@@ -95,8 +98,8 @@ class KLSparsity(keras.regularizers.Regularizer):
 
     def __init__(
         self,
-        rho: float = 0.05,
-        beta: float = 3.0,
+        rho: float = 0.1,
+        beta: float | None = 3.0,
         inactive: float = 0.0,
         window: float | None = None,
         average: str | None = None,
@@ -108,7 +111,8 @@ class KLSparsity(keras.regularizers.Regularizer):
             window = 128 if average == "moving" else None
         for name, value in {"rho": rho, "beta": beta, "inactive": inactive, "window": window}.items():
             check(name, value)
-        self.rho, self.beta, self.inactive, self.window = float(rho), float(beta), float(inactive), window
+        self.rho, self.inactive, self.window = float(rho), float(inactive), window
+        self.beta = None if beta is None else float(beta)
 
     def for_activation(self, activation: Any) -> "KLSparsity":
         """Return the same penalty for units with this activation: of Keras' own, the value at rest is looked up.
@@ -126,6 +130,12 @@ class KLSparsity(keras.regularizers.Regularizer):
             )
         penalty = copy.copy(self)
         penalty.inactive = INACTIVE[name]
+        return penalty
+
+    def for_features(self, features: int) -> "KLSparsity":
+        """Return the same penalty for units that describe so many features: `beta` becomes a number, if it is None."""
+        penalty = copy.copy(self)
+        penalty.beta = in_proportion(3.0, features) if self.beta is None else self.beta
         return penalty
 
     def check_layer(self, layer: Any) -> None:
@@ -156,6 +166,8 @@ class KLSparsity(keras.regularizers.Regularizer):
 
         dtype: of the activations, whose gradient must not overflow.
         """
+        if self.beta is None:
+            raise ValueError("KLSparsity(beta=None) is for SparseDense and SparseAutoencoder. Expected a number here.")
         rho_hat = ops.convert_to_tensor(rho_hat)
         wide = keras.backend.standardize_dtype(rho_hat.dtype) == "float64"
         if not wide:
@@ -232,6 +244,14 @@ class KLSparsity(keras.regularizers.Regularizer):
             config = {**config, "window": 128 if config["average"] == "moving" else None}
             del config["average"]
         return cls(**config)
+
+
+def in_proportion(weight: float, features: int) -> float:
+    """Return the weight of a penalty beside the error of so many features, if `weight` suits 784.
+
+    The error grows with their number: a table of 13 columns that is weighed as 784 pixels are leaves all units alike.
+    """
+    return weight * features / FEATURES
 
 
 def mean_over_examples(regularizer: Any, activations: Any) -> Any:

@@ -3,6 +3,7 @@
 RUN/run.json      how the model was made: enough to repeat the run (config.json in runs of earlier versions)
 RUN/metrics.json  measured numbers, flat names -> numbers
 RUN/model.keras   the trained model
+RUN/pretrained.keras   of a classifier, the stack as it was before the labels (not in runs of earlier versions)
 RUN/README.md     the card, rendered from the two JSON files
 RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs) and
 RUN/calibration.npz (training inputs), which exports need, if any
@@ -17,7 +18,7 @@ import pathlib
 import platform
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from . import __version__, cards
 from .archives import read_arrays, reading
@@ -29,6 +30,7 @@ if typing.TYPE_CHECKING:
     import keras
     import numpy as np
 
+PRETRAINED = "pretrained.keras"
 NEEDED_BYTES = 100 * 10**6  # of free disk, for a run's checkpoints and pictures
 
 Path = str | os.PathLike[str]
@@ -76,14 +78,19 @@ def resume(directory: Path, config: Mapping[str, typing.Any]) -> list[str]:
         InputError: there is no such run, or it has other data.
     """
     recorded = unfinished(directory)
+    check_data(recorded, config)
+    for killed in (pathlib.Path(directory), pathlib.Path(directory) / "checkpoints"):
+        remove_partial(killed)
+    return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
+
+
+def check_data(recorded: Mapping[str, typing.Any], config: Mapping[str, typing.Any]) -> None:
+    """Raise InputError unless a run that goes on, `config`, has the data that its record says."""
     if recorded.get("data") != config.get("data"):
         raise InputError(
             f"Expected the data that the run had: {recorded.get('data')}. Received: {config.get('data')}. Give it the "
             "same, or start a new run."
         )
-    for killed in (pathlib.Path(directory), pathlib.Path(directory) / "checkpoints"):
-        remove_partial(killed)
-    return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
 
 
 def check_free(directory: Path) -> None:
@@ -105,6 +112,8 @@ def save(
     config: Mapping[str, typing.Any] | None = None,
     metrics: Mapping[str, float] | None = None,
     meanings: Mapping[str, str] | None = None,
+    pretrained: "keras.Model | None" = None,
+    cautions: Sequence[str] = (),
 ) -> None:
     """Write a trained model as a run directory: model.keras, run.json, metrics.json and the card README.md.
 
@@ -114,6 +123,8 @@ def save(
         config: what is needed to repeat the run; by default what `start` wrote, or the model's own config.
         metrics: measured numbers.
         meanings: what the numbers are, for the card, by the beginnings of their names; the first that fits counts.
+        pretrained: of a classifier, the stack as it was before the labels: then features are those of this stack.
+        cautions: sentences for the card on what the numbers say against the model.
 
     Raises:
         InputError: the directory holds another finished run or other files.
@@ -131,7 +142,9 @@ def save(
     write_json(directory / "metrics.json", metrics)
     if meanings:
         found = {name: _meaning(name, meanings) for name in metrics}
-        write_json(record_path(directory), {**read_config(directory), "meanings": found})
+        write_json(record_path(directory), {**read_config(directory), "meanings": found, "cautions": list(cautions)})
+    if pretrained is not None:
+        model_files.save_model(pretrained, directory / PRETRAINED)
     write_card(directory)
     model_files.save_model(model, directory / "model.keras")  # last: a run with a model is a finished run
 
@@ -146,11 +159,21 @@ def load(directory: Path) -> "keras.Model":
     Raises:
         InputError: not a run directory, or an unfinished one, or one that this version cannot read.
     """
+    return _load(pathlib.Path(directory), "model.keras")
+
+
+def load_pretrained(directory: Path) -> "keras.Model | None":
+    """Return the stack of a classifier's run as it was before the labels, or None if the run did not keep it."""
+    directory = pathlib.Path(directory)
+    return _load(directory, PRETRAINED) if (directory / PRETRAINED).exists() else None
+
+
+def _load(directory: pathlib.Path, name: str) -> "keras.Model":
+    """Return a model that a finished run holds as a file of this name, compiled as it was."""
     from .model_files import load_model
 
-    directory = pathlib.Path(directory)
-    path = directory / "model.keras"
-    if not path.is_file() or not is_run(directory):
+    path = directory / name
+    if not (directory / "model.keras").is_file() or not is_run(directory):
         raise InputError(f"Expected a run directory, with {RECORD} and model.keras. Received: {_described(directory)}")
     try:
         return load_model(path)
@@ -167,12 +190,14 @@ def _newer(directory: pathlib.Path) -> str:
     return ""
 
 
-def load_encoder(directory: Path) -> "keras.Model":
+def load_encoder(directory: Path, finetuned: bool = False) -> "keras.Model":
     """Return the encoder of a run directory alone: (examples, features) -> (examples, units).
 
-    Of a classifier's run it is the network below the softmax, fine-tuned if the run was.
+    It is what was learned without labels, as `encode` of an export.  finetuned: of a classifier's run, the network
+    below the softmax instead, as `encode_finetuned`. A run of an earlier version has that network alone.
     """
-    return encoder_of(load(directory))
+    pretrained = None if finetuned else load_pretrained(directory)
+    return encoder_of(load(directory) if pretrained is None else pretrained)
 
 
 def encoder_of(model: "keras.Model") -> "keras.Model":

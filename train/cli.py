@@ -5,6 +5,7 @@ Nothing here imports Keras before the flags are right, so that --help and mistak
 
 import argparse
 import dataclasses
+import math
 import os
 import shlex
 import signal
@@ -28,6 +29,19 @@ def setting(default, help, **choices):
     return dataclasses.field(default=default, metadata={"help": help, **choices})
 
 
+ADAM_STEPS = 3000  # enough for the objective of L-BFGS, of 135 rows to 60,000: see train/README.md
+
+
+def batches(number):
+    """Return the size and the number of the minibatches of an epoch of so many rows.
+
+    256 rows give a mean activation within about 0.02 of rho_hat. Fewer rows make eight batches of 32 or more, because
+    an epoch of one or two costs more time between batches than in them.
+    """
+    size = min(256, max(32, math.ceil(number / 8)))
+    return size, math.ceil(number / size)
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """The flags of every command that concern its run directory."""
@@ -40,16 +54,27 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(RunConfig):
-    """The flags of commands that train stacks by L-BFGS or Adam."""
+    """The flags of commands that train stacks by L-BFGS or Adam.
+
+    With --resume, --max-iterations goes on from a finished run.
+    """
 
     optimizer: str = setting("lbfgs", "full-batch L-BFGS, or Adam on minibatches", choices=("lbfgs", "adam"))
     max_iterations: int | None = setting(
-        None, "L-BFGS iterations, or epochs of Adam, of each stage (default: 200, or 30)"
+        None,
+        f"L-BFGS iterations, or epochs of Adam, of each stage (default: 200, or epochs of {ADAM_STEPS:,} steps); with "
+        "--resume, more than a finished run had: pretraining goes on from its weights, labels are learned anew",
     )
 
-    @property
-    def iterations(self):
-        return {"lbfgs": 200, "adam": 30}[self.optimizer] if self.max_iterations is None else self.max_iterations
+    def for_rows(self, number):
+        """Return these settings with as many iterations as so many rows need, unless they say how many.
+
+        Few rows make few minibatches: a fixed number of epochs would be a few steps of Adam.
+        """
+        if self.max_iterations is not None:
+            return self
+        epochs = math.ceil(ADAM_STEPS / batches(number)[1])
+        return dataclasses.replace(self, max_iterations=200 if self.optimizer == "lbfgs" else epochs)
 
 
 def run_directory(config, name):
@@ -63,19 +88,31 @@ def run_directory(config, name):
     return out
 
 
-def resumed(config_class, program, directory):
-    """Return the settings of an interrupted run. Raise InputError if it is no run of `program`."""
+def resumed(config_class, program, directory, iterations=None):
+    """Return the settings of an interrupted run, or of a finished one that is to have more iterations.
+
+    Raise InputError if it is no run of `program`.
+    """
     from keras_sae import runs
     from keras_sae.errors import InputError
 
-    record = runs.unfinished(directory)
+    from . import longer
+
+    changed = longer.begin(directory, iterations) if issubclass(config_class, TrainingConfig) else {}
+    record = runs.read_config(directory) if changed else runs.unfinished(directory)
+    if iterations is not None and not changed:
+        raise InputError(
+            f"Expected a finished run to train longer. Received: {directory}, which was stopped. Resume it without "
+            "--max-iterations first."
+        )
     command = record.get("command", "")
     if record.get("program", command.removeprefix("python -m ").partition(" ")[0]) != program:
         made = f"made by: {command}" if command else "made by a library call"
         raise InputError(f"Expected a run of {program} to resume. Received: {directory}, {made}.")
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record.get("settings", {}).items()}
     names = {field.name for field in dataclasses.fields(config_class)}
-    return config_class(**{name: settings[name] for name in names & set(settings)} | {"resume": directory})
+    changed = changed or {"resume": directory}
+    return config_class(**{name: settings[name] for name in names & set(settings)} | changed)
 
 
 def check(right, flag, expected, received):
@@ -136,7 +173,8 @@ def main(config_class: type, run: Callable, program: str, description: str | Non
     with reported(program, lambda: Interrupted.hint):
         if config.resume:
             check_alone(config, program)
-            config = resumed(config_class, program, config.resume)
+            iterations = config.max_iterations if isinstance(config, TrainingConfig) else None
+            config = resumed(config_class, program, config.resume, iterations)
         run(config)
 
 
@@ -149,8 +187,9 @@ def _parse_and_load(config_class: type, program: str, description: str | None) -
 
 
 def check_alone(config, program):
-    """End the program unless --resume is the only flag."""
-    others = [f for f in dataclasses.fields(config) if f.name != "resume" and getattr(config, f.name) != f.default]
+    """End the program unless --resume is the only flag, or --max-iterations is beside it where that may be."""
+    taken = {"resume", "max_iterations"} if isinstance(config, TrainingConfig) else {"resume"}
+    others = [f for f in dataclasses.fields(config) if f.name not in taken and getattr(config, f.name) != f.default]
     if others:
         flags = ", ".join(f"--{f.name.replace('_', '-')}" for f in others)
         fail(program, f"--resume takes the settings of the run. Received: {flags} as well. Leave them out.")

@@ -4,6 +4,7 @@ Imported by each command once its flags are known to be right, because it loads 
 """
 
 import dataclasses
+import math
 import pathlib
 import time
 import zlib
@@ -12,25 +13,40 @@ import keras
 import numpy as np
 
 import keras_sae
-from keras_sae import callbacks, metrics, model_files, runs, visualization
+from keras_sae import callbacks, metrics, runs, visualization
 from keras_sae.data import containers
 from keras_sae.data.batches import predict_in_chunks
 
-from . import cli
+from . import cli, longer
 from .meanings import MEANINGS
 
-BATCH_SIZE = 256  # of minibatch training: the batch's mean activation is then within about 0.02 of rho_hat
+LEARNING_RATE = 0.01  # of Adam at first; a tenth of it for the last fifth of the steps
 EXAMPLES, CALIBRATION = 1000, 200  # rows kept for exports
 
 
-def iterations(config):
-    """Return the number of iterations of a config that may leave it to the optimizer's default, for the record."""
-    return {"max_iterations": config.iterations} if isinstance(config, cli.TrainingConfig) else {}
+def adam(steps):
+    """Return Adam with a schedule for so many steps."""
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay
+    return keras.optimizers.Adam(schedule([round(0.8 * steps)], [LEARNING_RATE, LEARNING_RATE / 10]))
 
 
 def spread(rows, number):
     """Return at most `number` of the rows, evenly spread from first to last: files are often sorted by class."""
     return np.asarray(rows[:: -(-len(rows) // number)])
+
+
+def wilson_interval(share, number):
+    """Return the ends of the 95 % interval (Wilson 1927) of a share that was measured on so many examples.
+
+        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)          z = 1.96
+
+    Unlike p +- z sqrt(p (1 - p)/n), it is right for few examples, and for shares of 0 or 1.
+    """
+    z = 1.959964
+    centre = share + z**2 / (2 * number)
+    half = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    low, high = ((centre + sign * half) / (1 + z**2 / number) for sign in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
 
 
 class Experiment:
@@ -47,17 +63,20 @@ class Experiment:
             "program": program,
             "command": cli.command(program, config),
             "data": data,
-            "settings": {**dataclasses.asdict(config), **iterations(config)},
+            "settings": dataclasses.asdict(config),
             **facts,
         }
         del record["settings"]["resume"]
+        self.before = longer.finished_run(out)
+        if self.before:
+            record |= longer.lengthened(self.before, record)
         if tile_shape:
             record["image_shape"] = tile_shape
         if config.resume:
             self.directory, changed = pathlib.Path(out), runs.resume(out, record)
         else:
             self.directory, changed = runs.start(out, record), []
-        cli.Interrupted.hint = f"Resume it: python -m {program} --resume {self.directory}"
+        cli.Interrupted.hint = f"Resume it: python -m {program} --resume {self.before or self.directory}"
         self.checkpoints = self.directory / "checkpoints"
         self.tile_shape, self.verbose, self.seed = tile_shape, verbose, config.seed
         self.metrics, self.histories = {}, {}
@@ -88,9 +107,12 @@ class Experiment:
         options |= {} if optimizer == "lbfgs" else {"seed": self.seed}
         # A stream of minibatches cannot be taken up where it was: such a stage starts again, to the same end.
         resumable = optimizer == "lbfgs" or containers.is_array(x)
+        if optimizer == "adam":
+            options["batch_size"], number = cli.batches(len(x))
+            optimizer = adam(iterations * number)
         began = time.perf_counter()
         history = train(
-            model, x, y, optimizer, iterations, batch_size=BATCH_SIZE, callbacks=watching, verbose=0,
+            model, x, y, optimizer, iterations, callbacks=watching, verbose=0,
             checkpoint=self.checkpoints / f"{stage}.npz" if resumable else None, **options,
         )  # fmt: skip
         seconds = history.result["seconds"]
@@ -102,14 +124,19 @@ class Experiment:
         return history
 
     def pretrain(self, config, stack, x):
-        """Train layer by layer without labels, as `config` says; write the stack. Return the top rho_hat."""
-        rho_hat = None
-        for autoencoder, inputs in stack.stages(x, self.checkpoints):
+        """Train layer by layer without labels, as `config` says. Return the top rho_hat."""
+        rho_hat, iterations, weights = None, config.max_iterations, None
+        if self.before:
+            before, done = longer.pretrained_stack(self.before)
+            iterations -= done
+            weights = [autoencoder.get_weights() for autoencoder in before.autoencoders]
+        for number, (autoencoder, inputs) in enumerate(stack.stages(x, self.checkpoints)):
+            if weights:
+                autoencoder.set_weights(weights[number])
             monitors = [callbacks.SparsityMonitor(inputs)] if config.optimizer != "lbfgs" else []
             shape = self.tile_shape if autoencoder is stack.autoencoders[0] else None
-            self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, config.iterations, monitors, shape)
+            self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, iterations, monitors, shape)
             rho_hat = self.measure(autoencoder, inputs, autoencoder.name)
-        model_files.save_model(stack, self.checkpoints / "stack.keras")
         return rho_hat
 
     def train_head(self, config, classifier, x, y, stage="head"):
@@ -119,7 +146,7 @@ class Experiment:
 
     def fit_labels(self, config, model, stage, x, y, **options):
         """Train a classifier by the optimizer of `config`; its objective at the end is a metric."""
-        self.fit(model, stage, x, y, config.optimizer, config.iterations, **options)
+        self.fit(model, stage, x, y, config.optimizer, config.max_iterations, **options)
         self.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
 
     def measure(self, autoencoder, x, stage=""):
@@ -139,18 +166,25 @@ class Experiment:
         return rho_hat
 
     def accuracy(self, classifier, x, y, name, words):
-        """Print the share of test rows that the classifier labels right, add it to the metrics as `name`, return it."""
+        """Print the share of test rows that the classifier labels right, add it to the metrics as `name`, return it.
+
+        Its interval becomes NAME_low and NAME_high.
+        """
         accuracy = float((predict_in_chunks(classifier, x).argmax(axis=1) == y).mean())
-        self.metrics[name] = accuracy
-        print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words})", flush=True)
+        low, high = wilson_interval(accuracy, len(y))
+        self.metrics |= {name: accuracy, f"{name}_low": low, f"{name}_high": high}
+        interval = f"95% interval {low:.1%} to {high:.1%}"
+        print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words}); {interval}", flush=True)
         return accuracy
 
-    def finish(self, model, examples, calibration, labels=None, curves=None, **metrics):
+    def finish(self, model, examples, calibration, labels=None, curves=None, pretrained=None, cautions=(), **metrics):
         """Write the model, its numbers and its card; print where they are.
 
         examples: held-out inputs, which an export is checked on, with `labels` if there are any.
         calibration: training inputs, which an export measures the ranges of activations on.
         curves: label of the steps, to draw curves.png.
+        pretrained: of a classifier, the stack as it was before the labels.
+        cautions: what the numbers say against the run, sentences.
         """
         if curves:
             visualization.save_curves(self.directory / "curves.png", self.histories, curves)
@@ -160,9 +194,12 @@ class Experiment:
         runs.save_examples(self.directory / "calibration.npz", calibration)
         self.metrics |= metrics
         self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
-        runs.save(model, self.directory, metrics=self.metrics, meanings=MEANINGS)
+        words = {"meanings": MEANINGS, "cautions": cautions}
+        runs.save(model, self.directory, metrics=self.metrics, pretrained=pretrained, **words)
         for checkpoint in self.checkpoints.glob("*.npz"):  # of stages: a finished run needs them no more
             checkpoint.unlink()
+        if self.before:
+            self.directory = longer.publish(self.directory)
         pictures = sorted(path.name for path in self.directory.glob("*.png"))
         print(f"\nLook at {', '.join(pictures)} in {self.directory}, and at its card, README.md.")
         print(f"Curves as they went: tensorboard --logdir {self.directory / 'logs'}")

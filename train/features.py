@@ -13,9 +13,11 @@ takes data as they are. A tenth of the rows is held out: it measures, and nothin
   python -m train.features --data 'parts/*.parquet' --feature embedding
   python -m train.features --data huge.npy --optimizer adam         any size: memory stays flat
   python -m train.features --resume runs/features                   resume a run that was interrupted
+  python -m train.features --resume runs/features --max-iterations 400     go on from a finished one
 """
 
 import dataclasses
+import math
 
 from . import cli
 
@@ -35,7 +37,13 @@ class Config(cli.TrainingConfig):
         None, "name of what to learn from: an array of an npz, h5 or mat, a column of Parquet, a feature of TFRecord"
     )
     no_header: bool = cli.setting(False, "csv files begin with data, not with names: columns are called 1, 2, ...")
+    columns: tuple[str, ...] = cli.setting((), "names of the columns of a table to learn from, others are left out")
+    ignore: tuple[str, ...] = cli.setting((), "names of columns of a table to leave out, whatever they hold")
+    one_hot: bool = cli.setting(False, "columns of texts become columns of 0 and 1, named column=text")
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
+    image_shape: tuple[int, ...] | None = cli.setting(
+        None, "height and width, and 3 for colour, of images that are rows of an array or table, to draw them"
+    )
     color: bool = cli.setting(False, "images with red, green and blue, not grey")
     contrast: bool = cli.setting(False, "normalise the contrast of each example, as suits images and spectra")
     whiten: bool = cli.setting(False, "ZCA: make inputs less correlated, as suits images")
@@ -55,6 +63,11 @@ class Config(cli.TrainingConfig):
         cli.check(
             size is None or (len(size) <= 2 and min(size) >= 1), "--image-size", "one or two numbers from 1", size
         )
+        cli.check(not (self.columns and self.ignore), "--ignore", "no --columns beside it", " ".join(self.columns))
+        cli.check(self.labels not in self.columns, "--columns", "others than --labels", self.labels)
+        shape = self.image_shape
+        right = shape is None or (len(shape) in (2, 3) and min(shape) >= 1 and shape[2:] in ((), (1,), (3,)))
+        cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
         cli.check_autoencoder(self)
 
 
@@ -68,9 +81,10 @@ from keras_sae import visualization
 from keras_sae.data import containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
+from keras_sae.stack import build_stack
 
 from . import baselines, figures, schema
-from .experiment import Experiment
+from .experiment import Experiment, spread
 
 
 def run(config, verbose=1):
@@ -80,6 +94,7 @@ def run(config, verbose=1):
     notes += schema.check_classes(rows, config.labels)
     train, held_out = split(len(rows.x), config.seed)
     x = pick(rows.x, train)
+    config = config.for_rows(len(x))
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)
@@ -90,7 +105,7 @@ def run(config, verbose=1):
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
-    stack = build_stack(config, preprocessing, scaled.half_variance)
+    stack = untrained(config, preprocessing, scaled.half_variance)
     experiment.metrics["error_mean"] = scaled.half_variance
     rho_hat = experiment.pretrain(config, stack, x)
     x_held_out = pick(rows.x, held_out)
@@ -99,19 +114,21 @@ def run(config, verbose=1):
         model = stack.classifier(len(rows.class_names))
         with_labels = (x, rows.y[train]), (x_held_out, rows.y[held_out])
         classify(experiment, config, model, *with_labels)
-        untrained = build_stack(config, preprocessing, scaled.half_variance)
-        untrained.build((None, x.shape[1]))
-        baselines.measure(experiment, config, stack, untrained, *with_labels)
+        random = untrained(config, preprocessing, scaled.half_variance)
+        random.build((None, x.shape[1]))
+        baselines.measure(experiment, config, stack, random, *with_labels)
     measure(experiment, stack, x, x_held_out)
     experiment.metrics["error_mean_held_out"] = schema.distance(preprocessing, x_held_out, scaled.mean)
-    for sentence in baselines.verdicts(experiment.metrics):
+    cautions = baselines.verdicts(experiment.metrics)
+    for sentence in cautions:
         print(f"caution     {sentence}", flush=True)
-    draw(experiment.directory, stack, rows, x_held_out)
+    labels = None if rows.y is None else rows.y[held_out]
+    draw(experiment.directory, stack, rows, x, pick(rows.x, held_out[shown(len(held_out), labels)]))
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
+    pretrained = None if model is stack else stack
     numbers = {"num_train": len(train), "num_held_out": len(held_out), "num_features": x.shape[1]}
-    labels = None if rows.y is None else rows.y[held_out]
-    return experiment.finish(model, x_held_out, x, labels, steps, **numbers)
+    return experiment.finish(model, x_held_out, x, labels, steps, pretrained, cautions, **numbers)
 
 
 def read(config):
@@ -119,14 +136,17 @@ def read(config):
     size = config.image_size
     size = size[0] if size and len(size) == 1 else size
     options = {"labels": config.labels, "feature": config.feature, "image_size": size, "color": config.color}
-    options["no_header"] = config.no_header
+    options |= {"no_header": config.no_header, "names": config.columns or None, "ignore": config.ignore or None}
+    options["one_hot"] = config.one_hot
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
-        raise type(error)(cli.with_flags(str(error), list(options))) from error
+        raise type(error)(in_flags(str(error), options)) from error
     if len(rows.x) < 2:
         raise InputError(f"Expected two rows or more to learn from. Received: one in {rows.source}.")
-    notes = [cli.with_flags(note, list(options)) for note in rows.notes]
+    if config.image_shape:
+        rows = dataclasses.replace(rows, image_shape=as_images(rows, config.image_shape))
+    notes = [in_flags(note, options) for note in rows.notes]
     if rows.y is not None:
         counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
         notes.append(f"{len(counts):,} classes: {schema.some(counts, 20)}")
@@ -139,8 +159,24 @@ def read(config):
         notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}")
     counting = [names[i] for i in readers.counting_columns(rows.x)]
     if counting:
-        notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: drop it unless it is meant")
+        notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: --ignore it unless it is meant")
     return rows, notes
+
+
+def in_flags(text, options):
+    """Return a message of the readers with these options of theirs as flags of this command."""
+    return cli.with_flags(text, list(options)).replace("--names", "--columns")
+
+
+def as_images(rows, shape):
+    """Return the shape of the images that the rows are, (height, width) or (height, width, 3)."""
+    pixels, words = math.prod(shape), " ".join(map(str, shape))
+    if pixels != rows.x.shape[1]:
+        raise InputError(
+            f"Expected rows of {pixels:,} numbers (--image-shape {words}). Received: {rows.x.shape[1]:,} in "
+            f"{rows.source}. Give the height and width that they have, and 3 for colour."
+        )
+    return tuple(shape) if shape[2:] == (3,) else tuple(shape[:2])
 
 
 def split(number, seed):
@@ -160,21 +196,9 @@ def pick(x, rows):
 IN_MEMORY = 2**28  # bytes of float32 rows
 
 
-def build_stack(config, preprocessing, half_variance):
-    """Return the untrained stack, on inputs that `preprocessing` takes to [0, 1].
-
-    The penalties are in proportion to the error that there is to reduce, as the classic 3 and 3e-3 are to that of MNIST
-    (26): for a table of few columns they would leave all units alike. The inputs of a layer above the first are taken
-    to have the largest variance that units of mean rho can have, rho (1 - rho) each.
-    """
-    autoencoders = []
-    for number, units in enumerate(config.units, 1):
-        beta = 0.1 * half_variance if config.beta is None else config.beta
-        weight_decay = 1e-4 * half_variance if config.weight_decay is None else config.weight_decay
-        sparsity = keras_sae.KLSparsity(config.rho, beta)
-        autoencoders.append(keras_sae.SparseAutoencoder(units, sparsity, weight_decay, name=f"layer_{number}"))
-        half_variance = units * config.rho * (1 - config.rho) / 2
-    return keras_sae.StackedAutoencoder(autoencoders, preprocessing)
+def untrained(config, preprocessing, half_variance):
+    """Return the stack with random weights, on inputs that `preprocessing` takes to [0, 1]."""
+    return build_stack(config.units, half_variance, config.rho, config.beta, config.weight_decay, preprocessing)
 
 
 def classify(experiment, config, classifier, train, held_out):
@@ -192,16 +216,38 @@ def measure(experiment, stack, x, held_out):
         experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["reconstruction"]
 
 
-def draw(directory, stack, rows, held_out):
-    """Write features.png, tiles of images or weights of columns, and reconstructions.png of images."""
+def shown(number, labels=None):
+    """Return the indices of SHOWN of so many rows, sorted by class, in which every class has its turn.
+
+    Without labels they are evenly spread, because files are often sorted by class.
+    """
+    if labels is None:
+        return np.arange(number)[:: -(-number // SHOWN)]
+    turn = np.zeros(number, int)  # the how manieth of its class a row is
+    for name in np.unique(labels):
+        turn[labels == name] = np.arange((labels == name).sum())
+    first = np.lexsort((labels, turn))[:SHOWN]
+    return first[np.lexsort((first, labels[first]))]
+
+
+SHOWN = 16  # reconstructions
+
+
+def draw(directory, stack, rows, x, held_out):
+    """Write features.png, tiles of images or columns of a table by their weights, and reconstructions.png of images.
+
+    x: training rows.  held_out: those to reconstruct.
+    """
     first = stack.autoencoders[0]
-    title = f"What each of the {first.units} units of layer 1 looks for"
     if rows.image_shape is None:
-        figures.save_weights(directory / "features.png", first.kernel, title, rows.feature_names)
+        activations = first.encode(stack.targets(spread(x, 1000).astype("float32")))
+        use = figures.use_of_units(activations, first.output_layer.kernel)
+        figures.save_columns(directory / "features.png", first.kernel, use, rows.feature_names)
         return
+    title = f"What each of the {first.units} units of layer 1 looks for"
     visualization.save_features(directory / "features.png", first.kernel, title, rows.image_shape)
-    shown = held_out[:16].astype("float32")
-    pictures = {"input": stack.targets(shown), "stack": stack(shown)}
+    held_out = held_out.astype("float32")
+    pictures = {"input": stack.targets(held_out), "stack": stack(held_out)}
     title = "Rows held out, as preprocessed, and as the stack gives them back"
     visualization.save_reconstructions(directory / "reconstructions.png", pictures, title, rows.image_shape)
 

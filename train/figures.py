@@ -1,25 +1,49 @@
-"""Figures of single experiments: weights of tables, hidden codes, what labels are worth."""
+"""Figures of single experiments: what units see in tables, hidden codes, what labels are worth."""
 
 import numpy as np
 
 from keras_sae.visualization import as_float64, new_figure
 
 
-def save_weights(path, weights, title, names=()):
-    """Write the weights of units (columns) from the features of a table (rows, with their names) as colours, PNG."""
+def use_of_units(activations, decoder):
+    """Return how much each unit does for the reconstruction: its mean activation times the norm of its decoder row."""
+    return as_float64(activations).mean(axis=0) * np.linalg.norm(as_float64(decoder), axis=1)
+
+
+def save_columns(path, weights, use, names=(), units=16, columns=6):
+    """Write the columns of a table that units look for, the largest weights by name and sign, as PNG.
+
+    weights: (features, units), of scaled columns.  use: of each unit; the most used ones are shown, in this order.
+    """
     weights = as_float64(weights)
-    size = (min(14, 3 + 0.12 * weights.shape[1]), min(12, max(3, 1.5 + 0.2 * weights.shape[0])))
-    figure, axes = new_figure(figsize=size)
-    largest = np.abs(weights).max()
-    image = axes.imshow(weights, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
-    if 0 < len(names) <= 50:
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-    else:
-        axes.set_ylabel("input feature")
-    axes.set_xlabel("unit")
-    axes.set_title(title, fontsize=10, parse_math=False)
-    figure.colorbar(image, label="weight")
+    names = names or [f"number {i}" for i in range(len(weights))]
+    order = np.argsort(-use, kind="stable")[:units]
+    across = min(4, len(order))
+    down = -(-len(order) // across)
+    figure, axes = new_figure(figsize=(3.4 * across, 0.4 + 1.7 * down), nrows=down, ncols=across, squeeze=False)
+    largest = 1.1 * np.abs(weights[:, order]).max()
+    for panel in axes.flat[len(order) :]:
+        panel.set_axis_off()
+    for panel, unit in zip(axes.flat, order, strict=False):
+        top = np.argsort(-np.abs(weights[:, unit]), kind="stable")[:columns]
+        values = weights[top, unit]
+        panel.barh(range(len(top)), values, color=np.where(values > 0, "tab:red", "tab:blue"))
+        panel.set_yticks(range(len(top)), [shortened(names[i]) for i in top], fontsize=7, parse_math=False)
+        panel.invert_yaxis()
+        panel.set_xlim(-largest, largest)
+        panel.axvline(0, color="black", linewidth=0.5)
+        panel.tick_params(axis="x", labelsize=7)
+        panel.set_title(f"unit {unit}", fontsize=8)
+    figure.suptitle(
+        f"What units of layer 1 look for: the columns of largest weight. {len(order)} of {weights.shape[1]} units, the "
+        "most used first",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=150)
+
+
+def shortened(name, length=24):
+    return name if len(name) <= length else f"{name[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def save_accuracies(path, numbers, accuracies, unlabelled):

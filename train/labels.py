@@ -76,6 +76,7 @@ def run(config, verbose=1):
         images.x_test,
         images.x_train,
         images.y_test,
+        pretrained=stack,
         num_train=len(images.x_train),
         num_test=len(images.x_test),
     )

@@ -23,5 +23,6 @@ MEANINGS = {
     "largest_principal_angle": "between the subspaces of autoencoder and PCA, in radians",
     "reconstruction_error": "mean over examples of half the squared error",
     "pca_reconstruction_error": "the same, by as many principal components",
+    "num_features": "number of columns",
     "num_": "number of examples",
 }

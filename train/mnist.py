@@ -54,6 +54,7 @@ def run(config, verbose=1):
     """Train as `config` says, write the run directory, return its metrics, a dict."""
     out = cli.run_directory(config, config.dataset)
     images = datasets.load_images(config.dataset, config.data)
+    config = config.for_rows(len(images.x_train))
     keras.utils.set_random_seed(config.seed)
     stack = build_stack(config, images.x_train.shape[1])
     data = f"{images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test"
@@ -73,7 +74,7 @@ def run(config, verbose=1):
     draw(experiment.directory, stack, images)
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     numbers = {"num_train": len(images.x_train), "num_test": len(images.x_test)}
-    return experiment.finish(classifier, images.x_test, images.x_train, images.y_test, steps, **numbers)
+    return experiment.finish(classifier, images.x_test, images.x_train, images.y_test, steps, stack, **numbers)
 
 
 def build_stack(config, features):

@@ -58,6 +58,7 @@ def facts(rows, preprocessing):
     """Return what the numbers of a row mean, for run.json: names and ranges of columns, classes, pixels."""
     found = {"class_names": rows.class_names} if rows.class_names else {}
     found |= {"feature_names": rows.feature_names} if rows.feature_names else {}
+    found |= {"categories": dict(rows.categories)} if rows.categories else {}
     found |= {"pixel_range": 255} if rows.image_shape and rows.x.dtype == "uint8" else {}
     if rows.feature_names or rows.value_range:
         low, high = scale_range(preprocessing)

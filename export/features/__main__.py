@@ -52,7 +52,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     add("--no-header", action="store_true", default=None, help="csv files begin with data, not with names")
     add("--model", help="saved_model, litert, onnx, or a file of that kind (default: the first of these in EXPORT)")
-    add("--signature", default="encode", help="of the model; each of its outputs becomes columns (default: encode)")
+    add(
+        "--signature",
+        default="encode",
+        help="of the model, such as encode_finetuned; each output becomes columns (default: encode)",
+    )
     add("--batch-size", metavar="N", type=positive, default=4096, help="rows at a time (default: 4096)")
     add("--overwrite", action="store_true", help="replace an output that exists, once the new one is complete")
     return parser.parse_args(words)

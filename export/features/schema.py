@@ -41,8 +41,14 @@ def options(schema: dict[str, Any], taken: Collection[str], feature: str | None)
     shape, columns = schema.get("image_shape"), schema.get("feature_names")
     found: dict[str, Any] = {"image_size": tuple(shape[:2]), "color": len(shape) == 3} if shape else {}
     if columns and feature is None:
-        found["names"] = columns
+        found["names"], found["one_hot"] = _in_the_file(columns, schema.get("categories", {}))
     return {name: value for name, value in found.items() if name in taken}
+
+
+def _in_the_file(columns: Sequence[str], categories: dict[str, list[str]]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the names of columns as the data have them, and the texts of those that become columns of 0 and 1."""
+    made = {f"{name}={text}": name for name, texts in categories.items() for text in texts}
+    return list(dict.fromkeys(made.get(name, name) for name in columns)), categories
 
 
 def read(data: Sequence[str], flags: dict[str, Any], expected: dict[str, Any], cache: pathlib.Path) -> readers.Rows:
@@ -51,7 +57,7 @@ def read(data: Sequence[str], flags: dict[str, Any], expected: dict[str, Any], c
         try:
             return readers.read_rows(data, **expected | flags, cache=cache)
         except NoImagesError:
-            options = {name: value for name, value in expected.items() if name == "names"}
+            options = {name: value for name, value in expected.items() if name in ("names", "one_hot")}
             return readers.read_rows(data, **options | flags, cache=cache)
     except InputError as error:
         raise type(error)(with_flags(str(error), FLAGS)) from error

@@ -41,3 +41,28 @@ def test_the_error_within_the_range_is_that_of_what_is_learned(reconstruct, tabl
     found = reconstruct(table)
     scaled = np.arange(100.0)[:, None] / [99, 99]
     np.testing.assert_allclose(found["error"], ((found["outputs"] - scaled) ** 2).sum(axis=1) / 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kept", ["pretrained.keras", "checkpoints/stack.keras", None])
+def test_runs_that_did_not_keep_the_pretrained_stack_have_the_signatures_of_before(kept, table, tmp_path):
+    """Those of earlier versions: `encode` is the fine-tuned network, and a stack among the checkpoints reconstructs."""
+    stack = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(3)], fit_preprocessing(table))
+    stack.build((None, 2))
+    classifier = stack.classifier(2)
+    encoder = classifier.get_layer("encoder")
+    encoder.set_weights([weights + 0.5 for weights in encoder.get_weights()])
+    keras_sae.save(classifier, tmp_path / "run")
+    if kept:
+        stack.save(tmp_path / "run" / kept)
+    found = signatures.of_run(tmp_path / "run")
+    rows = tf.constant(table, tf.float32)
+    new = kept == "pretrained.keras"
+    np.testing.assert_allclose(found["encode"].function(rows)["features"], (stack.encode if new else encoder)(rows))
+    expected = {"serving_default", "encode", "classify"}
+    expected |= {"encode_finetuned"} if new else set()
+    expected |= {"reconstruct", "decode"} if kept else set()
+    assert set(found) == expected
+    if new:
+        np.testing.assert_allclose(found["encode_finetuned"].function(rows)["features"], encoder(rows))
+    if kept:
+        np.testing.assert_allclose(found["reconstruct"].function(rows)["features"], stack.encode(rows))

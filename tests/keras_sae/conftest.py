@@ -9,6 +9,7 @@ import pytest
 import keras_sae
 
 FEATURES, UNITS = 6, 4
+SETTINGS = {"sparsity": keras_sae.KLSparsity(0.05, 3.0), "weight_decay": 1e-4, "dtype": "float64"}
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +38,14 @@ def randomise(model, seed=2, scale=0.5):
 
 def autoencoder(units=UNITS, seed=2, **options):
     """A SparseAutoencoder for `x` with random weights, in float64 unless told otherwise."""
-    ae = keras_sae.SparseAutoencoder(units, **{"dtype": "float64", **options})
+    ae = keras_sae.SparseAutoencoder(units, **SETTINGS | options)
     ae.build((None, FEATURES))
     return randomise(ae, seed)
 
 
 def two_layers(**options):
     """A stack 6-4-3 for `x` with random weights, in float64 unless told otherwise."""
-    options = {"dtype": "float64", **options}
+    options = SETTINGS | options
     layers = [keras_sae.SparseAutoencoder(units, **options) for units in (UNITS, 3)]
     stack = keras_sae.StackedAutoencoder(layers, dtype=options["dtype"])
     stack.build((None, FEATURES))

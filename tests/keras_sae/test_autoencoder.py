@@ -353,7 +353,7 @@ def test_arguments_survive_get_config():
 def test_sparsity_survives_get_config(sparsity):
     ae = SparseAutoencoder(3, sparsity=sparsity)
     copy = SparseAutoencoder.from_config(ae.get_config())
-    expected = {None: None, "kl": KLSparsity(0.05, 3.0)}.get(sparsity, sparsity)
+    expected = {None: None, "kl": KLSparsity(0.1, None)}.get(sparsity, sparsity)
     assert type(copy.sparsity) is type(expected)
     assert expected is None or copy.sparsity.get_config() == expected.get_config()
 
@@ -385,13 +385,35 @@ def test_compiled_model_keeps_loss_and_optimizer_state_when_saved(x, tmp_path):
 
 
 def test_default_sparsity_is_that_of_the_documentation():
-    assert SparseAutoencoder(3).sparsity.get_config() == {
-        "rho": 0.05,
-        "beta": 3.0,
-        "inactive": 0.0,
-        "window": None,
-    }
+    expected = {"rho": 0.1, "beta": None, "inactive": 0.0, "window": None}
+    assert SparseAutoencoder(3).sparsity.get_config() == expected
     assert SparseAutoencoder(3, activation="tanh").sparsity.inactive == -1.0
+
+
+@pytest.mark.parametrize(("features", "beta", "weight_decay"), [(784, 3.0, 3e-3), (98, 0.375, 3.75e-4)])
+def test_default_penalties_are_the_notes_in_proportion_to_the_features(features, beta, weight_decay, tmp_path):
+    ae = SparseAutoencoder(3)
+    ae.build((None, features))
+    ae.save(tmp_path / "model.keras")
+    for model in (ae, keras.saving.load_model(tmp_path / "model.keras")):
+        assert model.sparsity.beta == pytest.approx(beta, rel=1e-12)
+        assert model.weight_decay == pytest.approx(weight_decay, rel=1e-12)
+        assert model.encoder.get_layer("sparsity").sparsity.beta == model.sparsity.beta
+    x = np.full((2, features), 0.5, "float32")
+    ae.set_weights([np.full_like(w, number == 2) for number, w in enumerate(ae.get_weights())])  # W1 = 0, W2 = 1
+    parts = keras_sae.objective(ae, x).parts
+    assert parts["weight_decay"] == pytest.approx(weight_decay / 2 * 3 * features, rel=1e-6)
+    kl = 0.1 * np.log(0.1 / 0.5) + 0.9 * np.log(0.9 / 0.5)  # a = 1/2
+    assert parts["sparsity"] == pytest.approx(3 * beta * kl, rel=1e-6)
+    assert SparseAutoencoder(3, KLSparsity(0.2), weight_decay=0.5).weight_decay == 0.5
+    dense = keras_sae.layers.SparseDense(3)
+    dense.build((None, features))
+    assert dense.sparsity.beta == pytest.approx(beta, rel=1e-12)
+
+
+def test_a_penalty_that_waits_for_the_number_of_features_says_so():
+    with raises(ValueError, "KLSparsity(beta=None) is for SparseDense and SparseAutoencoder. Expected a number here."):
+        KLSparsity(beta=None).penalty(np.array([0.5]))
 
 
 def test_relu_units_take_l1(x):

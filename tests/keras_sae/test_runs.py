@@ -50,6 +50,22 @@ def test_encoder_comes_back(kind, x, tmp_path):
     np.testing.assert_allclose(encoder(x), original(x), rtol=1e-6)
 
 
+def test_the_encoder_is_what_was_learned_without_labels_if_the_run_kept_it(x, tmp_path):
+    stack = two_layers(dtype="float32")
+    classifier = stack.classifier(3)
+    finetuned = classifier.get_layer("encoder")
+    finetuned.set_weights([weights + 1 for weights in finetuned.get_weights()])
+    keras_sae.save(classifier, tmp_path / "run", pretrained=stack)
+    np.testing.assert_allclose(keras_sae.load_encoder(tmp_path / "run")(x), stack.encode(x), rtol=1e-6)
+    np.testing.assert_allclose(keras_sae.load_encoder(tmp_path / "run", finetuned=True)(x), finetuned(x), rtol=1e-6)
+    assert same_weights(runs.load_pretrained(tmp_path / "run"), stack)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert 'finetuned = keras_sae.load_encoder("RUN", finetuned=True)' in card
+    (tmp_path / "run" / runs.PRETRAINED).write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"Expected a model that Keras can read\. Received: .*pretrained\.keras"):
+        keras_sae.load_encoder(tmp_path / "run")
+
+
 def test_fine_tuned_encoder_comes_back(x, labels, tmp_path):
     classifier = two_layers(dtype="float32").classifier(3)
     keras_sae.fit_lbfgs(classifier, x, labels, max_iterations=2, verbose=0)
@@ -316,6 +332,18 @@ def test_card(tmp_path):
         assert line in lines
     assert "![curves](curves.png)" not in lines
     assert runs.card(run).splitlines() == lines
+
+
+def test_card_of_intervals_cautions_and_notes(tmp_path):
+    config = {"notes": ["3 classes: a 2, b 1, c 9"], "settings": {}}
+    runs.start(tmp_path / "run", config)
+    metrics = {"accuracy": 0.8, "accuracy_low": 0.490162, "accuracy_high": 0.943318, "own_low": 1}
+    keras_sae.save(
+        autoencoder(), tmp_path / "run", metrics=metrics, meanings={"accuracy": "of all"}, cautions=["it is no better"]
+    )
+    text = (tmp_path / "run" / "README.md").read_text()
+    assert "| accuracy | 0.8 (95 % interval 0.49016 to 0.94332) | of all |\n| own_low | 1 |  |\n" in text
+    assert "Cautions:\n\n- it is no better\n\nNotes on the data:\n\n- 3 classes: a 2, b 1, c 9\n\n## Use" in text
 
 
 def test_card_of_numbers_without_meanings(tmp_path):

@@ -14,9 +14,10 @@ from PIL import Image
 import keras_sae
 from keras_sae import runs
 from keras_sae.data import datasets
+from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
 from keras_sae.training import lbfgs
-from train import cli, features, schema
+from train import cli, experiment, features, schema
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS, SIDE = 60, 7
@@ -161,9 +162,9 @@ def test_data_of_every_kind(kind, images, classes, table, tmp_path, request):
     assert config["settings"]["max_iterations"] == 2
     assert isinstance(config["notes"], list)
     assert config["command"].startswith(f"python -m train.features --out {out} ")
-    expected = ALL | ({"reconstructions.png"} if shape else set())
+    expected = ALL | ({"reconstructions.png"} if shape else set()) | ({"pretrained.keras"} if with_labels else set())
     assert {path.name for path in out.iterdir() if path.is_file()} == expected
-    assert [path.name for path in (out / "checkpoints").iterdir()] == ["stack.keras"]
+    assert list((out / "checkpoints").iterdir()) == []
     check_raw_rows(out, with_labels)
     if with_labels:
         names = {"npz": ["one", "two", "zero"], "colour": [f"class {i}" for i in range(3)]}
@@ -183,7 +184,7 @@ def check_raw_rows(out, with_labels):
     hidden = [layer for layer in encoder.layers if layer.name.startswith("hidden")]
     for layer in hidden if with_labels else [autoencoder.encoder for autoencoder in model.autoencoders]:
         h = np.asarray(layer(h))
-    np.testing.assert_allclose(keras_sae.load_encoder(out)(x), h, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(keras_sae.load_encoder(out, finetuned=True)(x), h, rtol=1e-5, atol=1e-6)
     result = model.get_layer("head")(h) if with_labels else model.decode(h)
     np.testing.assert_allclose(model(x), result, rtol=1e-5, atol=1e-6)
 
@@ -222,7 +223,19 @@ def test_data_that_do_not_fit_into_memory_give_the_same_run(run, npy, tmp_path, 
     metrics = train(tmp_path / "run", folder / "x.npy", **TWO, labels=str(npy[1]))
     assert without_times(metrics) == pytest.approx(without_times(expected), rel=1e-3, abs=1e-4)
     assert models_differ_by(tmp_path / "run", folder / "run") < 1e-2
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["stack.keras"]
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_labels_leave_the_features_as_they_were_learned(run, npy, tmp_path):
+    """`load_encoder` gives what a run without labels gives; the network that learned from them is asked for."""
+    folder, _ = run
+    train(tmp_path / "run", folder / "x.npy", **TWO)
+    x = runs.load_examples(folder / "run")[0]
+    without = np.asarray(keras_sae.load_encoder(tmp_path / "run")(x))
+    np.testing.assert_allclose(keras_sae.load_encoder(folder / "run")(x), without, atol=1e-6)
+    tuned = np.asarray(keras_sae.load_encoder(folder / "run", finetuned=True)(x))
+    assert np.abs(tuned - without).max() > 1e-4
+    assert runs.load_pretrained(tmp_path / "run") is None
 
 
 def test_rows_held_out_have_no_influence(run, npy, tmp_path):
@@ -261,7 +274,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(run, npy, tmp_path, 
         metrics = features.run(config, verbose=0)
     assert without_times(metrics) == pytest.approx(without_times(expected), rel=1e-3, abs=1e-4)
     assert models_differ_by(out, folder / "run") < 1e-2
-    assert [path.name for path in (out / "checkpoints").iterdir()] == ["stack.keras"]
+    assert list((out / "checkpoints").iterdir()) == []
 
 
 def test_an_export_of_the_run_takes_raw_rows_and_passes_its_check(run, tmp_path):
@@ -280,11 +293,11 @@ def test_penalties_are_in_proportion_to_the_variance_unless_given(images, tmp_pa
     steps = fit_preprocessing(x, value_range=(0, 255))
     half = schema.measure(steps, x).half_variance
     assert half == pytest.approx((x / 255).var(axis=0).sum() / 2, rel=1e-5)
-    stack = features.build_stack(features.Config(data="x", units=(5, 3), rho=0.2), steps, half)
+    stack = features.untrained(features.Config(data="x", units=(5, 3), rho=0.2), steps, half)
     first, second = stack.autoencoders
     assert (first.sparsity.beta, first.weight_decay) == pytest.approx((0.1 * half, 1e-4 * half))
     assert (second.sparsity.beta, second.weight_decay) == pytest.approx((0.1 * 5 * 0.08, 1e-4 * 5 * 0.08))
-    given = features.build_stack(features.Config(data="x", units=(5, 3), beta=0.0, weight_decay=2.0), steps, half)
+    given = features.untrained(features.Config(data="x", units=(5, 3), beta=0.0, weight_decay=2.0), steps, half)
     assert [(ae.sparsity.beta, ae.weight_decay) for ae in given.autoencoders] == [(0.0, 2.0)] * 2
 
 
@@ -345,7 +358,7 @@ def test_notes_of_what_may_not_be_meant(images, table, tmp_path):
     assert rows.image_shape == (SIDE, SIDE)
     data, _ = write_csv(tmp_path, images, np.arange(ROWS), table)
     _, notes = features.read(features.Config(data=str(data)))
-    assert notes == ["digit counts the rows, as an identifier does: drop it unless it is meant"]
+    assert notes == ["digit counts the rows, as an identifier does: --ignore it unless it is meant"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -359,6 +372,38 @@ def test_columns_with_one_value_are_noted_as_in_arrays(kind, tmp_path):
     assert notes == ["2 classes: 0 10, 1 10", "2 of 3 features have one value in all rows: pixel0, pixel2"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("flags", [{"columns": ("c", "a")}, {"ignore": ("id", "text")}], ids=["columns", "ignore"])
+def test_columns_of_a_table_are_chosen_or_left_out(kind, flags, tmp_path):
+    """Whatever the others hold."""
+    columns = {
+        "id": range(20),
+        "a": [i % 7 for i in range(20)],
+        "text": ["u", "v"] * 10,
+        "c": [i % 5 for i in range(20)],
+    }
+    pyarrow.parquet.write_table(
+        pyarrow.table({name: list(values) for name, values in columns.items()}), tmp_path / "x.parquet"
+    )
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    rows, notes = features.read(features.Config(data=(str(tmp_path / f"x.{kind}"),), **flags))
+    expected = flags.get("columns", ("a", "c"))
+    assert rows.feature_names == expected
+    np.testing.assert_array_equal(rows.x[:, expected.index("a")], columns["a"])
+    assert notes == ["left out: id, text"]
+
+
+def test_the_texts_of_columns_of_0_and_1_are_recorded(tmp_path):
+    lines = [f"{i % 7},{'red' if i % 3 else 'blue'}" for i in range(30)]
+    (tmp_path / "x.csv").write_text("\n".join(["a,colour", *lines]))
+    train(tmp_path / "run", tmp_path / "x.csv", one_hot=True)
+    config = runs.read_config(tmp_path / "run")
+    assert config["feature_names"] == ["a", "colour=blue", "colour=red"]
+    assert config["categories"] == {"colour": ["blue", "red"]}
+    assert "--one-hot" in config["command"]
+
+
 def test_what_was_read_and_left_out_is_printed_and_kept(images, classes, tmp_path, capsys):
     folder, _ = write_images(tmp_path, images, classes, None)
     (folder / "class 1" / "photo.heic").touch()
@@ -368,6 +413,50 @@ def test_what_was_read_and_left_out_is_printed_and_kept(images, classes, tmp_pat
     assert notes[:3] == expected
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
     assert printed == [f"note        {note}" for note in notes]
+
+
+def test_rows_of_a_table_are_drawn_as_images_of_the_shape_that_is_given(images, tmp_path):
+    np.save(tmp_path / "x.npy", images.reshape(ROWS, -1))
+    train(tmp_path / "run", tmp_path / "x.npy", image_shape=(SIDE, SIDE))
+    assert (tmp_path / "run" / "reconstructions.png").exists()
+    config = runs.read_config(tmp_path / "run")
+    assert (config["image_shape"], config["pixel_range"]) == ([SIDE, SIDE], 255)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((2, 6), (2, 6)), ((12, 1, 1), (12, 1)), ((2, 2, 3), (2, 2, 3))])
+def test_the_shape_of_images_that_are_rows(shape, expected):
+    assert features.as_images(Rows(np.zeros((5, 12)), source="x.csv"), shape) == expected
+
+
+def test_every_class_has_its_turn_among_the_rows_that_are_shown():
+    labels = np.repeat([0, 1, 2], [70, 20, 3])
+    rows = features.shown(len(labels), labels)
+    np.testing.assert_array_equal(rows, [*range(7), *range(70, 76), 90, 91, 92])
+    np.testing.assert_array_equal(features.shown(5, np.array([1, 0, 1, 0, 1])), [1, 3, 0, 2, 4])
+    many = features.shown(100, np.arange(100) % 50)
+    np.testing.assert_array_equal(many, range(16))
+
+
+def test_without_labels_rows_from_first_to_last_are_shown():
+    np.testing.assert_array_equal(features.shown(3), [0, 1, 2])
+    np.testing.assert_array_equal(features.shown(160), range(0, 160, 10))
+    assert len(features.shown(161)) <= 16
+
+
+def test_what_speaks_against_a_run_stands_on_its_card(npy, tmp_path, capsys):
+    train(tmp_path / "run", npy[0], labels=str(npy[1]), max_iterations=1, beta=0.0)
+    cautions = runs.read_config(tmp_path / "run")["cautions"]
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("caution")]
+    assert printed == [f"caution     {caution}" for caution in cautions] != []
+    text = (tmp_path / "run" / "README.md").read_text()
+    assert all(f"- {caution}\n" in text for caution in cautions)
+
+
+def test_accuracies_have_intervals(run):
+    _, metrics = run
+    low, high = (metrics[f"accuracy_finetuned_{end}"] for end in ("low", "high"))
+    assert low < metrics["accuracy_finetuned"] < high or metrics["accuracy_finetuned"] in (0, 1)
+    assert (low, high) == experiment.wilson_interval(metrics["accuracy_finetuned"], 6)
 
 
 @pytest.fixture
@@ -408,6 +497,31 @@ WRONG = {
         ["--image-size", "3"],
         "Expected no other options than --labels, --no-header for x.csv. Received: --image-size 3. Leave it out.",
     ),
+    "no columns": ("a,b\n1,2\n3,4\n", ["--ignore", "a", "b"], "Expected one column of numbers or more. Received: no"),
+    "no such column": ("a,b\n1,2\n3,4\n", ["--columns", "c"], "Expected the columns c. Received: x.csv without c."),
+    "nothing to ignore": (
+        "a,b\n1,2\n3,4\n",
+        ["--ignore", "c"],
+        "Expected one column to ignore named 'c' in x.csv. Received: none among the 2 columns a, b.",
+    ),
+    "both": ("a\n1\n2\n", ["--columns", "a", "--ignore", "b"], "--ignore expects no --columns beside it. Received: a"),
+    "labels as a feature": (
+        "a,b\n1,2\n3,4\n",
+        ["--columns", "a", "b", "--labels", "b"],
+        "--columns expects others than --labels. Received: b",
+    ),
+    "columns of images": (
+        "a\n1\n2\n",
+        ["--image-size", "3", "--columns", "a"],
+        "Expected no other options than --labels, --no-header for x.csv. Received: --image-size 3. Leave it out.",
+    ),
+    "no image shape": ("a\n1\n2\n", ["--image-shape", "4"], "--image-shape expects height and width, and 3 for colour"),
+    "two channels": ("a\n1\n2\n", ["--image-shape", "4", "4", "2"], "--image-shape expects height and width, and 3"),
+    "another shape": (
+        "a,b,c\n1,2,3\n2,3,4\n",
+        ["--image-shape", "2", "2"],
+        "Expected rows of 4 numbers (--image-shape 2 2). Received: 3 in columns of x.csv. Give the height and width",
+    ),
     "no units": ("a\n1\n2\n", ["--units", "0"], "--units expects 1 or more hidden units. Received: (0,)"),
 }
 
@@ -417,6 +531,11 @@ def test_mistakes_end_with_one_line(kind, refused, tmp_path):
     text, flags, expected = WRONG[kind]
     (tmp_path / "x.csv").write_text(text)
     assert refused("--data", "x.csv", *flags).startswith(expected)
+
+
+def test_columns_of_an_array_end_with_one_line(refused, npy):
+    line = refused("--data", npy[0], "--columns", "a", "b")
+    assert line == f"Expected no other options than --labels for {npy[0]}. Received: --columns a b. Leave it out."
 
 
 def test_data_that_are_not_there_end_with_one_line(refused, npy):

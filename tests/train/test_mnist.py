@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ("layer_1", "layer_2", "head", "finetuned")
 FILES = {
     "run.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
-    "features_2.png", "reconstructions.png", "curves.png", "checkpoints/stack.keras",
+    "features_2.png", "reconstructions.png", "curves.png", "pretrained.keras",
 }  # fmt: skip
 
 
@@ -60,10 +60,8 @@ def images(idx_folder):
 
 @pytest.fixture(scope="module")
 def stack(tiny_run):
-    """The pretrained stack that the tiny run left as checkpoint."""
-    import keras
-
-    return keras.saving.load_model(tiny_run[0] / "checkpoints" / "stack.keras", compile=False)
+    """The pretrained stack that the tiny run kept."""
+    return runs.load_pretrained(tiny_run[0])
 
 
 @pytest.fixture
@@ -170,17 +168,21 @@ def test_values_at_the_edge_of_what_is_right_pass(settings):
 
 
 @pytest.mark.parametrize(
-    ("settings", "iterations"),
+    ("settings", "rows", "iterations"),
     [
-        ({}, 200),
-        ({"optimizer": "adam"}, 30),
-        ({"max_iterations": 7}, 7),
-        ({"optimizer": "adam", "max_iterations": 7}, 7),
+        ({}, 60_000, 200),
+        ({"optimizer": "adam"}, 135, 600),  # 5 minibatches
+        ({"optimizer": "adam"}, 450, 375),  # 8
+        ({"optimizer": "adam"}, 3600, 200),  # 15
+        ({"optimizer": "adam"}, 60_000, 13),  # 235
+        ({"optimizer": "adam"}, 10_000_000, 1),
+        ({"max_iterations": 7}, 450, 7),
+        ({"optimizer": "adam", "max_iterations": 7}, 450, 7),
     ],
     ids=str,
 )
-def test_each_optimizer_has_its_own_default_of_iterations(settings, iterations):
-    assert mnist.Config(**settings).iterations == iterations
+def test_each_optimizer_has_its_own_default_of_iterations(settings, rows, iterations):
+    assert mnist.Config(**settings).for_rows(rows).max_iterations == iterations
 
 
 # What a run leaves behind
@@ -193,7 +195,8 @@ def test_the_metrics_are_those_of_the_file_and_complete(tiny_run):
         f"{name}_{n}" for name in ("rho_hat_mean", "rho_hat_max_deviation", "dead_units") for n in (1, 2)
     }  # fmt: skip
     per_stage = {f"{name}_{stage}" for name in ("objective", "seconds") for stage in STAGES}
-    overall = {"accuracy_greedy", "accuracy_finetuned", "seconds_total", "num_train", "num_test"}
+    overall = {"seconds_total", "num_train", "num_test"}
+    overall |= {f"accuracy_{stage}{end}" for stage in ("greedy", "finetuned") for end in ("", "_low", "_high")}
     assert set(metrics) == per_layer | per_stage | overall
 
 
@@ -317,8 +320,10 @@ def test_the_saved_classifier_has_the_objective_and_accuracy_that_were_reported(
 
 
 def test_fine_tuning_changes_the_encoder_and_leaves_the_stack_as_it_was(tiny_run, stack):
-    fine_tuned = keras_sae.load_encoder(tiny_run[0]).get_weights()
+    fine_tuned = keras_sae.load_encoder(tiny_run[0], finetuned=True).get_weights()
     pretrained = stack.encoder.get_weights()
+    for kept, expected in zip(keras_sae.load_encoder(tiny_run[0]).get_weights(), pretrained, strict=True):
+        np.testing.assert_array_equal(kept, expected)
     assert [w.shape for w in fine_tuned] == [w.shape for w in pretrained]
     assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(fine_tuned, pretrained, strict=True))
 
@@ -355,10 +360,8 @@ def test_adam_trains_in_epochs_and_watches_the_exact_sparsity(train, images):
 
 
 def test_a_tied_stack_has_one_matrix_for_both_ways(train, images):
-    import keras
-
     out, metrics = train(tied=True)
-    tied = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False)
+    tied = runs.load_pretrained(out)
     for autoencoder, shape in zip(tied.autoencoders, [(784, 16), (16, 9)], strict=True):
         assert autoencoder.tied
         assert [w.shape for w in autoencoder.get_weights()] == [shape, (shape[1],), (shape[0],)]
@@ -383,7 +386,7 @@ def test_each_variant_trains_what_it_says(train, variant):
     settings = VARIANTS[variant]
     out, metrics = train(max_iterations=4, **settings)
     assert metrics["accuracy_finetuned"] >= 0
-    lower, upper = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False).autoencoders
+    lower, upper = runs.load_pretrained(out).autoencoders
     tanh = settings.get("activation") == "tanh"
     assert [ae.activation.__name__ for ae in (lower, upper)] == ["tanh" if tanh else "sigmoid"] * 2
     assert lower.output_activation.__name__ == "sigmoid"  # pixels
@@ -401,23 +404,19 @@ def test_each_variant_trains_what_it_says(train, variant):
 
 
 def test_the_loss_of_the_variant_is_the_one_that_is_minimised(train, images):
-    import keras
-
     out, metrics = train(loss="cross-entropy", units=(16,))
-    (layer,) = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False).autoencoders
+    (layer,) = runs.load_pretrained(out).autoencoders
     layer.compile(loss=keras_sae.SummedBinaryCrossentropy())
     assert keras_sae.objective(layer, images.x_train).value == pytest.approx(metrics["objective_layer_1"], rel=1e-6)
 
 
 def test_a_frozen_encoder_stays_as_pretrained(train):
-    import keras
-
     out, metrics = train(freeze_encoder=True)
     assert "accuracy_greedy" in metrics
     assert [name for name in metrics if "finetuned" in name] == []
     assert sorted(p.name for p in (out / "logs").iterdir()) == ["head", "layer_1", "layer_2"]
-    pretrained = keras.saving.load_model(out / "checkpoints" / "stack.keras", compile=False).encoder.get_weights()
-    for kept, expected in zip(keras_sae.load_encoder(out).get_weights(), pretrained, strict=True):
+    pretrained = runs.load_pretrained(out).encoder.get_weights()
+    for kept, expected in zip(keras_sae.load_encoder(out, finetuned=True).get_weights(), pretrained, strict=True):
         np.testing.assert_array_equal(kept, expected)
 
 

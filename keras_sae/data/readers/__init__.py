@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import InputError
@@ -17,6 +17,7 @@ FORMATS = (
 )
 
 _IMAGES = ("image_size", "color")
+_COLUMNS = ("names", "ignore", "one_hot")
 
 
 class _Reader(NamedTuple):
@@ -31,8 +32,8 @@ class _Reader(NamedTuple):
 _READERS = {
     "npy": _Reader(r"\.npy", arrays.read_npy, ("labels",)),
     "npz": _Reader(r"\.npz", arrays.read_npz, ("labels", "feature"), ("zip",)),
-    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header", "names"), ("gzip",)),
-    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", "names", *_IMAGES)),
+    "csv": _Reader(r"\.(csv|tsv)(\.gz)?", csv_files.read_csv, ("labels", "no_header", *_COLUMNS), ("gzip",)),
+    "parquet": _Reader(r"\.(parquet|pq)", parquet.read_parquet, ("labels", "feature", *_COLUMNS, *_IMAGES)),
     "tfrecord": _Reader(
         r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?", records.read_tfrecord, ("labels", "feature", "names", *_IMAGES), ("gzip",)
     ),
@@ -53,6 +54,8 @@ def read_rows(
     cache: pathlib.Path | str | None = None,
     no_header: bool = False,
     names: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+    one_hot: bool | Mapping[str, Sequence[str]] = False,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -84,6 +87,9 @@ def read_rows(
         no_header: whether csv files begin with data, not with names: the columns are called 1, 2, ... then.
         names: the names of the columns to read, in this order, of csv, parquet and tfrecord (single numbers). Others
             are left out, whatever they hold. By default all are read.
+        ignore: the names of columns of csv and parquet that are left out, whatever they hold.
+        one_hot: whether columns of texts, of csv and parquet, become columns of 0 and 1, one for each text, named
+            column=text; or the texts by the names of the columns, as `Rows.categories` of other data has them.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
@@ -94,7 +100,8 @@ def read_rows(
             if there are no rows or not one label for each; or if a column that is wanted is not there.
     """
     options: dict[str, Any] = {"labels": labels, "feature": feature, "image_size": image_size}
-    options |= {"color": color or None, "no_header": no_header or None, "names": names}
+    options |= {"color": color or None, "no_header": no_header or None}
+    options |= {"names": names, "ignore": ignore, "one_hot": one_hot or None}
     given = {name: value for name, value in options.items() if value is not None}
     try:
         named = _named(data)
@@ -131,7 +138,7 @@ def _is_dataset(named: Sequence[pathlib.Path | str]) -> bool:
 
 def _check_options(given: dict[str, Any], taken: Sequence[str], data: object) -> None:
     """Raise InputError if there are options that such data do not take."""
-    listed = ", ".join(f"{option}=..." for option in taken if option != "names")  # which is no flag of any command
+    listed = ", ".join(f"{option}=..." for option in taken if option not in _COLUMNS)  # which few commands take
     for name in given.keys() - set(taken):
         raise InputError(
             f"Expected no other options than {listed} for {data}. Received: {name}={given[name]!r}. Leave it out."

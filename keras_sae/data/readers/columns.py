@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...extras import imported
 from .labels import Labels
 from .named_arrays import flattened
+from .one_hot import Categories, encode, find_categories, is_text
 from .rows import MISSING_VALUES, Audit, Rows
 from .sources import Source
 from .storage import cache_file, store
@@ -39,22 +40,34 @@ class Columns:
         labels: the name of the column of labels, or None.
         source: the files of the table.
         features: the indices or the names of the columns to read, in this order, or None for all but the labels.
+        ignore: the names of columns that are not to be read.
+        one_hot: whether columns of texts become columns of 0 and 1, or their texts by their names, as known before.
     """
 
     def __init__(
-        self, schema: Any, labels: str | None, source: Source, features: Sequence[int | str] | None = None
+        self,
+        schema: Any,
+        labels: str | None,
+        source: Source,
+        features: Sequence[int | str] | None = None,
+        ignore: Sequence[str] | None = None,
+        one_hot: bool | Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.labels, self.source = labels, source
         self._lengths: tuple[int, ...] = ()  # of the lists in the column that is read, and of those in them
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
         self.label_column = None if labels is None else self.find(labels, "column of labels")
-        others = [i for i in range(len(self.names)) if i != self.label_column]
+        ignored = {self.find(name, "column to ignore") for name in ignore or ()}
+        others = [i for i in range(len(self.names)) if i != self.label_column and i not in ignored]
         self.features = others if features is None else self._indices(features)
         if not self.features:
             raise InputError(
                 f"Expected one column of numbers or more. Received: no others than {labels!r} in {source}."
             )
+        self.one_hot = bool(one_hot)
+        known = one_hot if isinstance(one_hot, Mapping) else {}
+        self.categories: Categories = {self.find(name, "column"): tuple(texts) for name, texts in known.items()}
 
     def find(self, name: str, role: str) -> int:
         """Return the index of a column. Raise InputError if not just one has this name."""
@@ -79,7 +92,24 @@ class Columns:
 
     def not_numbers(self) -> list[int]:
         """Return the features whose type is none of numbers."""
-        return [i for i in self.features if not re.match(_NUMBERS, str(self.types[i]))]
+        return [i for i in self.features if i in self.categories or not re.match(_NUMBERS, str(self.types[i]))]
+
+    def texts(self) -> list[int]:
+        """Return the features that are to become columns of 0 and 1."""
+        return [i for i in self.not_numbers() if is_text(self.types[i])] if self.one_hot else []
+
+    def find_categories(self, batches: Iterable[tuple[pathlib.Path, int, Any]]) -> None:
+        """Learn the texts of the columns that are to become columns of 0 and 1, unless they are known."""
+        if self.texts() and not self.categories:
+            self.categories = find_categories(batches, {i: self.names[i] for i in self.texts()})
+
+    def feature_names(self) -> tuple[str, ...]:
+        """Return the names of the columns of the rows."""
+        return tuple(
+            name
+            for i in self.features
+            for name in [f"{self.names[i]}={text}" for text in self.categories.get(i, ())] or [self.names[i]]
+        )
 
     def check(self, first: Any, file: pathlib.Path, point: str = ".") -> None:
         """Raise InputError if a feature does not hold numbers, or has no name.
@@ -88,13 +118,15 @@ class Columns:
         """
         others = self.not_numbers()
         for i in others if first is not None else ():
-            if str(first.column(i).type) in ("string", "large_string"):
+            if i not in self.categories and str(first.column(i).type) in ("string", "large_string"):
                 self._check_texts(first.column(i).to_pylist(), i, file, point)
+        others = [i for i in others if i not in self.texts()]
         if others:
             described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others]
             raise InputError(
-                f"Expected columns of numbers. Received: {some(described)} in {self.source}. Drop these columns, write "
-                "them as numbers, or name one of them as the column of labels."
+                f"Expected columns of numbers. Received: {some(described)} in {self.source}. Leave these columns out "
+                "(ignore=...), have texts read as columns of 0 and 1 (one_hot=True), write them as numbers, or name "
+                "one of them as the column of labels."
             )
         for i in self.features:
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):
@@ -124,10 +156,10 @@ class Columns:
             total: the number of rows, if it is known.
         """
         labels = Labels(f"column {self.labels!r} of {self.source}")
-        kinds = {_value_type(self.types[i]) for i in self.features}
+        kinds = {"float" if i in self.categories else _value_type(self.types[i]) for i in self.features}
         kept = "uint8" if kinds == {"uint8"} else "float32"
         exact = kept if kinds <= {"uint8", "halffloat", "float"} else "float64"
-        names = () if self._is_matrix() else tuple(self.names[i] for i in self.features)
+        names = () if self._is_matrix() else self.feature_names()
 
         def arrays() -> Iterator[np.ndarray]:
             for file, row, batch in batches:
@@ -139,22 +171,28 @@ class Columns:
                     yield self._numbers(batch, exact, file, row)
 
         audit = Audit(self.source, names)
-        target = cache_file(cache, self.source.name, list(self.source.files), self.labels, self.features)
+        target = cache_file(cache, self.source.name, list(self.source.files), self.labels, self.features, names)
         x = store(arrays(), target, audit, total, kept)
         y, class_names = (None, ()) if self.labels is None else labels.classes(len(x))
         shape = (len(x), *self._lengths)
         notes = (*self.source.notes, *labels.notes(), *(flattened(shape) if self._lengths else ()), *audit.notes())
         what = f"column {self.names[self.features[0]]}" if self._is_matrix() else "columns"
-        return Rows(x, y, class_names, names, source=f"{what} of {self.source}", notes=notes)
+        categories = {self.names[i]: texts for i, texts in self.categories.items()}
+        source = f"{what} of {self.source}"
+        return Rows(x, y, class_names, names, source=source, notes=notes, categories=categories)
 
     def _is_matrix(self) -> bool:
         return is_list(self.types[self.features[0]])
 
     def _numbers(self, batch: Any, dtype: str, file: pathlib.Path, first_row: int) -> np.ndarray:
         """Return the features of a batch, (rows, features)."""
-        x = np.empty((batch.num_rows, len(self.features)), dtype)
-        for place, i in enumerate(self.features):
-            x[:, place] = self._column(batch, i, file, first_row)
+        x, place = np.empty((batch.num_rows, len(self.feature_names())), dtype), 0
+        for i in self.features:
+            column = self._column(batch, i, file, first_row)[:, None]
+            if i in self.categories:
+                column = encode(column[:, 0], self.categories[i], self.names[i], file, first_row)
+            x[:, place : place + column.shape[1]] = column
+            place += column.shape[1]
         return x
 
     def _matrix(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import io
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
@@ -59,11 +59,14 @@ def read_csv(
     labels: str | None = None,
     no_header: bool = False,
     names: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+    one_hot: bool | Mapping[str, Sequence[str]] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of csv files as one table. `labels` is the name of a column, whose classes are its text.
 
-    `names` are those of the columns to read, in this order; by default all are.
+    `names` are those of the columns to read, in this order; by default all are but those of `ignore`.
+    `one_hot` reads columns of texts as columns of 0 and 1.
 
     Values are separated by commas, semicolons, tabs or bars, whichever the first line has most of, or as a line "sep=;"
     before it says.
@@ -79,34 +82,38 @@ def read_csv(
                 f"{some(its.names())}. Name only those of one table."
             )
     notes = _notes(form, path)
-    columns, first = _described(path, form, labels, source, names)
+    columns, first = _described(path, form, labels, source, names, ignore, one_hot)
     if first is not None and _has_decimal_commas(first, columns):
         form = dataclasses.replace(form, decimal_point=",")
         notes.append("commas in numbers were read as decimal points")
-        columns, first = _described(path, form, labels, source, names)
+        columns, first = _described(path, form, labels, source, names, ignore, one_hot)
     _check_delimiter(first, columns, path)
     columns.check(first, path, form.decimal_point)
     double, text = arrow.float64(), arrow.string()
     types = {  # a feature may hold integers at first and fractions later
-        name: text if i not in columns.features else kind if kind == "bool" else double
+        name: text if i not in columns.features or i in columns.texts() else kind if kind == "bool" else double
         for i, (name, kind) in enumerate(zip(columns.names_in_file, columns.types, strict=True))
     }
     forms = {file: dataclasses.replace(its, decimal_point=form.decimal_point) for file, its in forms.items()}
+    columns.find_categories(_batches(forms, types, columns.names))
     rows = columns.read(_batches(forms, types, columns.names), cache)
     return with_left_out(dataclasses.replace(rows, notes=(*notes, *rows.notes)), columns)
 
 
 def _described(
-    path: pathlib.Path, form: _Form, labels: str | None, source: Source, names: Sequence[str] | None
+    path: pathlib.Path, form: _Form, labels: str | None, source: Source, *chosen: Any
 ) -> tuple[Columns, Any]:
     """Return the columns of a csv file by the types of its first rows, and these rows if not all hold numbers.
 
     The features that are no numbers are texts as written in these rows; they are None if there are none to see.
     """
     with _reading(path, form), _opened(path, form) as table:
-        columns = Columns(table.schema, labels, source, names)
+        columns = Columns(table.schema, labels, source, *chosen)
     if not columns.not_numbers():
         return columns, None
+    if columns.one_hot:  # what pyarrow takes for dates, say, is text as written
+        text = imported("pyarrow").string()
+        columns.types = [text if i in columns.not_numbers() else t for i, t in enumerate(columns.types)]
     types = {columns.names_in_file[i]: imported("pyarrow").string() for i in columns.not_numbers()}
     with _reading(path, form), _opened(path, form, types) as table:
         return columns, next(iter(table), None)

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,14 @@ def read_parquet(
     image_size: int | tuple[int, int] | None = None,
     color: bool = False,
     names: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+    one_hot: bool | Mapping[str, Sequence[str]] | None = None,
     cache: pathlib.Path | str | None = None,
 ) -> Rows:
     """Return the columns of numbers of Parquet files as one table, or the lists or the images in one column as rows.
 
-    `labels` is the name of a column, `feature` that of the only one to read, `names` those of several.
+    `labels` is the name of a column, `feature` that of the only one to read, `names` those of several,
+    `ignore` those of columns that are not read. `one_hot` reads columns of texts as columns of 0 and 1.
     """
     parquet, files = imported("pyarrow.parquet"), list(source.files)
     with _reading(source):
@@ -43,7 +46,7 @@ def read_parquet(
                 "differ. Name only those of one table."
             )
         total = sum(parquet.read_metadata(file).num_rows for file in files)
-    columns = Columns(schemas[0], labels, source, None if feature else names)
+    columns = Columns(schemas[0], labels, source, None if feature else names, ignore, one_hot)
     i = _column_to_read(columns, feature)
     if i is not None:
         columns = Columns(schemas[0], labels, source, [i])
@@ -55,6 +58,7 @@ def read_parquet(
         if i is None or not is_list(columns.types[i]):
             columns.check(first, files[0])
         size = max(1, CHUNK_BYTES // max(1, _row_bytes(first)))
+        columns.find_categories(_batches(source, size))
         rows = columns.read(_batches(source, size), cache, total)
     return with_left_out(rows, columns)
 

@@ -1,7 +1,7 @@
 """Rows of numbers, and what they are checked for while they pass."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Rows:
         y: the class numbers, (examples,) int64, or None.
         class_names: the names of the classes 0, 1, 2, ..., sorted (by number if all are integers).
         feature_names: the names of the columns if the rows are those of a table.
+        categories: name of a column of texts -> its texts, each a column of 0 and 1 named column=text.
         image_shape: (height, width) or (height, width, 3) if the rows are images, else None.
         value_range: (lowest, highest) value that the format can hold, if that is known: (0, 255) of images of 8 bits.
             None for tables, arrays and deeper images, whose range only the data tell.
@@ -39,6 +40,7 @@ class Rows:
     value_range: tuple[float, float] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         classes = f", {len(self.class_names):,} classes" if self.class_names else ""

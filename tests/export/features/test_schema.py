@@ -158,3 +158,10 @@ def test_what_is_known_of_a_model(export, tmp_path):
     (place / "export.json").write_text("{")
     with pytest.raises(ValueError, match="which is damaged"):
         schema.schema_of(place / "saved_model" / "1")
+
+
+def test_columns_of_0_and_1_are_read_from_the_column_of_texts_that_they_were():
+    """In the order of the training; a column of the data may have a name with = of its own."""
+    known = {"feature_names": ["a", "colour=blue", "colour=red", "b=c"], "categories": {"colour": ["blue", "red"]}}
+    found = schema.options(known, ("labels", "names", "one_hot"), None)
+    assert found == {"names": ["a", "colour", "b=c"], "one_hot": {"colour": ["blue", "red"]}}

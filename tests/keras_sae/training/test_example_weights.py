@@ -45,8 +45,8 @@ def test_by_hand():
     ae = keras_sae.SparseAutoencoder(1, sparsity=None, weight_decay=0.0, dtype="float64")
     ae.build((None, 2))
     ae.set_weights([np.zeros_like(w) for w in ae.get_weights()])
-    x = np.array([[0.5, 0.5], [0.5, 1.5]])  # errors 0 and 1/2
-    assert keras_sae.objective(ae, x, sample_weight=[3, 1]).value == pytest.approx(0.125, rel=1e-12)
+    x = np.array([[0.5, 0.5], [0.5, 1.0]])  # errors 0 and 1/8
+    assert keras_sae.objective(ae, x, sample_weight=[3, 1]).value == pytest.approx(1 / 32, rel=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["tf.data", "PyDataset"])

@@ -85,7 +85,8 @@ WRONG_CSV = {
         "id,name,day,x\n1,ann,2020-01-01,2\n2,bob,2020-01-02,3\n",
         {},
         ["Expected columns of numbers. Received: 'name' (string: 'ann'), 'day' (date32[day]: '2020-01-01') in ",
-         "Drop these columns, write them as numbers, or name one of them as the column of labels."],
+         "Leave these columns out (ignore=...), have texts read as columns of 0 and 1 (one_hot=True), write them as ",
+         "numbers, or name one of them as the column of labels."],
     ),
     "seven columns of text": (
         "a,b,c,d,e,f,g\nu,u,u,u,u,u,u\nu,u,u,u,u,u,u\n",
