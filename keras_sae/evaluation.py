@@ -1,6 +1,7 @@
 """Whether features are any good: what they keep of the data, how sparse they are, and what a softmax makes of them."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -169,9 +170,13 @@ def _accuracies(
         classifier = softmax_on(layers, model.encoder.input_shape[-1], classes, weight_decay)
         fit_head(classifier, *train, verbose=0, **options)
         right = predict_in_chunks(classifier, held_out[0]).argmax(axis=-1) == held_out[1]
-        found[name] = wilson(int(right.sum()), len(right))
+        found[name] = _accuracy(right)
     commonest = held_out[1] == np.bincount(train[1]).argmax()
-    return found | {"commonest": wilson(int(commonest.sum()), len(commonest))}
+    return found | {"commonest": _accuracy(commonest)}
+
+
+def _accuracy(right: np.ndarray) -> Accuracy:
+    return Accuracy(float(right.mean()), *wilson_interval(float(right.mean()), len(right)))
 
 
 def _untrained(model: Autoencoder, seed: int) -> Autoencoder:
@@ -219,12 +224,15 @@ def principal_components(x: Any, units: int, transform: Any = None) -> keras.lay
     return layer
 
 
-def wilson(right: int, number: int, z: float = 1.959964) -> Accuracy:
-    """Return the share of right ones with Wilson's interval, which holds the true share with 95 % confidence.
+def wilson_interval(share: float, number: int) -> tuple[float, float]:
+    """Return the ends of the 95 % interval (Wilson 1927) of a share that was measured on so many examples.
 
-    Reference: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)          z = 1.96
+
+    Unlike p +- z sqrt(p (1 - p)/n), it is right for few examples, and for shares of 0 or 1.
     """
-    share, width = right / number, 1 + z**2 / number
-    middle = (share + z**2 / (2 * number)) / width
-    half = z / width * (share * (1 - share) / number + z**2 / (4 * number**2)) ** 0.5
-    return Accuracy(share, middle - half, middle + half)
+    z = 1.959964
+    centre = share + z**2 / (2 * number)
+    half = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    low, high = ((centre + sign * half) / (1 + z**2 / number) for sign in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)

@@ -23,6 +23,7 @@ class InputsAsTargets(keras.Model):
     """
 
     _terms: Terms | None = None
+    _hides_penalties = False
 
     @property
     def sparsities(self) -> list:
@@ -116,20 +117,24 @@ class InputsAsTargets(keras.Model):
     @property
     def losses(self) -> list:
         """The penalties, in one dtype: Keras adds them to the loss, which has that of keras.config.floatx()."""
-        return [ops.cast(loss, keras.config.floatx()) for loss in super().losses]
+        return [] if self._hides_penalties else [ops.cast(loss, keras.config.floatx()) for loss in super().losses]
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         y = self.targets(x) if y is None else y
         check_reconstruction(y.shape, y_pred.shape)
-        loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        penalties = self.losses
+        self._hides_penalties = True  # the rounded difference of the sum and its terms would not be their data loss
+        try:
+            data_loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        finally:
+            self._hides_penalties = False
+        replicas = backend.replicas()  # of which Keras gives each its share of the loss
         if self._terms is not None:
-            penalties = self.losses
             regularized = sum(variable.regularizer is not None for variable in self.trainable_variables)
-            data_loss = loss * backend.replicas() - sum(penalties)  # Keras gives each replica its share
-            self._terms.update(data_loss, penalties, regularized, ops.shape(y_pred)[0])
-        return loss
+            self._terms.update(data_loss * replicas, penalties, regularized, ops.shape(y_pred)[0])
+        return ops.sum([data_loss, *(penalty / replicas for penalty in penalties)])
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         return super().compute_metrics(x, self.targets(x) if y is None else y, y_pred, sample_weight)

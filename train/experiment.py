@@ -4,7 +4,6 @@ Imported by each command once its flags are known to be right, because it loads 
 """
 
 import dataclasses
-import math
 import pathlib
 import time
 import zlib
@@ -16,6 +15,7 @@ import keras_sae
 from keras_sae import callbacks, metrics, runs, visualization
 from keras_sae.data import containers
 from keras_sae.data.batches import predict_in_chunks
+from keras_sae.evaluation import wilson_interval
 
 from . import cli, longer
 from .meanings import MEANINGS
@@ -33,20 +33,6 @@ def adam(steps):
 def spread(rows, number):
     """Return at most `number` of the rows, evenly spread from first to last: files are often sorted by class."""
     return np.asarray(rows[:: -(-len(rows) // number)])
-
-
-def wilson_interval(share, number):
-    """Return the ends of the 95 % interval (Wilson 1927) of a share that was measured on so many examples.
-
-        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)          z = 1.96
-
-    Unlike p +- z sqrt(p (1 - p)/n), it is right for few examples, and for shares of 0 or 1.
-    """
-    z = 1.959964
-    centre = share + z**2 / (2 * number)
-    half = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
-    low, high = ((centre + sign * half) / (1 + z**2 / number) for sign in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)
 
 
 class Experiment:

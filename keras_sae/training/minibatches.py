@@ -57,7 +57,7 @@ def fit_minibatches(
         verbose: 1 shows a progress bar; 0 is silent.
         sample_weight: weights of examples, (examples,), for arrays; an autoencoder takes the means of each batch as
             weighted means.
-        **options: arguments of Keras' `fit`, such as validation_data, of every kind that x may be; arrays are measured
+        **options: arguments of Keras' `fit`, such as validation_data, of every kind that x may be: arrays are measured
             in batches of batch_size.
 
     Returns:

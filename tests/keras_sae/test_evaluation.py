@@ -119,9 +119,9 @@ def test_principal_components_are_those_of_numpy(monkeypatch):
 
 def test_wilsons_interval_by_hand():
     """9 of 10: (0.9 + z2 / 20) / (1 + z2 / 10) -+ z / (1 + z2 / 10) sqrt(0.009 + z2 / 400), z2 = 3.841459."""
-    assert evaluation.wilson(9, 10) == pytest.approx((0.9, 0.59585, 0.98212), abs=1e-5)
-    assert evaluation.wilson(0, 10).low == pytest.approx(0, abs=1e-12)
-    assert evaluation.wilson(10, 10).high == pytest.approx(1)
+    assert evaluation.wilson_interval(0.9, 10) == pytest.approx((0.59585, 0.98212), abs=1e-5)
+    assert evaluation.wilson_interval(0.0, 10)[0] == 0
+    assert evaluation.wilson_interval(1.0, 10)[1] == pytest.approx(1, abs=1e-12)
 
 
 def test_a_report_describes_itself():
