@@ -28,6 +28,11 @@ def single(dtype: str) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+def wide(activations: Any) -> Any:
+    """Return half precision as float32, because a sum over many rows would pass its range; others as they are."""
+    return ops.cast(activations, single(keras.backend.standardize_dtype(activations.dtype)))
+
+
 def has_float64(activations: Iterable[Callable] = ()) -> bool:
     """Return whether a model with these activations can compute in float64.
 

@@ -11,8 +11,9 @@ from keras import ops
 from . import backend
 from .data.batches import Chunks, inputs_of
 from .data.containers import as_array, is_array
+from .example_weights import weighted_examples
 from .losses import HalfSquaredError, check_reconstruction, warn_of_range
-from .regularizers import KLSparsity, weighted_examples
+from .regularizers import KLSparsity
 from .terms import NAMES, Terms, observed_rho_hat
 
 

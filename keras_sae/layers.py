@@ -8,7 +8,8 @@ from keras import ops
 
 from . import backend
 from .constraints import check
-from .regularizers import KLSparsity, mean_over_examples
+from .example_weights import mean_over_examples
+from .regularizers import KLSparsity
 
 
 def penalty_of(sparsity: Any, activation: Any) -> Any:

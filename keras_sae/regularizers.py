@@ -14,6 +14,7 @@ from keras import ops
 
 from . import backend
 from .constraints import check
+from .example_weights import weigh
 from .terms import observe
 
 # The value of a resting unit, for activations that are bounded and reach 1 when fully active.
@@ -26,28 +27,6 @@ FEATURES = 784  # the pixels of the notes' digits, for which they give the weigh
 _ROUNDING = 1e-3  # of means in half precision
 
 _recorded: contextvars.ContextVar[list | None] = contextvars.ContextVar("recorded", default=None)
-_weights: contextvars.ContextVar[Any] = contextvars.ContextVar("weights", default=None)
-
-
-@contextlib.contextmanager
-def weighted_examples(weights: Any) -> Iterator[None]:
-    """Let examples count by these weights in the penalties of activations: a tensor (examples,), of mean 1, or None.
-
-    Keras hands weights to the loss alone. An example of weight 2 is to count as two, in rho_hat as well.
-    """
-    token = _weights.set(weights)
-    try:
-        yield
-    finally:
-        _weights.reset(token)
-
-
-def weigh(values: Any) -> Any:
-    """Return values (examples, ...) times the weights of their examples, if there are any."""
-    weights = _weights.get()
-    if weights is None:
-        return values
-    return values * ops.reshape(ops.cast(weights, values.dtype), (-1, *[1] * (len(values.shape) - 1)))
 
 
 @contextlib.contextmanager
@@ -190,7 +169,7 @@ class KLSparsity(keras.regularizers.Regularizer):
 
         If examples have weights (`weighted_examples`), it is the weighted mean.
         """
-        normalized = weigh(self.normalize(wide(activations)))
+        normalized = weigh(self.normalize(backend.wide(activations)))
         shape = ops.shape(normalized)
         # Not ops.mean, which rounds float64 to float32 under JAX.
         number = ops.cast(math.prod(shape[1:-1]) * shape[0], normalized.dtype)
@@ -252,25 +231,6 @@ def in_proportion(weight: float, features: int) -> float:
     The error grows with their number: a table of 13 columns that is weighed as 784 pixels are leaves all units alike.
     """
     return weight * features / FEATURES
-
-
-def mean_over_examples(regularizer: Any, activations: Any) -> Any:
-    """Return the penalty of a regularizer that adds up over examples, per example; of their weights, if they have any.
-
-    activations: (examples, ..., units).
-    """
-    activations = wide(activations)
-    if _weights.get() is None:
-        penalty = regularizer(activations)
-    else:
-        each = ops.vectorized_map(lambda example: regularizer(example[None]), activations)
-        penalty = ops.sum(weigh(each))
-    return penalty / ops.cast(ops.shape(activations)[0], penalty.dtype)
-
-
-def wide(activations: Any) -> Any:
-    """Return half precision as float32, because a sum over many rows would pass its range; others as they are."""
-    return ops.cast(activations, backend.single(keras.backend.standardize_dtype(activations.dtype)))
 
 
 def _name_in_keras(activation: Any) -> str | None:

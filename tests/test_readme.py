@@ -1,5 +1,6 @@
 """The README's snippets run as they stand, in order, in one namespace; what the READMEs link to and call exists."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -16,7 +17,10 @@ MODULES = sorted(
 )
 
 
-def test_the_snippets_run(tmp_path, monkeypatch, capsys):
+def test_the_snippets_run(digits, tmp_path, monkeypatch, capsys):
+    """On a third of the digits."""
+    third = dataclasses.replace(digits, x_train=digits.x_train[::3], y_train=digits.y_train[::3])
+    monkeypatch.setattr("keras_sae.data.datasets.load_images", lambda *_: third)
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(snippets) >= 2
@@ -28,7 +32,7 @@ def test_the_snippets_run(tmp_path, monkeypatch, capsys):
     accuracy = names["classifier"].evaluate(names["digits"].x_test, names["digits"].y_test, verbose=0)[1]
     assert accuracy > 0.85
     assert names["report"].accuracies["features"].value > 0.85
-    assert names["search"].score(names["digits"].x_test, names["digits"].y_test) > 0.75
+    assert names["search"].score(names["digits"].x_test, names["digits"].y_test) > 0.6  # of 167 rows
     assert len(set(names["odd"])) == 10
     assert (tmp_path / "runs" / "strokes" / "model.keras").exists()
     capsys.readouterr()

@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from ..autoencoder import Autoencoder
+from ..backend import wide
 from ..losses import HalfSquaredError, check_reconstruction, refuse_mask
-from ..regularizers import wide
 
 SPARSE = "sparse_categorical_crossentropy"  # takes numbers of classes rather than numbers for each output
 

@@ -10,8 +10,9 @@ from keras import ops
 from ..autoencoder import Autoencoder
 from ..backend import at, compile_function, compile_gradients, single, widest_float
 from ..data.batches import CHUNK_SIZE, Chunk, Chunks, inputs_of, mean_over_rows
+from ..example_weights import weighted_examples
 from ..losses import warn_of_range
-from ..regularizers import recorded_activations, weighted_examples
+from ..regularizers import recorded_activations
 from .data_loss import DataLoss
 
 
