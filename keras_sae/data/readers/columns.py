@@ -112,7 +112,7 @@ class Columns:
         )
 
     def check(self, first: Any, file: pathlib.Path, point: str = ".") -> None:
-        """Raise InputError if a feature does not hold numbers, or has no name.
+        """Raise InputError if a feature does not hold numbers, or has no name of its own.
 
         `first` are the first rows, of `file`, or None; `point` is what begins fractions in texts.
         """
@@ -129,6 +129,11 @@ class Columns:
                 "one of them as the column of labels."
             )
         for i in self.features:
+            if self.names.count(self.names[i]) > 1 and self.names[i]:
+                raise InputError(
+                    f"Expected columns of different names, by which they are found again. Received: {self.names[i]!r} "
+                    f"{self.names.count(self.names[i])} times in {self.source}. Rename all but one."
+                )
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):
                 cure = "if it is pandas' index, save the table with index=False"
                 if 0 < i == len(self.names) - 1:

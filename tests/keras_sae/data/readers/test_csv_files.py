@@ -51,7 +51,6 @@ UNUSUAL = {
     "another separator first": ("\ufeffsep=|\r\na|b\r\n1|2\r\n3|4\r\n", [[1, 2], [3, 4]]),
     "two years as names": ("2019,2021\n5,6\n7,8\n", [[5, 6], [7, 8]]),
     "years as names": ("2019,2020,2021,2022\n5,6,7,8\n7,8,9,0\n", [[5, 6, 7, 8], [7, 8, 9, 0]]),
-    "two columns of one name": ("a,a\n1,2\n3,4\n", [[1, 2], [3, 4]]),
 }
 
 
@@ -268,3 +267,9 @@ def test_a_column_that_float32_flattens_is_said(tmp_path):
         .notes[0]
         .startswith("float32, in which models compute, loses what varies in column 1")
     )
+
+
+def test_columns_of_one_name(tmp_path):
+    (tmp_path / "twice.csv").write_text("a, a,b\n1,2,3\n4,5,7\n")
+    with raises(InputError, "Expected columns of different names", "Received: 'a' 2 times in ", "Rename all but one."):
+        readers.read_rows(tmp_path / "twice.csv")
