@@ -97,11 +97,12 @@ def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
     from keras_sae.data import readers
 
+    from ..layout import schema_of
     from ..runtimes import open_model
     from . import schema
 
     model = open_model(a.export, a.model, a.signature)
-    known = schema.schema_of(model.path)
+    known = schema_of(model.path)
     flags = {name: getattr(a, name) for name in schema.FLAGS if getattr(a, name) is not None}
     expected = schema.options(known, readers.options_of(a.data), a.feature)
     with output.opened(settings(a, model, expected | flags), a.overwrite):

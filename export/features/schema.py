@@ -1,6 +1,5 @@
 """What the rows of an export mean, as export.json has it from the run: which columns, in which order, which images."""
 
-import json
 import pathlib
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,26 +10,6 @@ from keras_sae.errors import InputError, NoImagesError
 
 FLAGS = ("labels", "feature", "image_size", "color", "no_header")  # of this command, that the reader of the data takes
 SHOWN = 6  # names in a note
-
-
-def schema_of(model: pathlib.Path) -> dict[str, Any]:
-    """Return what is known of the rows that a model takes, from the export.json of its export.
-
-    Nothing is known of models from elsewhere, and of exports of earlier versions.
-    """
-    model = model.absolute()
-    for export in list(model.parents)[:2]:  # a file, or saved_model/VERSION
-        path = export / "export.json"
-        if not path.is_file():
-            continue
-        try:
-            return json.loads(path.read_text())["files"].get(model.relative_to(export).as_posix(), {}).get("schema", {})
-        except (ValueError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"Expected the export.json that python -m export wrote. Received: {path}, which is damaged. Export the "
-                "run again."
-            ) from error
-    return {}
 
 
 def options(schema: dict[str, Any], taken: Collection[str], feature: str | None) -> dict[str, Any]:

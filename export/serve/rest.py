@@ -207,10 +207,11 @@ def status(states: list[tuple[str, str, str]]) -> dict[str, Any]:
 
 
 def metadata(name: str, number: str, version: "Version") -> dict[str, Any]:
-    """Return what is said of a version's signatures."""
+    """Return what is said of a version's signatures and, which TensorFlow Serving does not know, of its rows."""
+    schema = {"schema": version.schema} if version.schema else {}
     return {
         "model_spec": {"name": name, "signature_name": "", "version": number},
-        "metadata": {"signature_def": {"signature_def": version.signature_def}},
+        "metadata": {"signature_def": {"signature_def": version.signature_def}, **schema},
     }
 
 

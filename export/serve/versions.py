@@ -106,12 +106,16 @@ def is_batch(spec: tf.TensorSpec) -> bool:
 
 
 class Version:
-    """One version of the model: `signatures` by name, and `signature_def`, how TensorFlow Serving describes them."""
+    """One version of the model: `signatures` by name, and `signature_def`, how TensorFlow Serving describes them.
+
+    `schema`: what the numbers of a row are, as far as the export says: names of columns, their ranges, classes.
+    """
 
     def __init__(self, directory: pathlib.Path):
         self._model = tf.saved_model.load(str(directory))  # kept, because the signatures use its variables
         self.signatures = {name: ServedSignature(function) for name, function in self._model.signatures.items()}
         self.signature_def = read_signature_def(directory / "saved_model.pb")
+        self.schema = layout.schema_of(directory)
         for name, signature in self.signatures.items():
             try:
                 signature.warm()

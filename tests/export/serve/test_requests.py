@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from google.protobuf import json_format
 
-from export.serve import predictor, versions
+from export.serve import predictor, rest, versions
 from export.serve.predictor import Limits
-from tests.export.serve.conftest import MODEL, PREDICT, SIGNATURES, SLOW, is_error, put, serving
+from tests.export.serve.conftest import MODEL, PREDICT, SIGNATURES, SLOW, is_error, put, save_tiny, serving
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,19 @@ def test_the_metadata_have_tensorflow_servings_form(client):
         "dim": [{"size": "-1", "name": ""}, {"size": "3", "name": ""}],
         "unknown_rank": False,
     }
+
+
+def test_the_metadata_say_what_the_numbers_of_a_row_are(tmp_path):
+    """As the export has them from the run."""
+    directory = tmp_path / "saved_model" / "1"
+    save_tiny(directory, 2.0, ["encode"])
+    schema = {"feature_names": ["a", "b", "c"], "low": [0.0, 0.0, 0.0], "high": [1.0, 2.0, 3.0]}
+    record = {"files": {"saved_model/1": {"schema": schema}}}
+    (tmp_path / "export.json").write_text(json.dumps(record))
+    version = versions.Version(directory)
+    assert rest.metadata("encoder", "1", version)["metadata"]["schema"] == schema
+    (tmp_path / "export.json").unlink()
+    assert "schema" not in rest.metadata("encoder", "1", versions.Version(directory))["metadata"]
 
 
 def test_tensorflow_servings_own_messages_read_the_states_and_metadata(client):
