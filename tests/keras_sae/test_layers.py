@@ -431,6 +431,7 @@ def test_several_replicas_are_refused_in_one_line(options, tmp_path):
     assert "Expected one replica. Received: 2. Train without the strategy." in done.stderr
 
 
+@pytest.mark.slow
 def test_replicas_without_a_mean_over_the_batch_train_as_one_device():
     """L1 is a sum over examples, which replicas may split: the same loss and the same step."""
     call = (

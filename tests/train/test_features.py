@@ -145,7 +145,10 @@ def train(out, data, **settings):
     return features.run(features.Config(data=str(data), out=str(out), **{**QUICK, **settings}), verbose=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+OFTEN = ("csv", "colour", "npz")  # tested; the others, which readers have tests of, with --run-slow
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k in OFTEN else pytest.mark.slow) for k in KINDS])
 def test_data_of_every_kind(kind, images, classes, table, tmp_path, request):
     write, with_labels, settings, shape = KINDS[kind]
     if kind == "tfds":
@@ -316,7 +319,7 @@ def test_the_same_numbers_train_alike_in_every_type_and_format(images, classes, 
         ("uint8.npy", tmp_path / "y.npy"),
         ("bool.parquet", "digit"),
     ):
-        metrics = train(tmp_path / f"run {name}", tmp_path / name, labels=str(labels), units=(20,), max_iterations=20)
+        metrics = train(tmp_path / f"run {name}", tmp_path / name, labels=str(labels), units=(12,), max_iterations=10)
         found.append(without_times(metrics))
     assert found[0]["accuracy_greedy"] > found[0]["accuracy_commonest"]
     assert found[1:] == [found[0]] * 2

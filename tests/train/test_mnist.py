@@ -379,7 +379,10 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+OFTEN = ("masking", "everything")  # tested; the others with --run-slow
+
+
+@pytest.mark.parametrize("variant", [pytest.param(v, marks=[] if v in OFTEN else pytest.mark.slow) for v in VARIANTS])
 def test_each_variant_trains_what_it_says(train, variant):
     import keras
 
@@ -533,6 +536,7 @@ def test_a_wrong_flag_ends_at_once_with_one_line(tmp_path, flags):
     assert (done.stdout, contents(tmp_path)) == ("", {})
 
 
+@pytest.mark.slow
 def test_damaged_data_ends_a_fresh_process_with_one_line(tmp_path, data):
     cut_off(data)
     before = contents(tmp_path)

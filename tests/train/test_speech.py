@@ -161,6 +161,7 @@ def test_the_flags_are_twelve_at_most():
 
 
 @pytest.mark.skipif("KERAS_SAE_DATA" not in os.environ, reason="needs KERAS_SAE_DATA, a folder with spoken_digits")
+@pytest.mark.slow
 def test_real_recordings(tmp_path):
     """A small run on the Free Spoken Digit Dataset, found by KERAS_SAE_DATA."""
     metrics = command.run(

@@ -14,16 +14,16 @@ HALF = ["mixed_bfloat16", "bfloat16", "mixed_float16", "float16"]
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("dtype", HALF)
 def test_gradients_of_many_rows_are_those_of_float64_at_any_chunk_size(dtype, tied):
-    """A sum of 10,000 rows in bfloat16 would be wrong by nine tenths: it stands still once it is 256 times a row."""
+    """A sum of 3,000 rows in bfloat16 would be wrong by half: it stands still once it is 256 times a row."""
     rng = np.random.default_rng(0)
-    x = rng.random((10_000, 12)).astype("float32")
+    x = rng.random((3000, 12)).astype("float32")
     ae, exact = (SparseAutoencoder(8, KLSparsity(0.1, 3.0), tied=tied, dtype=d) for d in (dtype, "float64"))
     for model in (ae, exact):
         model.build(x.shape)
     ae.set_weights([0.3 * rng.standard_normal(w.shape) for w in ae.get_weights()])
     exact.set_weights([w.astype("float64") for w in ae.get_weights()])
     expected = keras_sae.objective(exact, x)
-    for chunk_size in (10, 256, 10_000):
+    for chunk_size in (100, 3000):
         found = keras_sae.objective(ae, x, chunk_size=chunk_size)
         assert found.value == pytest.approx(expected.value, rel=2e-3)
         for ours, theirs in zip(found.gradients, expected.gradients, strict=True):
