@@ -6,9 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
-
-from keras_sae.errors import InputError
+from typing import NotRequired, TypedDict
 
 FORMATS = ("saved_model", "litert", "onnx")
 RECORD = "export.json"  # what is said of the files, with their checksums
@@ -104,23 +102,3 @@ def check_files(model: pathlib.Path) -> None:
 def _sha256(file: pathlib.Path) -> str:
     with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def schema_of(model: pathlib.Path) -> dict[str, Any]:
-    """Return what is known of the rows that a model takes, from the export.json of its export.
-
-    Nothing is known of models from elsewhere, and of exports of earlier versions.
-    """
-    model = model.absolute()
-    for export in list(model.parents)[:2]:  # a file, or saved_model/VERSION
-        path = export / RECORD
-        if not path.is_file():
-            continue
-        try:
-            return json.loads(path.read_text())["files"].get(model.relative_to(export).as_posix(), {}).get("schema", {})
-        except (ValueError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"Expected the export.json that python -m export wrote. Received: {path}, which is damaged. Export the "
-                "run again."
-            ) from error
-    return {}

@@ -97,8 +97,8 @@ def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
     from keras_sae.data import readers
 
-    from ..layout import schema_of
     from ..runtimes import open_model
+    from ..schema import schema_of
     from . import schema
 
     model = open_model(a.export, a.model, a.signature)

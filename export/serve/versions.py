@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from .. import layout
+from ..schema import schema_of
 
 KEPT = 2  # the newest versions, so that a client who asks for the one before by its number still gets it
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -115,7 +116,7 @@ class Version:
         self._model = tf.saved_model.load(str(directory))  # kept, because the signatures use its variables
         self.signatures = {name: ServedSignature(function) for name, function in self._model.signatures.items()}
         self.signature_def = read_signature_def(directory / "saved_model.pb")
-        self.schema = layout.schema_of(directory)
+        self.schema = schema_of(directory)
         for name, signature in self.signatures.items():
             try:
                 signature.warm()

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from export import layout
 from export.features import schema
+from export.schema import schema_of
 
 X = np.array([[1.0, 20.0, 300.0], [4.0, 50.0, 600.0], [7.0, 80.0, 900.0]])
 NAMES = ["a", "b", "c"]
@@ -153,12 +153,12 @@ def test_several_files_are_read_as_one(export, extracted, tmp_path):
 
 def test_what_is_known_of_a_model(export, tmp_path):
     place = export({"feature_names": NAMES})
-    assert layout.schema_of(place / "saved_model" / "1") == {"feature_names": NAMES}
-    assert layout.schema_of(place / "saved_model" / "2") == {}  # of which nothing is recorded
-    assert layout.schema_of(tmp_path / "elsewhere.tflite") == {}
+    assert schema_of(place / "saved_model" / "1") == {"feature_names": NAMES}
+    assert schema_of(place / "saved_model" / "2") == {}  # of which nothing is recorded
+    assert schema_of(tmp_path / "elsewhere.tflite") == {}
     (place / "export.json").write_text("{")
     with pytest.raises(ValueError, match="which is damaged"):
-        layout.schema_of(place / "saved_model" / "1")
+        schema_of(place / "saved_model" / "1")
 
 
 def test_columns_of_0_and_1_are_read_from_the_column_of_texts_that_they_were():
