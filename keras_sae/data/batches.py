@@ -12,6 +12,7 @@ from keras import ops
 from ..backend import widest_float
 from ..constraints import check
 from ..files import forget, write_aside
+from ..sums import Sums
 from .containers import as_array, in_memory, is_array
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
@@ -58,13 +59,11 @@ def mean_over_rows(batches: Iterable[tuple], sums: Callable[..., list]) -> list[
 
     batches: yields (x, ...). The sums of the batches are added up in float64.
     """
-    totals: list[np.ndarray] = []
-    rows = 0
+    totals, rows = Sums(), 0
     for batch in batches:
-        parts = [ops.convert_to_numpy(part).astype("float64") for part in sums(*batch)]
-        totals = [a + b for a, b in zip(totals, parts, strict=True)] if totals else parts
+        totals.add(sums(*batch))
         rows += len(batch[0])
-    return [total / rows for total in totals]
+    return [total / rows for total in totals.read()]
 
 
 class TransformedDataset:

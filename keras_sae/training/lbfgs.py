@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ..autoencoder import Autoencoder
+from ..backend import PRECISIONS, check_precision
 from ..callbacks import ProgressBar
 from ..data.batches import CHUNK_SIZE
 from ..data.containers import is_array
@@ -18,6 +19,7 @@ from .full_batch import Objective, ObjectiveFunction
 from .quasi_newton import LBFGS
 
 LIMIT = "the limit of iterations"  # a reason why training stopped
+ROUGH = 0.9  # the share of the iterations that may multiply in less than single precision
 SETS_LEARNING_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
@@ -33,6 +35,7 @@ def fit_lbfgs(
     validation_data: Any = None,
     verbose: int = 1,
     sample_weight: Any = None,
+    precision: str = PRECISIONS[0],
 ) -> keras.callbacks.History:
     """Minimise `keras_sae.objective` over the model's trainable weights, in place, with L-BFGS.
 
@@ -54,6 +57,8 @@ def fit_lbfgs(
             rho_hat of these rows, is "val_loss" of every iteration; nothing is learned from it. Keras' EarlyStopping
             with restore_best_weights=True leaves the model of the least.
         verbose: 1 shows a progress bar with the objective, the mean rho_hat and the time left; 0 is silent.
+        precision: of products of matrices, see `objective`, in the first nine tenths of the iterations or until they
+            find no lower point. The last ones are always exact.
 
     Returns:
         A keras History. Per iteration: "loss" (all of J) and its terms "reconstruction" (of other models than
@@ -77,7 +82,8 @@ def fit_lbfgs(
     if isinstance(model, Autoencoder) and not model.compiled:
         model.compile()  # Keras' own callbacks look for an optimizer
     found = checkpoints.read(checkpoint) if checkpoint else None
-    search = _Search(model, x, y, chunk_size, sample_weight, found)
+    check_precision(precision)
+    search = _Search(model, x, y, chunk_size, sample_weight, found, precision)
     search.validation = _validation(model, validation_data, chunk_size)
     keras_callbacks = keras.callbacks.CallbackList(
         [*(callbacks or []), *([ProgressBar()] if verbose else [])],
@@ -93,6 +99,8 @@ def fit_lbfgs(
     try:
         while search.stopped is None:
             keras_callbacks.on_epoch_begin(search.iterations)
+            if search.iterations >= ROUGH * max_iterations:
+                search.refine()
             logs = search.step(tolerance)
             if logs is not None:
                 keras_callbacks.on_epoch_end(search.iterations - 1, logs)
@@ -141,6 +149,7 @@ class _Search:
         chunk_size: int,
         sample_weight: Any,
         checkpoint: checkpoints.Checkpoint | None,
+        precision: str,
     ):
         state, record = checkpoint or ({}, {})
         denoising = isinstance(model, Autoencoder) and model.corrupt is not None
@@ -156,6 +165,7 @@ class _Search:
         self.iterations, self.evaluations = record.get("iterations", 0), record.get("evaluations", 0)
         self.history, self.stopped = record.get("history", {}), record.get("stopped")
         self.seconds, self.began = record.get("seconds", 0.0), time.monotonic()
+        self.precision = record.get("precision", precision)
         start = self.weights()
         if checkpoint:
             self._check(state, start)
@@ -169,7 +179,7 @@ class _Search:
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Return (J, gradient), as L-BFGS expects them."""
-        self.result = self.objective(self.split(theta))
+        self.result = self.objective(self.split(theta), precision=self.precision)
         self.evaluations += 1
         return self.result.value, np.concatenate([g.ravel() for g in self.result.gradients])
 
@@ -183,6 +193,8 @@ class _Search:
                 "infinities and very large values in x."
             )
         if not self.optimizer.step():
+            if self.refine():
+                return None
             self.stopped = "converged: no lower point was found, J is at a minimum up to rounding"
             return None
         self.assign()
@@ -192,9 +204,19 @@ class _Search:
             logs |= {f"val_{name}": value for name, value in _logs(self.validation(gradients=False)).items()}
         # This is one assignment, so that Ctrl-C never leaves parts of two iterations to be saved.
         self.completed = self.optimizer.state(), self.iterations, logs
-        if before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1):
+        small = before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1)
+        if small and not self.refine():
             self.stopped = "converged: the relative reduction of J is below the tolerance"
         return dict(logs)
+
+    def refine(self) -> bool:
+        """Go on in single precision, and return whether it was another until now."""
+        if self.precision == PRECISIONS[0]:
+            return False
+        self.precision = PRECISIONS[0]
+        self.optimizer.evaluate()
+        self.completed = self.optimizer.state(), *self.completed[1:]
+        return True
 
     def split(self, theta: np.ndarray) -> list[np.ndarray]:
         """Return theta as one array for each variable, in its shape."""
@@ -225,7 +247,7 @@ class _Search:
         for name, value in logs.items():
             if len(history.setdefault(name, [])) < iterations:  # a callback failed before the History got it
                 history[name].append(value)
-        record = {"iterations": iterations, "history": history, **self.counts()}
+        record = {"iterations": iterations, "history": history, "precision": self.precision, **self.counts()}
         checkpoints.write(path, {**state, "noise": self.noise}, **record)
 
     def _check(self, state: dict[str, list[np.ndarray]], start: np.ndarray) -> None:
@@ -238,7 +260,7 @@ class _Search:
             )
         if self.stopped:
             return
-        now = self.objective(self.split(theta)).value
+        now = self.objective(self.split(theta), precision=self.precision).value
         if not math.isclose(now, value, rel_tol=1e-4):
             raise InputError(
                 f"Expected a checkpoint made on the same data and objective. Received: one with J = {value:.6g}, but "

@@ -60,6 +60,11 @@ class LBFGS:
         self.theta, self.value, self.gradient = found, value, gradient
         return True
 
+    def evaluate(self) -> None:
+        """Compute value and gradient at theta again, because the function has changed; remembered steps stay."""
+        self.function.theta = None
+        self.value, self.gradient = self.function(self.theta)
+
     def state(self) -> dict[str, list[np.ndarray]]:
         """Return all that the next iterations depend on, lists of arrays by name."""
         return {

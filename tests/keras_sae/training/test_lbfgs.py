@@ -289,11 +289,11 @@ def test_goes_on_after_an_interruption_within_an_iteration(evaluation, x, checkp
     whole, twin, calls, evaluate = autoencoder(), autoencoder(), [], ObjectiveFunction.__call__
     expected = fit(whole, x)
 
-    def interrupted(self, values=None):
+    def interrupted(self, values=None, **options):
         calls.append(values)
         if len(calls) == evaluation + 1:
             raise KeyboardInterrupt
-        return evaluate(self, values)
+        return evaluate(self, values, **options)
 
     monkeypatch.setattr(ObjectiveFunction, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,151 @@
+"""keras_sae beside what else one would write: the classic NumPy form, PyTorch, JAX. A table for each section.
+
+  python -m benchmarks                                    all sections: 60,000 digits, 200 and 1,000 units
+  python -m benchmarks objective --units 200              one section
+  KERAS_BACKEND=jax python -m benchmarks objective epoch --units 4096 --precisions float32 tensorfloat32 bfloat16
+                                                          on a GPU, if JAX and PyTorch find one
+
+Contenders compute in processes of their own, in rounds of one call each, so that the drift of the machine's speed
+meets all of them. One whose package is missing says so in its row. Other benchmarks are commands of their own:
+python -m benchmarks.NAME --help.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks.side_by_side import measure
+
+SECTIONS = ("exactness", "objective", "epoch", "training")
+FORMS = {
+    "NumPy": ("numpy_form", {}),
+    "PyTorch": ("pytorch_form", {}),
+    "PyTorch compiled": ("pytorch_form", {"compiled": True}),
+    "JAX": ("jax_form", {}),
+    "keras_sae": ("keras_sae_form", {}),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="section", help="what to measure (default: all)")
+    parser.add_argument("--data", default="embedded", help="folder with IDX files (default: the 5,000 embedded digits)")
+    parser.add_argument("--rows", type=int, default=60_000, help="examples (default: %(default)s)")
+    parser.add_argument("--features", type=int, default=784, help="other than 784: random numbers (default: 784)")
+    parser.add_argument("--units", type=int, nargs="+", default=[200, 1000], help="hidden units (default: 200 1000)")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[128, 256, 2048], help="(default: 128 256 2048)")
+    parser.add_argument("--iterations", type=int, default=50, help="of L-BFGS (default: %(default)s)")
+    parser.add_argument("--chunk-size", type=int, help="rows at a time in keras_sae's objective (default: 10,000)")
+    parser.add_argument(
+        "--precisions", nargs="+", default=["float32"], help="of products: float32, tensorfloat32, bfloat16"
+    )
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="contenders (default: all)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; the median is shown (default: %(default)s)")
+    parser.add_argument("--json", type=pathlib.Path, help="a file for all figures")
+    options = parser.parse_args()
+    # The contenders of one card share its memory; on the CPU TensorFlow says what it found in each process.
+    os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        x = pathlib.Path(folder) / "x.npy"
+        np.save(x, rows(options.data, options.rows, options.features))
+        for section in options.sections or SECTIONS:
+            for title, jobs in globals()[section](options, str(x)):
+                found = measure(jobs, options.repeats)
+                results.append({"section": section, "case": title, "found": found})
+                print(table(section, title, found), flush=True)
+    if options.json:
+        where = {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor(), "cores": os.cpu_count()}
+        options.json.write_text(json.dumps({**where, "results": results}, indent=1))
+
+
+def rows(data, number, features):
+    """Return so many rows of digits, repeated if need be; of other than 784 features uniform random numbers."""
+    from keras_sae.data import datasets
+
+    if features != 784:
+        return np.random.default_rng(0).random((number, features), dtype="float32")
+    return np.resize(datasets.load_images("mnist", data).x_train, (number, 784)).astype("float32")
+
+
+def objective(options, x):
+    """Yield the jobs of one objective and gradient of all rows."""
+    for units in options.units:
+        jobs = {}
+        for name, module, precision, more in contenders(options):
+            arguments = {"x": x, "units": units, "precision": precision, **more}
+            jobs[f"{name} {precision}"] = (module, "objective", arguments)
+        for precision in options.precisions:
+            sizes = {"rows": options.rows, "features": options.features, "units": units, "precision": precision}
+            jobs[f"products alone, keras_sae {precision}"] = ("benchmarks.contenders.keras_sae_form", "product", sizes)
+            jobs[f"products alone, PyTorch {precision}"] = ("benchmarks.contenders.pytorch_form", "product", sizes)
+        yield f"one objective and gradient, {options.rows:,} x {options.features}-{units:,}", jobs
+
+
+def epoch(options, x):
+    """Yield the jobs of one epoch of Adam on minibatches."""
+    for units in options.units:
+        for size in options.batch_sizes:
+            jobs = {}
+            for name, module, precision, more in contenders(options):
+                if name != "NumPy":
+                    arguments = {"x": x, "units": units, "batch_size": size, "precision": precision, **more}
+                    arguments.pop("chunk_size", None)
+                    jobs[f"{name} {precision}"] = (module, "epoch", arguments)
+            yield f"an epoch, {options.rows:,} x {options.features}-{units:,}, batches of {size:,}", jobs
+
+
+def exactness(options, x):
+    """Yield the jobs that compare gradients with NumPy's in float64."""
+    for units in options.units:
+        jobs = {}
+        for precision in options.precisions:
+            arguments = {"x": x, "units": units, "precision": precision}
+            jobs[f"keras_sae {precision}"] = ("benchmarks.contenders.keras_sae_form", "exactness", arguments)
+        yield f"largest relative error of a gradient, {options.rows:,} x {options.features}-{units:,}", jobs
+
+
+def training(options, x):
+    """Yield the jobs of some iterations of L-BFGS."""
+    for units in options.units:
+        jobs = {}
+        for name, module, precision, more in contenders(options):
+            if name == "keras_sae":
+                arguments = {"x": x, "units": units, "iterations": options.iterations, "precision": precision, **more}
+                jobs[f"{name} {precision}"] = (module, "training", arguments)
+        yield f"{options.iterations} iterations of L-BFGS, {options.rows:,} x {options.features}-{units:,}", jobs
+
+
+def contenders(options):
+    """Yield (name, module, precision, other arguments) of each contender."""
+    for name in options.forms:
+        module, more = FORMS[name]
+        if name == "keras_sae" and options.chunk_size:
+            more = {"chunk_size": options.chunk_size}
+        for precision in ["float64"] if name == "NumPy" else options.precisions:
+            yield name, f"benchmarks.contenders.{module}", precision, more
+
+
+def table(section, title, found):
+    lines = [f"\n{title}\n", "| | seconds | least to most | peak MB | result |", "|---|---|---|---|---|"]
+    for name, result in found.items():
+        if "error" in result:
+            lines.append(f"| {name} | {result['error']} |")
+            continue
+        least, most = result["spread"]
+        value = "" if result["value"] is None else f"{result['value']:.6g}"
+        lines.append(
+            f"| {name} | {result['seconds']:.4g} | {least:.4g} to {most:.4g} "
+            f"| {result['peak_bytes'] / 1e6:,.0f} | {value} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

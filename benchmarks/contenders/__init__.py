@@ -1,0 +1,27 @@
+"""The same autoencoder written in several ways, each a module with the same functions, which `side_by_side` times.
+
+    objective(x, units, precision, **options) -> function() -> J, which also computes the gradient
+    epoch(x, units, batch_size, precision)    -> function() -> None: Adam on minibatches in random order, all of x once
+    product(rows, features, units, precision) -> function() -> None: the matrix products of an objective, alone
+
+All start from the same weights. x is (examples, features), float32. What a module lacks, it cannot do.
+"""
+
+import numpy as np
+
+RHO, BETA, WEIGHT_DECAY = 0.1, 3.0, 3e-3
+PRODUCTS = 6  # of 2 * rows * features * units operations: pass 1 takes one, pass 2 two forward and three backward
+
+
+def initial_weights(features, units):
+    """Return W1, b1, W2, b2, float32."""
+    rng, limit = np.random.default_rng(0), (6 / (features + units)) ** 0.5
+    w1, w2 = rng.uniform(-limit, limit, (features, units)), rng.uniform(-limit, limit, (units, features))
+    return [w.astype("float32") for w in (w1, np.zeros(units), w2, np.zeros(features))]
+
+
+def batches(rows, batch_size):
+    """Yield the row numbers of each minibatch of an epoch, in random order."""
+    order = np.random.default_rng(0).permutation(rows)
+    for start in range(0, rows, batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,79 @@
+"""keras_sae, on the backend that KERAS_BACKEND names."""
+
+import keras_sae
+from benchmarks.contenders import BETA, PRODUCTS, RHO, WEIGHT_DECAY, initial_weights
+
+
+def autoencoder(features, units):
+    model = keras_sae.SparseAutoencoder(units, keras_sae.KLSparsity(RHO, BETA), weight_decay=WEIGHT_DECAY)
+    model.build((None, features))
+    model.set_weights(initial_weights(features, units))
+    return model
+
+
+def objective(x, units, precision="float32", chunk_size=None):
+    from keras_sae.data.batches import CHUNK_SIZE
+    from keras_sae.training.full_batch import ObjectiveFunction
+
+    function = ObjectiveFunction(autoencoder(x.shape[1], units), x, chunk_size=chunk_size or CHUNK_SIZE)
+    return lambda: function(precision=precision).value
+
+
+def epoch(x, units, batch_size, precision="float32"):
+    from keras_sae.backend import matmul_precision
+
+    model = autoencoder(x.shape[1], units)
+    model.compile("adam")
+
+    def run():
+        with matmul_precision(precision):
+            keras_sae.fit(model, x, optimizer=None, iterations=1, batch_size=batch_size, verbose=0)
+
+    return run
+
+
+def product(rows, features, units, precision="float32"):
+    import keras
+
+    from keras_sae.backend import compile_function, matmul_precision
+
+    x, w = keras.random.normal((rows, features)), keras.random.normal((features, units))
+    multiply = compile_function(lambda a, b: keras.ops.matmul(a, b))
+
+    def run():
+        with matmul_precision(precision):
+            for _ in range(PRODUCTS):
+                result = multiply(x, w)
+            keras.ops.convert_to_numpy(result[0, 0])  # waits for the device
+
+    return run
+
+
+def exactness(x, units, precision="float32"):
+    """Return the largest error of the gradient of a weight array, relative to it: against NumPy in float64."""
+    import numpy as np
+
+    from benchmarks.classic import Autoencoder
+    from keras_sae import objective
+
+    weights = [w.astype("float64") for w in initial_weights(x.shape[1], units)]
+    _, expected = Autoencoder(rho=RHO, beta=BETA, weight_decay=WEIGHT_DECAY).cost(weights, x.astype("float64"))
+    model = autoencoder(x.shape[1], units)
+
+    def run():
+        found = objective(model, x, precision=precision).gradients
+        return max(np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, expected, strict=True))
+
+    return run
+
+
+def training(x, units, iterations, precision="float32", chunk_size=None):
+    """Return J after so many iterations of L-BFGS."""
+    from keras_sae.data.batches import CHUNK_SIZE
+
+    def run():
+        model = autoencoder(x.shape[1], units)
+        options = {"precision": precision, "chunk_size": chunk_size or CHUNK_SIZE}
+        return keras_sae.fit(model, x, iterations=iterations, verbose=0, **options).history["loss"][-1]
+
+    return run
