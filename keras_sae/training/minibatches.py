@@ -4,7 +4,6 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,16 +12,13 @@ import numpy as np
 from ..autoencoder import Autoencoder
 from ..backend import check_loss_dtypes
 from ..callbacks import ProgressBar
-from ..constraints import check
 from ..data.batches import Chunks, TransformedDataset, inputs_of
 from ..data.containers import is_array
 from ..errors import DivergedError, InputError
-from ..files import forget
 from ..losses import warn_of_range
 from . import checkpoints
 from .data_loss import DataLoss
-
-FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array, which takes some microseconds
+from .order import Minibatches, in_one_loop
 
 
 def fit_minibatches(
@@ -102,54 +98,8 @@ def fit_minibatches(
     # The backup comes after the History, which it restores at the beginning and saves at the end.
     initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
-    return model.fit(x, epochs=epochs, initial_epoch=initial_epoch, callbacks=watching, verbose=0, **options)
-
-
-class Minibatches(keras.utils.PyDataset):
-    """Rows of arrays in random order, which depends on the seed and on the epoch that was begun last.
-
-    (Keras' `fit` copies the entire array into a tensor, and takes its order from the global random state, which a run
-    that resumes after a kill does not have.)
-
-    weights: of the examples, or None.  targets: x -> what the model is to give, where there are weights but no y,
-    because Keras drops weights without targets; None for x itself.
-    """
-
-    def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int = 256,
-        seed: int = 0,
-        dtype: str = "float32",
-        weights: Any = None,
-        targets: Callable | None = None,
-    ):
-        super().__init__()
-        check("batch_size", batch_size)
-        self.x, self.y, self.batch_size, self.seed, self.dtype = x, y, batch_size, seed, dtype
-        self.weights, self.targets = weights, targets
-        self.begin(0)
-
-    def begin(self, epoch: int) -> None:
-        """Draw the order of this epoch. (Keras' own signals to a PyDataset also come before the first epoch.)"""
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(np.arange(len(self.x), dtype="uint32"))
-
-    def __len__(self) -> int:
-        return -(-len(self.x) // self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple:
-        # The rows are sorted, so that they are read in one sweep.
-        rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        x = np.asarray(self.x[rows], self.dtype)
-        if index % FORGET_EVERY == 0:
-            forget(self.x)
-        y = None if self.y is None else self.y[rows]
-        if self.weights is None:
-            return (x,) if y is None else (x, y)
-        if y is None:  # Keras drops weights without targets
-            y = x if self.targets is None else keras.ops.convert_to_numpy(self.targets(x))
-        return x, y, self.weights[rows]
+    with in_one_loop(model, x, epochs, callbacks or []) as data:
+        return model.fit(data, epochs=epochs, initial_epoch=initial_epoch, callbacks=watching, verbose=0, **options)
 
 
 class _Backup(keras.callbacks.Callback):
