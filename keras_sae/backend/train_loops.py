@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
 
 def can_loop(model: keras.Model) -> bool:
@@ -24,46 +23,52 @@ def can_loop(model: keras.Model) -> bool:
     return one_device and supported and not model.run_eagerly
 
 
-def compile_train_loop(model: keras.Model, batch: Callable[[Any, Any], tuple]) -> Callable:
-    """Return what Keras' `fit` is to call as `model.train_function`: it does as many steps as its batch of data says.
+def compile_train_loop(model: keras.Model, blocks: Any) -> Callable:
+    """Return what Keras' `fit` is to call as `model.train_function`: it trains on all minibatches of a block.
 
-    The data of a call are (rows, steps): row numbers of minibatches, (any,), and how many of these there are, (1,).
+    Its data are numbers of blocks, one a batch.
 
     Args:
         model: a compiled model; what is unknown until the first step is to be built.
-        batch: (rows, step) -> the data of this step, (x,), (x, y) or (x, y, weights).
+        blocks: `blocks[number]` -> (tensors, how many minibatches they are), and `blocks.batch(tensors, step)` -> the
+            data of this step, (x,), (x, y) or (x, y, weights).
     """
-    return _LOOPS[keras.backend.backend()](model, batch)
+    return _LOOPS[keras.backend.backend()](model, blocks)
 
 
-def _tensorflow_loop(model: keras.Model, batch: Callable[[Any, Any], tuple]) -> Callable:
+def _tensorflow_loop(model: keras.Model, blocks: Any) -> Callable:
     import tensorflow as tf
 
-    def step(i: Any, rows: Any) -> tuple:
-        model.train_step(batch(rows, i))
-        return i + 1, rows
+    @tf.function(jit_compile=True, autograph=False)
+    def loop(tensors: list, steps: Any) -> dict[str, Any]:
+        def step(i: Any) -> Any:
+            model.train_step(blocks.batch(tensors, i))
+            return i + 1
 
-    @tf.function(jit_compile=True, autograph=False)  # traced for each number of rows, which is to be constant
-    def loop(rows: Any, steps: Any) -> dict[str, Any]:
-        tf.while_loop(lambda i, _: i < steps[0], step, (tf.constant(0), rows))
+        tf.while_loop(lambda i: i < steps, step, [tf.constant(0)])
         return model.get_metrics_result()
 
-    return lambda iterator: loop(*next(iterator))
+    return lambda numbers: loop(*blocks[_next(numbers)])
 
 
-def _jax_loop(model: keras.Model, batch: Callable[[Any, Any], tuple]) -> Callable:
+def _jax_loop(model: keras.Model, blocks: Any) -> Callable:
     import jax
 
-    def loop(state: Any, rows: Any, steps: Any) -> tuple:
+    def loop(state: Any, tensors: list, steps: Any) -> tuple:
         def step(i: Any, state: Any) -> Any:
-            return model.train_step(state, batch(rows, i))[1]
+            return model.train_step(state, blocks.batch(tensors, i))[1]
 
-        state = jax.lax.fori_loop(0, steps[0], step, state)
+        state = jax.lax.fori_loop(0, steps, step, state)
         with keras.StatelessScope(state_mapping=list(zip(model.metrics_variables, state[3], strict=True))):
             return model.get_metrics_result(), state
 
     compiled = jax.jit(loop, donate_argnums=0)
-    return lambda state, iterator: compiled(state, *map(ops.convert_to_tensor, next(iterator)))
+    return lambda state, numbers: compiled(state, *blocks[_next(numbers)])
+
+
+def _next(numbers: Any) -> int:
+    [number] = keras.utils.unpack_x_y_sample_weight(next(numbers))[0]
+    return int(number)
 
 
 _LOOPS = {"tensorflow": _tensorflow_loop, "jax": _jax_loop}

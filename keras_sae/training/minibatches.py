@@ -99,7 +99,8 @@ def fit_minibatches(
     initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
     with in_one_loop(model, x, epochs, callbacks or []) as data:
-        return model.fit(data, epochs=epochs, initial_epoch=initial_epoch, callbacks=watching, verbose=0, **options)
+        options |= {"initial_epoch": initial_epoch, "callbacks": watching, "verbose": 0}
+        return keras.Model.fit(model, **data, epochs=epochs, **options)
 
 
 class _Backup(keras.callbacks.Callback):

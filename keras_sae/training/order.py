@@ -68,63 +68,71 @@ class Minibatches(keras.utils.PyDataset):
         return x, y, self.weights[rows]
 
 
-class Blocks(keras.utils.PyDataset):
-    """Minibatches of arrays in memory as (row numbers, how many minibatches they are), for a compiled loop over these.
+class Blocks:
+    """The minibatches of arrays in memory as blocks of many, each for one call of a compiled loop.
 
-    Row numbers are (STEPS * batch_size,) and the number (1,). All of an epoch are of one shape, for which the loop is
-    compiled once, but for the last minibatch, if it has fewer rows.
+    All of an epoch are of one shape, for which the loop is compiled once, but for the last minibatch, if it has fewer
+    rows.
     """
 
     def __init__(self, minibatches: Minibatches):
-        super().__init__()
         self.minibatches, rows, size = minibatches, len(minibatches.x), minibatches.batch_size
         self.full, self.has_rest = rows // size, rows % size > 0
         self.steps = max(1, min(STEPS, self.full))
-        self.x, self.y, self.weights = (
+        self.arrays = [
             None if array is None else ops.convert_to_tensor(np.asarray(array))
             for array in (minibatches.x, minibatches.y, minibatches.weights)
-        )
+        ]
 
     def __len__(self) -> int:
         return -(-self.full // self.steps) + self.has_rest
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[list, Any]:
+        """Return ([x, y or None, weights or None], how many minibatches their rows are)."""
         first = min(index * self.steps, self.full)
         steps = max(1, min(self.steps, self.full - first))  # 1: the last minibatch, which has fewer rows
         rows = np.concatenate([self.minibatches.rows(first + step) for step in range(steps)]).astype("int32")
         if first < self.full:
             rows = np.pad(rows, (0, self.steps * self.minibatches.batch_size - len(rows)))
-        return rows, np.array([steps], "int32")
+        rows, steps = ops.convert_to_tensor(rows), ops.convert_to_tensor(steps, "int32")
+        # XLA would copy rows one number at a time, so it is not in the loop.
+        return [None if array is None else ops.take(array, rows, axis=0) for array in self.arrays], steps
 
-    def batch(self, rows: Any, step: Any) -> tuple:
-        """Return the data of one step, as Keras has them; rows: row numbers of all steps."""
-        size = min(self.minibatches.batch_size, rows.shape[0])
-        rows = ops.slice(rows, (step * size,), (size,))
-        x = ops.cast(ops.take(self.x, rows, axis=0), self.minibatches.dtype)
-        y = None if self.y is None else ops.take(self.y, rows, axis=0)
-        if self.weights is None:
+    def batch(self, block: list, step: Any) -> tuple:
+        """Return the data of one step, as Keras has them, of the arrays of a block."""
+        size = min(self.minibatches.batch_size, block[0].shape[0])
+        x, y, weights = (None if array is None else _rows(array, step * size, size) for array in block)
+        x = ops.cast(x, self.minibatches.dtype)
+        if weights is None:
             return (x,) if y is None else (x, y)
         if y is None:
             y = x if self.minibatches.targets is None else self.minibatches.targets(x)
-        return x, y, ops.take(self.weights, rows, axis=0)
+        return x, y, weights
+
+
+def _rows(array: Any, start: Any, number: int) -> Any:
+    return ops.slice(array, (start, *[0] * (len(array.shape) - 1)), (number, *array.shape[1:]))
 
 
 @contextlib.contextmanager
-def in_one_loop(model: keras.Model, data: Any, epochs: int, callbacks: list) -> Iterator[Any]:
-    """Yield what Keras' `fit` is to train on: blocks of many minibatches, with a model that takes them, if that pays.
+def in_one_loop(model: keras.Model, data: Any, epochs: int, callbacks: list) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of Keras' `fit` that are the data: numbers of blocks, with a model that takes them, if it pays.
 
-    Otherwise it yields the data themselves: if they are no Minibatches of arrays in memory, if the backend or the model
-    do without XLA, if a callback is to be called for each batch, or for few steps.
+    Otherwise these are the data as they are: if they are no Minibatches of arrays in memory, if the backend or the
+    model do without XLA, if a callback is to be called for each batch, or for few steps.
+
+    (A data set of blocks, which TensorFlow would take from Python by a generator in a thread, makes the loop slower by
+    half: its memory is given back and taken again all the time.)
     """
     pays = isinstance(data, Minibatches) and in_memory(data.x) and epochs * len(data) >= PAYS
     if not pays or not can_loop(model) or any(map(_watches_batches, callbacks)):
-        yield data
+        yield {"x": data}
         return
     blocks, before = Blocks(data), model.train_function
     model._symbolic_build(data_batch=data[0])  # metrics; Keras would take a block for a batch
-    model.train_function = compile_train_loop(model, blocks.batch)
+    model.train_function = compile_train_loop(model, blocks)
     try:
-        yield blocks
+        yield {"x": np.arange(len(blocks)), "batch_size": 1}
     finally:
         model.train_function = before
 
