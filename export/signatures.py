@@ -50,8 +50,8 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     images                     images (batch, height, width[, 3]) uint8 -> features; if the run's data are images
 
     Fine-tuning leaves no decoder, so that `reconstruct`, `decode` and `score` are of the stack as pretrained, with the
-    features of `encode`; a LiteRT file of a classifier goes without them. A classifier of an earlier version, which kept this
-    stack among its checkpoints alone, has the fine-tuned features as `encode`, and no `encode_finetuned`.
+    features of `encode`; a LiteRT file of a classifier goes without them. A classifier of an earlier version, which
+    kept this stack among its checkpoints alone, has the fine-tuned features as `encode`, and no `encode_finetuned`.
     """
     model, config = runs.load(run), runs.read_config(run)
     pretrained = runs.load_pretrained(run)

@@ -78,9 +78,9 @@ def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any
     supported = {level: error for level, error in usual.quantiles.items() if usual.supports(level)}
     return [
         *("## Odd rows", ""),
-        f"Errors of the {usual.rows:,} held-out rows: half the squared distance of a row to its reconstruction, in columns",
-        "as scaled, but not cut off. Of new rows like these, no more than a share of 1 - q is expected above the quantile",
-        "of q. Higher ones would need more rows.",
+        f"Errors of the {usual.rows:,} held-out rows: half the squared distance of a row to its reconstruction, in",
+        "columns as scaled, but not cut off. Of new rows like these, no more than a share of 1 - q is expected above",
+        "the quantile of q. Higher ones would need more rows.",
         "",
         f"| q | {' | '.join(map(str, supported))} |",
         f"|---|{'---|' * len(supported)}",

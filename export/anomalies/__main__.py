@@ -23,7 +23,7 @@ import pathlib
 import sys
 
 from keras_sae.anomalies import LEVELS, UsualErrors, needed_rows
-from keras_sae.cli import Parser
+from keras_sae.cli import Parser, stderr_suppressed
 
 from ..features import extraction
 
@@ -51,9 +51,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--column-errors", action=argparse.BooleanOptionalAction,
         help="write the error of each column as well (default: of columns that have names)",
     )  # fmt: skip
-    extraction.add_flags(
-        parser, "column to keep beside the scores, such as an identifier; see python -m export.features"
-    )
+    extraction.add_flags(parser, "column to keep beside the scores, such as an identifier")
     return parser.parse_args(words)
 
 
@@ -76,7 +74,8 @@ def find(a: argparse.Namespace, output) -> None:
     from .scoring import Scorer, column_names, open_scored
     from .summary import print_summary
 
-    scored = open_scored(a.run, a.model)
+    with stderr_suppressed():
+        scored = open_scored(a.run, a.model)
     if scored.note:
         print(f"note        {scored.note}")
     threshold, meaning = threshold_of(a, scored.usual)
@@ -86,8 +85,8 @@ def find(a: argparse.Namespace, output) -> None:
         names = column_names(scored.known, rows)
         scorer = Scorer(scored.model, scored.usual, threshold, names, named)
         rate = extraction.write(scorer, rows, output, a.batch_size, names=scorer.names, texts=scorer.texts)
-        print_summary(a.out, output, rows, scorer, scored, meaning)
-    print(f"({rate:,.0f} rows/s)")
+        print(f"{a.out}: {len(rows.x):,} rows ({rate:,.0f} rows/s)")
+        print_summary(output, rows, scorer, scored, meaning)
 
 
 def threshold_of(a: argparse.Namespace, usual: UsualErrors) -> tuple[float, str]:

@@ -2,12 +2,11 @@
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_sae.anomalies import UsualErrors
-from keras_sae.autoencoder import Autoencoder
 from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
 from keras_sae.records import is_run
@@ -15,6 +14,9 @@ from keras_sae.records import is_run
 from ..features.outputs import Arrays
 from ..runtimes import Function, Model, open_model
 from ..schema import schema_of
+
+if TYPE_CHECKING:  # Keras, which exports do without
+    from keras_sae.autoencoder import Autoencoder
 
 SIGNATURE = "score"
 SHOWN = 3  # columns that are named of each row
@@ -31,7 +33,7 @@ class Scored:
     model: Model
     known: dict[str, Any]
     usual: UsualErrors
-    autoencoder: Autoencoder | None = None
+    autoencoder: "Autoencoder | None" = None
     note: str = ""
 
 
@@ -55,9 +57,9 @@ def _of_export(path: pathlib.Path, kind: str | None) -> Scored:
     known = schema_of(model.path)
     if "usual_errors" not in known:
         raise InputError(
-            f"Expected an export that says which errors are usual. Received: {model.path}, whose run had recorded none: "
-            "it is of an earlier version, or was made by another command than python -m train.features. Name the run "
-            "itself, whose held-out rows are measured then, or train it again and export that."
+            f"Expected an export that says which errors are usual. Received: {model.path}, which does not: its run "
+            "is of an earlier version, or of another command than python -m train.features. Name the run itself, whose "
+            "held-out rows are measured then."
         )
     return Scored(model, known, UsualErrors.read(known["usual_errors"], path))
 

@@ -1,7 +1,5 @@
 """What was found, in a few lines: how many rows are odd, and what is odd in those that are the oddest."""
 
-import pathlib
-
 import numpy as np
 
 from keras_sae.data.readers import Rows
@@ -12,13 +10,16 @@ from .scoring import Scored, Scorer
 ROWS = 5  # the oddest, which are shown
 
 
-def print_summary(
-    place: pathlib.Path, output: Table, rows: Rows, scorer: Scorer, scored: Scored, threshold: str
-) -> None:
+def print_summary(output: Table, rows: Rows, scorer: Scorer, scored: Scored, threshold: str) -> None:
     """Print how many rows of a complete output are odd, and the oddest.  threshold: where it comes from, in words."""
     number, oddest = oddest_rows(output)
-    print(f"{place}: {len(rows.x):,} rows, {number:,} of them odd ({number / len(rows.x):.2%})")
-    print(f"threshold   {scorer.threshold:.4g}, {threshold}; an error is half a squared distance, in columns as scaled")
+    share = number / len(rows.x)
+    print(
+        f"odd         {number:,} of {len(rows.x):,} rows ({share:.2%}): error above {scorer.threshold:.4g}, {threshold}"
+    )
+    if share > 0.5:
+        print("note        more rows are odd than not: are they in the units of those that the run was trained on?")
+    print("error       half the squared distance of a row to its reconstruction, in columns as scaled")
     for line in described(oddest, rows, scorer, scored):
         print(line)
 
@@ -43,7 +44,7 @@ def described(oddest: np.ndarray, rows: Rows, scorer: Scorer, scored: Scored) ->
     x = np.stack([np.asarray(rows.x[place], "float32") for place in oddest]) * np.float32(scorer.model.scale)
     scores = [scorer(rows.x[place : place + 1]) for place in oddest]
     expected = None if scored.autoencoder is None else scored.autoencoder.unscaled(scored.autoencoder(x))
-    lines = ["oddest      row (from 0), error; columns: share of what is odd in the row, value"]
+    lines = ["oddest      row, from 0: error; its oddest columns, with their shares of what is odd and their values"]
     lines[0] += "" if expected is None else " (expected)"
     for i, (place, score) in enumerate(zip(oddest, scores, strict=True)):
         label = "" if rows.y is None else f" {rows.class_names[rows.y[place]]}"
@@ -53,5 +54,5 @@ def described(oddest: np.ndarray, rows: Rows, scorer: Scorer, scored: Scored) ->
             wanted = "" if expected is None else f" ({expected[i, column]:.4g})"
             share = float(score[f"share_{k}"][0])
             cells.append(f"{scorer.columns[column]} {share:.0%}, {x[i, column]:.4g}{wanted}")
-        lines.append(f"  {place:>8,}{label}  {score['error'][0]:.4g}; {'; '.join(cells)}")
+        lines.append(f"  {place:>8,}{label}: {score['error'][0]:.4g}; {'; '.join(cells)}")
     return lines

@@ -77,7 +77,8 @@ def place(*suffixes: str) -> Callable[[str], pathlib.Path]:
 
 def run(program: str, a: argparse.Namespace, work: "Callable[[argparse.Namespace, Output], None]") -> None:
     """Do the work of a command with the output that its flags name; what ends it early is said in one line."""
-    from .outputs import output_at
+    with stderr_suppressed():  # Keras and TensorFlow say there what they found
+        from .outputs import output_at
 
     output = output_at(a.out, a.labels)
     with reported(program, lambda: HINT.format(output.rows) if output.rows else "Nothing was written."):
