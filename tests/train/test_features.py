@@ -344,7 +344,7 @@ def test_a_run_records_what_its_columns_are(images, classes, table, tmp_path):
 
 def test_a_run_records_which_errors_of_held_out_rows_are_usual(run):
     """Those of the stack before the labels: ranks of 6 errors, and the largest of each of 20 columns."""
-    folder, metrics = run
+    folder, _ = run
     record = runs.read_config(folder / "run")["usual_errors"]
     held_out = np.load(folder / "x.npy")[features.split(ROWS, 0)[1]]
     stack = runs.load_pretrained(folder / "run")
