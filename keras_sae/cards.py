@@ -7,7 +7,6 @@ import textwrap
 import typing
 from collections.abc import Mapping
 
-from .anomalies import UsualErrors
 from .cli import spelled
 
 PICTURES = ("features", "reconstructions", "curves")
@@ -74,6 +73,8 @@ def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any
     """Return the lines on the errors of rows that were not learned from, beside which other rows are odd."""
     if record is None:
         return []
+    from .anomalies import UsualErrors  # NumPy, which --help and mistakes do without
+
     usual = UsualErrors.read(record, directory)
     supported = {level: error for level, error in usual.quantiles.items() if usual.supports(level)}
     return [
