@@ -41,7 +41,7 @@ def add_flags(parser: Parser, labels: str) -> None:
         help="images as red, green and blue, or grey (default: as in training)",
     )  # fmt: skip
     add("--no-header", action="store_true", default=None, help="csv files begin with data, not with names")
-    add("--model", help="saved_model, litert, onnx, or a file of that kind (default: the first of these in EXPORT)")
+    add("--model", help="saved_model, litert, onnx, or a file of that kind (default: the first of these in the export)")
     add("--batch-size", metavar="N", type=positive, default=4096, help="rows at a time (default: 4096)")
     add("--overwrite", action="store_true", help="replace an output that exists, once the new one is complete")
 
