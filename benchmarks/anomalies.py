@@ -7,7 +7,7 @@ makes of those rows with 64 units, a tenth of them held out; IsolationForest has
 components of 95 % of the variance on the same scaled columns. Nothing is chosen by odd rows. False alarms and finds are
 the shares of usual and of odd rows above the quantile that `python -m export.anomalies` takes by default.
 
-  python -m benchmarks.anomalies                     five splits: minutes
+  python -m benchmarks.anomalies                     five splits: 10 to 20 minutes
 """
 
 import argparse
