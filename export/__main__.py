@@ -1,8 +1,8 @@
 """Export the model of a training run for deployment, checked against Keras on real held-out inputs.
 
 RUN is the --out of a training command. Writes, each only if it gives what Keras gives,
-  DIR/saved_model/1/    for TensorFlow Serving, with signatures encode, decode, reconstruct, classify, images as the run
-                        has them; a later export to the same DIR adds version 2, which a running server takes up
+  DIR/saved_model/1/    for TensorFlow Serving, with signatures encode, decode, reconstruct, score, classify, images as
+                        the run has them; a later export to the same DIR adds version 2, which a running server takes up
   DIR/encoder.tflite    for LiteRT (TFLite); with --quantize also encoder_float16.tflite and so on
   DIR/encoder.onnx      for ONNX runtimes
   DIR/README.md         how to call them, with size, error, accuracy and time of each as measured

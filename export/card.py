@@ -54,11 +54,11 @@ scale (q - zero point), and q = number / scale + zero point, rounded and cut off
 FINETUNED = (
     "| `encode_finetuned` | `inputs` | `features` of the network below the softmax, after the labels changed it |\n"
 )
-PRETRAINED_DECODER = """ `encode`, `reconstruct`, `decode` and `images` are of the stack
-that learned without labels; `classify` and `encode_finetuned` of the network that learned from labels. LiteRT and ONNX
-files of a classifier have neither `reconstruct` nor `decode`."""
-FORMER_DECODER = """ Of a fine-tuned classifier, `reconstruct` and `decode` are of the stack
-as it was before fine-tuning."""
+PRETRAINED_DECODER = """ `encode`, `reconstruct`, `decode`, `score` and `images` are of
+the stack that learned without labels; `classify` and `encode_finetuned` of the network that learned from labels. LiteRT
+files of a classifier have none of `reconstruct`, `decode` and `score`, and ONNX files never have."""
+FORMER_DECODER = """ Of a fine-tuned classifier, `reconstruct`, `decode` and `score` are of
+the stack as it was before fine-tuning."""
 
 
 def card(
@@ -118,6 +118,7 @@ calls with one row on the machine that made the export.
 | `encode`, `serving_default` | `inputs` (batch, features) float32 | `features` (batch, units){learned} |
 {finetuned}| `reconstruct`, with a decoder | `inputs` | `features`, `outputs`, `error`: half the squared distance |
 | `decode`, of the same | `features` as `reconstruct` gives them | `outputs` |
+| `score`, of the same | `inputs` | `error`, and `column_errors`, its terms: export.json has those that are usual |
 | `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |
 | `images`, of runs on images | `images` (batch, height, width) uint8 | `features` |
 

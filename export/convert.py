@@ -20,7 +20,7 @@ from keras_sae.errors import InputError
 from . import layout, signatures, warm_up
 
 # Signatures of the LiteRT and ONNX files: those that a device wants, once each.
-ON_DEVICE = ("encode", "encode_finetuned", "decode", "reconstruct", "classify")
+ON_DEVICE = ("encode", "encode_finetuned", "decode", "reconstruct", "score", "classify")
 # What writing a format and checking it takes, and the extra that brings it.
 NEEDED = (
     ("litert", ("ai_edge_litert",), "export"),

@@ -13,7 +13,7 @@ RECORD = "export.json"  # what is said of the files, with their checksums
 SAVED_MODEL = "saved_model"  # the directory of the versions 1, 2, ...
 LITERT, ONNX = "encoder.tflite", "encoder.onnx"
 # What a run's record says on the meaning of rows, which export.json keeps for each file.
-SCHEMA = ("feature_names", "low", "high", "image_shape", "pixel_range", "class_names", "categories")
+SCHEMA = ("feature_names", "low", "high", "image_shape", "pixel_range", "class_names", "categories", "usual_errors")
 
 
 class Measured(TypedDict):

@@ -39,11 +39,15 @@ class Function(NamedTuple):
 
 
 def open_model(
-    export: str | os.PathLike[str], model: str | os.PathLike[str] | None = None, signature: str = "encode"
+    export: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    signature: str = "encode",
+    cure: str = "Name another: --signature",
 ) -> "Model":
     """Return the `Model` of an export directory, or of a model file.
 
-    model: a format, a file in the directory or elsewhere, or None for the first format that is there.
+    model: a format, a file in the directory or elsewhere, or None for the first format that is there.  cure: what to do
+    if there is no such signature.
 
     Raises:
         InputError: no such export, file or signature; a file that is damaged; a package that is not installed.
@@ -63,7 +67,7 @@ def open_model(
             f"Expected a model that can be read. Received: {path}, which cannot be: {_first_line(error)}. Export it "
             "again."
         ) from error
-    return Model(path, functions[_pick(signature, functions, path)])
+    return Model(path, functions[_pick(signature, functions, path, cure)])
 
 
 def open_file(path: pathlib.Path) -> dict[str, Function]:
@@ -267,14 +271,13 @@ def _package(module: str) -> ModuleType:
         ) from error
 
 
-def _pick(signature: str, found: Collection[str], path: pathlib.Path) -> str:
+def _pick(signature: str, found: Collection[str], path: pathlib.Path, cure: str) -> str:
     """Return the name of a signature among those found in a file."""
     for name in (signature, *(_SAME if signature in _SAME else ())):
         if name in found:
             return name
     raise _refused(
-        f"Expected a signature of {path}: {', '.join(sorted(found)) or 'it has none'}. Received: {signature}. Name "
-        "another: --signature"
+        f"Expected a signature of {path}: {', '.join(sorted(found)) or 'it has none'}. Received: {signature}. {cure}"
     )
 
 

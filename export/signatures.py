@@ -46,11 +46,12 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
                                of outputs to the input, scaled if the model does that, but never cut off: the farther
                                a row is from the training data, the larger it is
     decode                     features (batch, units) -> outputs
+    score                      inputs -> error as of `reconstruct`, column_errors (batch, features), its terms
     images                     images (batch, height, width[, 3]) uint8 -> features; if the run's data are images
 
-    Fine-tuning leaves no decoder, so that `reconstruct` and `decode` are of the stack as pretrained, with the features
-    of `encode`; a LiteRT file of a classifier goes without them. A classifier of an earlier version, which kept this
-    stack among its checkpoints alone, has the fine-tuned features as `encode`, and no `encode_finetuned`.
+    Fine-tuning leaves no decoder, so that `reconstruct`, `decode` and `score` are of the stack as pretrained, with the
+    features of `encode`; a LiteRT file of a classifier goes without them. A classifier of an earlier version, which
+    kept this stack among its checkpoints alone, has the fine-tuned features as `encode`, and no `encode_finetuned`.
     """
     model, config = runs.load(run), runs.read_config(run)
     pretrained = runs.load_pretrained(run)
@@ -68,7 +69,7 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
             finetuned = runs.encoder_of(model)
             found["encode_finetuned"] = Signature(_encode(finetuned), inputs, (finetuned,), as_they_are)
     if autoencoder is not None:
-        found |= _reconstruct_and_decode(autoencoder, inputs, on_device=autoencoder is model)
+        found |= _of_the_decoder(autoencoder, inputs, on_device=autoencoder is model)
     if "pixel_range" in config:
         found["images"] = _images(encode, encoder, *image_facts(config, encoder.input_shape[1], run))
     return found
@@ -125,12 +126,19 @@ def _classify(model):
     return classify
 
 
-def _reconstruct_and_decode(autoencoder, inputs, on_device):
+def _of_the_decoder(autoencoder, inputs, on_device):
+    def column_errors(inputs, outputs):
+        return tf.square(outputs - autoencoder.uncut(inputs)) / 2
+
     def reconstruct(inputs):
         features = autoencoder.encode(inputs)
         outputs = autoencoder.decode(features)
-        error = tf.reduce_sum(tf.square(outputs - autoencoder.uncut(inputs)), axis=1) / 2
+        error = tf.reduce_sum(column_errors(inputs, outputs), axis=1)
         return {"features": features, "outputs": outputs, "error": error}
+
+    def score(inputs):
+        terms = column_errors(inputs, autoencoder.decode(autoencoder.encode(inputs)))
+        return {"error": tf.reduce_sum(terms, axis=1), "column_errors": terms}
 
     def decode(features):
         return {"outputs": autoencoder.decode(features)}
@@ -142,6 +150,7 @@ def _reconstruct_and_decode(autoencoder, inputs, on_device):
     return {
         "reconstruct": Signature(reconstruct, inputs, (autoencoder,), as_they_are, on_device),
         "decode": Signature(decode, features, (autoencoder,), own_features, on_device),
+        "score": Signature(score, inputs, (autoencoder,), as_they_are, on_device),
     }
 
 

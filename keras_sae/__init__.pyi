@@ -1,4 +1,5 @@
 from . import (
+    anomalies as anomalies,
     callbacks as callbacks,
     errors as errors,
     layers as layers,

@@ -5,6 +5,7 @@
   keras-sae train features --data table.csv           features of your own data
   keras-sae export runs/mnist --out exports/mnist     SavedModel and LiteRT file, checked against Keras
   keras-sae features exports/mnist --data x.npy --out features.parquet
+  keras-sae anomalies runs/features --data new.csv --out scores.parquet
   keras-sae serve exports/mnist                       answers over HTTP, and has a page to draw on
   keras-sae models                                    lists the trained models that come with the library
 
@@ -21,7 +22,7 @@ import sys
 from . import __version__, presets, runs
 from .cli import CONSOLE, Parser
 
-MODULES = {"export": "export", "features": "export.features", "serve": "export.serve"}
+MODULES = {"export": "export", "features": "export.features", "anomalies": "export.anomalies", "serve": "export.serve"}
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ class Autoencoder(InputsAsTargets):
         transform, reconstruct, reconstruction_error     rows of any kind -> arrays
         targets     x -> what the model learns to return for x
         uncut       x -> the same if its preprocessing did not cut off: what the error of a single row is measured on
+        unscaled    reconstruction -> the same in the units of x, an array, or None if its preprocessing hides them
         corrupt     a layer that adds noise to the inputs while training, or None
         sparsity    the penalty on the features, or None
     """
@@ -118,6 +119,10 @@ class Autoencoder(InputsAsTargets):
     def uncut(self, x: Any) -> Any:
         """Return `targets(x)` without what its preprocessing cuts off, on the same scale."""
         return self.targets(x)
+
+    def unscaled(self, reconstruction: Any) -> np.ndarray | None:
+        """Return what the model gave back in the units of its inputs, (examples, features) float64."""
+        return as_single(reconstruction).astype("float64")
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

@@ -37,6 +37,7 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
     lines += _usage_lines(directory, config.get("preset"))
     if metrics:
         lines += ["## Measured", "", *_metrics_table(metrics, config.get("meanings")), ""]
+    lines += _usual_errors_lines(directory, config.get("usual_errors"))
     for picture in PICTURES:
         if (directory / f"{picture}.png").exists():
             lines += [f"![{picture}]({picture}.png)", ""]
@@ -64,6 +65,32 @@ def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
         *encoders,
         *("```", ""),
         spelled(f"`python -m export {run} --out DIR` writes the encoder as SavedModel and LiteRT file."),
+        "",
+    ]
+
+
+def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any] | None) -> list[str]:
+    """Return the lines on the errors of rows that were not learned from, beside which other rows are odd."""
+    if record is None:
+        return []
+    from .anomalies import UsualErrors  # NumPy, which --help and mistakes do without
+
+    usual = UsualErrors.read(record, directory)
+    supported = {level: error for level, error in usual.quantiles.items() if usual.supports(level)}
+    return [
+        *("## Odd rows", ""),
+        f"Errors of the {usual.rows:,} held-out rows: half the squared distance of a row to its reconstruction, in",
+        "columns as scaled, but not cut off. Of new rows like these, no more than a share of 1 - q is expected above",
+        "the quantile of q. Higher ones would need more rows.",
+        "",
+        f"| q | {' | '.join(map(str, supported))} |",
+        f"|---|{'---|' * len(supported)}",
+        f"| error | {' | '.join(map(_formatted, supported.values()))} |",
+        "",
+        spelled(
+            f"`python -m export.anomalies {directory} --data FILE --out scores.csv` finds the rows that are odd, and"
+        ),
+        "what in them is.",
         "",
     ]
 

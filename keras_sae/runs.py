@@ -114,6 +114,7 @@ def save(
     meanings: Mapping[str, str] | None = None,
     pretrained: "keras.Model | None" = None,
     cautions: Sequence[str] = (),
+    facts: Mapping[str, typing.Any] | None = None,
 ) -> None:
     """Write a trained model as a run directory: model.keras, run.json, metrics.json and the card README.md.
 
@@ -125,6 +126,7 @@ def save(
         meanings: what the numbers are, for the card, by the beginnings of their names; the first that fits counts.
         pretrained: of a classifier, the stack as it was before the labels: then features are those of this stack.
         cautions: sentences for the card on what the numbers say against the model.
+        facts: what is known once it is trained, for its record: "usual_errors", say, of `anomalies.UsualErrors`.
 
     Raises:
         InputError: the directory holds another finished run or other files.
@@ -143,6 +145,8 @@ def save(
     if meanings:
         found = {name: _meaning(name, meanings) for name in metrics}
         write_json(record_path(directory), {**read_config(directory), "meanings": found, "cautions": list(cautions)})
+    if facts:
+        write_json(record_path(directory), {**read_config(directory), **facts})
     if pretrained is not None:
         model_files.save_model(pretrained, directory / PRETRAINED)
     write_card(directory)

@@ -14,7 +14,7 @@ import keras
 from .autoencoder import Autoencoder, SparseAutoencoder
 from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
 from .data.containers import RowSubset, as_array, in_memory, is_array
-from .data.preprocessing import scaled_without_cut_off
+from .data.preprocessing import scaled_without_cut_off, unscaled
 from .files import check_space
 from .regularizers import KLSparsity, WeightDecay
 from .training.fit import fit as fit_one
@@ -76,6 +76,14 @@ class StackedAutoencoder(Autoencoder):
         Half the squared distance of `stack(x)` to it grows without end as x goes away from those data.
         """
         return x if self.preprocessing is None else scaled_without_cut_off(self.preprocessing, x)
+
+    def unscaled(self, reconstruction: Any) -> Any:
+        """Return what the stack gave back in the units of raw inputs, (examples, features) float64.
+
+        It is None if the preprocessing does more than to scale: of normalised contrast there is no way back.
+        """
+        reconstruction = super().unscaled(reconstruction)
+        return reconstruction if self.preprocessing is None else unscaled(self.preprocessing, reconstruction)
 
     def decode(self, h: Any) -> Any:
         """Return the reconstruction from top features, a tensor: (examples, top units) -> (examples, features)."""

@@ -163,7 +163,10 @@ class Experiment:
         print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words}); {interval}", flush=True)
         return accuracy
 
-    def finish(self, model, examples, calibration, labels=None, curves=None, pretrained=None, cautions=(), **metrics):
+    def finish(
+        self, model, examples, calibration, labels=None, curves=None, pretrained=None, cautions=(), facts=None,
+        **metrics,
+    ):  # fmt: skip
         """Write the model, its numbers and its card; print where they are.
 
         examples: held-out inputs, which an export is checked on, with `labels` if there are any.
@@ -171,6 +174,7 @@ class Experiment:
         curves: label of the steps, to draw curves.png.
         pretrained: of a classifier, the stack as it was before the labels.
         cautions: what the numbers say against the run, sentences.
+        facts: more for run.json, known once the model is trained.
         """
         if curves:
             visualization.save_curves(self.directory / "curves.png", self.histories, curves)
@@ -180,7 +184,7 @@ class Experiment:
         runs.save_examples(self.directory / "calibration.npz", calibration)
         self.metrics |= metrics
         self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
-        words = {"meanings": MEANINGS, "cautions": cautions}
+        words = {"meanings": MEANINGS, "cautions": cautions, "facts": facts}
         runs.save(model, self.directory, metrics=self.metrics, pretrained=pretrained, **words)
         for checkpoint in self.checkpoints.glob("*.npz"):  # of stages: a finished run needs them no more
             checkpoint.unlink()

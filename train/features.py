@@ -78,6 +78,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
+from keras_sae.anomalies import UsualErrors
 from keras_sae.data import containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
@@ -127,8 +128,9 @@ def run(config, verbose=1):
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
     pretrained = None if model is stack else stack
+    facts = {"usual_errors": UsualErrors.measure(stack, x_held_out).record()}
     numbers = {"num_train": len(train), "num_held_out": len(held_out), "num_features": x.shape[1]}
-    return experiment.finish(model, x_held_out, x, labels, steps, pretrained, cautions, **numbers)
+    return experiment.finish(model, x_held_out, x, labels, steps, pretrained, cautions, facts, **numbers)
 
 
 def read(config):

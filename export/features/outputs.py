@@ -1,4 +1,4 @@
-"""An output while it is written: a directory of Parquet parts, or a .npy file. A kill at any moment loses no row.
+"""An output while it is written: a directory of Parquet parts, a .csv or .npy file. A kill at any moment loses no row.
 
 An output grows in the working directory .NAME.partial beside its place, which holds
     NAME             the output so far, written a part at a time
@@ -14,7 +14,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ except ImportError:  # Windows has no such locks
 Arrays = dict[str, np.ndarray]  # outputs of a model by name, each (rows, ...)
 PART_BYTES = 2**25  # a part is in memory twice: while it is computed, and while it is written
 PART_ROWS = 2**17  # bounds what a kill costs if a row is only a few numbers
+FILES = (".csv", ".npy")  # the others are directories of Parquet files
 _SINGULAR = {"features": "feature", "outputs": "output", "probabilities": "probability"}
 
 
@@ -86,7 +87,7 @@ class Output(abc.ABC):
                     "another, or add --overwrite."
                 )
         parts = self.place.glob("part-*.parquet")
-        if self.place.is_dir() and (self.place.suffix == ".npy" or {*self.place.iterdir()} - {*parts}):
+        if self.place.is_dir() and (self.place.suffix in FILES or {*self.place.iterdir()} - {*parts}):
             raise InputError(
                 f"Expected an output of the same kind to overwrite. Received: {self.place}, a directory with something "
                 "else. Name another place: --out"
@@ -101,8 +102,23 @@ class Output(abc.ABC):
             )
         self._settings |= settings
 
-    def begin(self, example: Arrays, batch_size: int, rows: Rows) -> None:
-        """Prepare to write. example: the outputs for one row.  rows: the data, with their labels."""
+    def begin(
+        self,
+        example: Arrays,
+        batch_size: int,
+        rows: Rows,
+        names: Mapping[str, Sequence[str]] | None = None,
+        texts: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Prepare to write.
+
+        Args:
+            example: the outputs for one row.
+            batch_size: the number of rows that are computed together.
+            rows: the data, with their labels.
+            names: name of an output -> names of its columns, where those of `column_names` do not do.
+            texts: name of an output of integers -> the texts 0, 1, ... that stand for them.
+        """
         for name, array in example.items():
             if array.dtype.kind not in "biuf" or array.ndim == 0 or len(array) != 1:
                 raise InputError(
@@ -114,7 +130,8 @@ class Output(abc.ABC):
         check_space(self.directory, row_bytes * (total - self.rows))
         # A part is of complete batches, so that a resumed command computes the same batches, and the same bits.
         self.part_rows = batch_size * max(1, min(PART_BYTES // row_bytes, PART_ROWS) // batch_size)
-        self.names = column_names(example)
+        self.names = column_names(example) | {name: [*columns] for name, columns in (names or {}).items()}
+        self.texts = texts or {}
         self._begin(example, rows)
 
     @abc.abstractmethod
@@ -141,31 +158,82 @@ class Output(abc.ABC):
             to_disk(self.place.parent)
 
 
-class ParquetParts(Output):
-    """A directory of part-00000.parquet, ..., which data engines and our readers read as one table."""
+class Table(Output):
+    """An output with a column for each number of a row."""
 
     def _begin(self, example: Arrays, rows: Rows) -> None:
-        self.arrow, self.parquet = imported("pyarrow"), imported("pyarrow.parquet")
+        self.arrow = imported("pyarrow")
         self.label_column: dict[str, Any] = {}
         if self.labels and rows.y is not None:
             name = self.labels if rows.feature_names else "label"
             name = f"true_{name}" if any(name in names for names in self.names.values()) else name
             values, numbers = label_values(rows.class_names), rows.y.astype("int32")
-            to_text = self.arrow.DictionaryArray.from_arrays
-            self.label_column[name] = values[numbers] if values.dtype.kind == "i" else to_text(numbers, values)
-        self.path.mkdir(exist_ok=True)
-        for file in self.path.glob(".part-*"):  # in the making when a command was killed
-            file.unlink()
+            self.label_column[name] = values[numbers] if values.dtype.kind == "i" else self._as_text(numbers, values)
 
-    def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
+    def _as_text(self, numbers: np.ndarray, texts: Sequence[str]) -> Any:
+        """Return the texts that numbers stand for, as Arrow keeps them: each text once."""
+        return self.arrow.DictionaryArray.from_arrays(numbers, self.arrow.array(texts, "string"))
+
+    def _table(self, batches: list[Arrays], start: int, stop: int) -> Any:
+        """Return the Arrow table of the outputs for the rows from start to stop, with their labels."""
         columns = {}
         for name, names in self.names.items():
             transposed = [batch[name].reshape(len(batch[name]), -1).T for batch in batches]
             block = np.empty((len(names), stop - start), transposed[0].dtype)
             columns.update(zip(names, np.concatenate(transposed, axis=1, out=block), strict=True))
+        columns |= {name: self._as_text(columns[name], texts) for name, texts in self.texts.items()}
         columns |= {name: column[start:stop] for name, column in self.label_column.items()}
+        return self.arrow.table(columns)
+
+    @abc.abstractmethod
+    def columns(self, *names: str) -> Iterator[list[np.ndarray]]:
+        """Yield columns of numbers of the complete output, in its place, some rows at a time."""
+
+
+class ParquetParts(Table):
+    """A directory of part-00000.parquet, ..., which data engines and our readers read as one table."""
+
+    def _begin(self, example: Arrays, rows: Rows) -> None:
+        super()._begin(example, rows)
+        self.parquet = imported("pyarrow.parquet")
+        self.path.mkdir(exist_ok=True)
+        for file in self.path.glob(".part-*"):  # in the making when a command was killed
+            file.unlink()
+
+    def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
+        text = [*self.label_column, *self.texts]
         with write_aside(self.path / f"part-{start // self.part_rows:05}.parquet") as aside:
-            self.parquet.write_table(self.arrow.table(columns), aside, use_dictionary=list(self.label_column) or False)
+            self.parquet.write_table(self._table(batches, start, stop), aside, use_dictionary=text or False)
+
+    def columns(self, *names: str) -> Iterator[list[np.ndarray]]:
+        for path in sorted(self.place.glob("part-*.parquet")):
+            part = self.parquet.read_table(path, columns=[*names])
+            yield [part[name].to_numpy() for name in names]
+
+
+class CsvFile(Table):
+    """A .csv file, which begins with the names of the columns and grows at its end."""
+
+    def _begin(self, example: Arrays, rows: Rows) -> None:
+        super()._begin(example, rows)
+        self.csv = imported("pyarrow.csv")
+        self.path.touch()
+
+    def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
+        table = self._table(batches, start, stop)
+        dictionary = self.arrow.types.is_dictionary  # which Arrow writes to no csv
+        columns = [c.cast("string") if dictionary(c.type) else c for c in table.columns]
+        with open(self.path, "r+b") as file:
+            file.truncate(self._settings.get("bytes", 0) if start else 0)  # what a kill left behind the last part
+            file.seek(0, os.SEEK_END)
+            options = self.csv.WriteOptions(include_header=not start)
+            self.csv.write_csv(self.arrow.table(columns, names=table.column_names), file, options)
+            self._settings["bytes"] = file.tell()
+        to_disk(self.path)
+
+    def columns(self, *names: str) -> Iterator[list[np.ndarray]]:
+        for part in self.csv.open_csv(self.place, convert_options=self.csv.ConvertOptions(include_columns=[*names])):
+            yield [part[name].to_numpy(zero_copy_only=False) for name in names]
 
 
 class NpyFile(Output):
@@ -195,6 +263,11 @@ class NpyFile(Output):
             with write_aside(self.beside) as aside:
                 np.save(aside, self.label_column)
         super().publish()
+
+
+def output_at(place: pathlib.Path, labels: str | None) -> Output:
+    """Return the output that the name of its place asks for.  labels: as of `Output`."""
+    return {".npy": NpyFile, ".csv": CsvFile}.get(place.suffix, ParquetParts)(place, labels)
 
 
 def column_names(outputs: Arrays) -> dict[str, list[str]]:

@@ -103,6 +103,19 @@ def scaled_without_cut_off(steps: Any, x: Any) -> Any:
     return x
 
 
+def unscaled(steps: Any, x: Any) -> Any | None:
+    """Return what `steps`, a layer or model, makes x of, a tensor or array, or None if they do more than scale.
+
+    They can be undone if they are Keras' Rescaling alone, whether or not they cut off then.
+    """
+    layers = [layer for layer in getattr(steps, "layers", [steps]) if layer.name != CUT_OFF]
+    if not all(isinstance(layer, keras.layers.Rescaling) for layer in layers):
+        return None
+    for layer in reversed(layers):
+        x = (x - np.asarray(layer.offset, "float64")) / np.asarray(layer.scale, "float64")
+    return x
+
+
 def _add_standardising(steps: keras.Sequential, x: np.ndarray | RowSubset, chunk_size: int, by_feature: bool) -> None:
     """Add layers that scale to mean 0, of all values or of each feature, and to a mean variance of 1.
 

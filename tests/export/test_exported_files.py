@@ -37,7 +37,7 @@ from tests.export.conftest import (
 
 # What somebody runs who has nothing but TensorFlow, or nothing but one interpreter: `call(x)` gives the outputs of
 # `encode` by name. The code on the export's card runs after it.
-SIGNATURES = ("encode", "encode_finetuned", "classify", "decode", "reconstruct", "images")
+SIGNATURES = ("encode", "encode_finetuned", "classify", "decode", "reconstruct", "score", "images")
 CALLERS = {
     "tensorflow": """
 import tensorflow as tf
@@ -179,6 +179,8 @@ def test_the_check_holds_held_out_inputs_and_what_keras_gives_for_them(
         **{f"classify/{name}": value for name, value in classified.items()},
         **reconstructed,
         "decode/outputs": reconstructed["reconstruct/outputs"],
+        "score/error": reconstructed["reconstruct/error"],
+        "score/column_errors": (reconstructed["reconstruct/outputs"] - inputs) ** 2 / 2,
     }
     with np.load(exported[0] / "check.npz") as content:
         assert set(content) == {"inputs", "labels", "images", "images/features", *expected}
@@ -340,6 +342,8 @@ def test_a_classifier_reconstructs_by_the_stack_as_it_was_pretrained(tiny_run, c
     assert_outputs(found, by_hand_of_the_stack(stack, x))
     np.testing.assert_allclose(found["outputs"], stack(x), atol=1e-6)
     assert_outputs(found, {**found, "features": features[:batch]})
+    terms = (by_hand_of_the_stack(stack, x)["outputs"] - x) ** 2 / 2
+    assert_outputs(callers["saved_model"]("score", inputs=x), {"error": found["error"], "column_errors": terms})
     decoded = callers["saved_model"]("decode", features=found["features"])
     assert_outputs(decoded, {"outputs": found["outputs"]})
 
@@ -375,6 +379,7 @@ def test_saved_model_cli_lists_inputs_and_outputs_by_name(exported, capsys):
         "classify": (["inputs"], {"probabilities", "label", "score"}),
         "reconstruct": (["inputs"], {"features", "outputs", "error"}),
         "decode": (["features"], {"outputs"}),
+        "score": (["inputs"], {"error", "column_errors"}),
         "images": (["images"], {"features"}),
     }
     assert "args_0" not in text
@@ -396,6 +401,9 @@ def test_an_autoencoder_gives_what_numpy_gives(autoencoder, file):
         assert_outputs(encoded, {"features": expected["features"][:batch]})
         assert_outputs(reconstructed, first(expected, batch))
         assert_outputs(call("decode", features=encoded["features"]), {"outputs": expected["outputs"][:batch]})
+        scored = call("score", inputs=x[:batch])
+        assert_outputs(scored, {"error": expected["error"][:batch], "column_errors": scored["column_errors"]})
+        np.testing.assert_allclose(scored["column_errors"].sum(axis=1), expected["error"][:batch], rtol=1e-5)
         np.testing.assert_allclose(encoded["features"], model.encode(x[:batch]), atol=1e-6)
         np.testing.assert_allclose(reconstructed["outputs"], model(x[:batch]), atol=1e-6)
     assert expected["features"].std(axis=0).min() > 0.02
@@ -408,8 +416,9 @@ def test_an_autoencoder_has_the_signatures_that_it_can_have(autoencoder):
     out, run, *_ = autoencoder
     images = {"images"} if "pixel_range" in runs.read_config(run) else set()
     found = tf.saved_model.load(str(out / "saved_model" / "1")).signatures
-    assert set(found) == {"encode", "serving_default", "reconstruct", "decode"} | images
-    assert set(Interpreter(str(out / "encoder.tflite")).get_signature_list()) == {"encode", "reconstruct", "decode"}
+    assert set(found) == {"encode", "serving_default", "reconstruct", "decode", "score"} | images
+    on_device = {"encode", "reconstruct", "decode", "score"}
+    assert set(Interpreter(str(out / "encoder.tflite")).get_signature_list()) == on_device
 
 
 @pytest.mark.parametrize("autoencoder", [raw], indirect=True, ids=["raw"])

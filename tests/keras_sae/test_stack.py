@@ -262,6 +262,16 @@ def test_the_distance_to_far_rows_is_not_cut_off(steps, raw):
     np.testing.assert_array_equal(plain.uncut(raw), raw)  # nothing is preprocessed
 
 
+def test_what_the_stack_gives_back_in_the_units_of_raw_inputs(steps, raw):
+    stack, plain = raw_stack(steps)
+    low, high = raw.min(axis=0).astype("float64"), raw.max(axis=0).astype("float64")
+    np.testing.assert_allclose(stack.unscaled(stack.targets(raw)), raw, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(stack.unscaled(stack(raw)), low + np.asarray(stack(raw)) * (high - low), rtol=1e-4)
+    np.testing.assert_array_equal(plain.unscaled(plain(raw)), np.asarray(plain(raw)))
+    for options in ({"contrast": True}, {"whiten": True}):
+        assert raw_stack(fit_preprocessing(raw, **options))[0].unscaled(stack.targets(raw)) is None
+
+
 def test_the_objective_of_raw_inputs_has_what_is_preprocessed_as_targets(steps, raw):
     stack, plain = raw_stack(steps, weight_decay=0.1, sparsity=KLSparsity(0.2, 2.0))
     scaled = preprocessed(steps, raw)

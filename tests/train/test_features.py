@@ -342,6 +342,21 @@ def test_a_run_records_what_its_columns_are(images, classes, table, tmp_path):
     )
 
 
+def test_a_run_records_which_errors_of_held_out_rows_are_usual(run):
+    """Those of the stack before the labels: ranks of 6 errors, and the largest of each of 20 columns."""
+    folder, _ = run
+    record = runs.read_config(folder / "run")["usual_errors"]
+    held_out = np.load(folder / "x.npy")[features.split(ROWS, 0)[1]]
+    stack = runs.load_pretrained(folder / "run")
+    terms = stack.reconstruction_error(held_out, per_feature=True)
+    errors = np.sort(terms.sum(axis=1))
+    assert (record["rows"], len(record["columns"])) == (6, 20)
+    expected = {"0.5": errors[3], "0.9": errors[5], "0.95": errors[5], "0.99": errors[5], "0.999": errors[5]}
+    assert record["quantiles"] == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(record["columns"], terms.max(axis=0), rtol=1e-4)
+    assert "## Odd rows" in (folder / "run" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(("number", "held"), [(2, 1), (19, 1), (60, 6), (1009, 100)])
 def test_a_tenth_is_held_out(number, held):
     rest, held_out = features.split(number, 3)

@@ -5,6 +5,7 @@ import warnings
 
 import keras
 import numpy as np
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
@@ -125,8 +126,8 @@ def often(monkeypatch):
 
 
 def matrix(path, names=NAMES):
-    """The columns of a directory of Parquet files, (rows, columns)."""
-    table = pyarrow.parquet.read_table(path)
+    """The columns of a csv file or a directory of Parquet files, (rows, columns)."""
+    table = (pyarrow.csv.read_csv if path.suffix == ".csv" else pyarrow.parquet.read_table)(path)
     return np.stack([table[name].to_numpy() for name in names], axis=1)
 
 
@@ -142,6 +143,6 @@ def partial(out):
 
 def check(out, expected):
     found = np.load(out) if out.suffix == ".npy" else matrix(out)
-    assert found.dtype == "float32"
+    assert found.dtype == ("float64" if out.suffix == ".csv" else "float32")
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
     assert not partial(out).exists()

@@ -18,7 +18,7 @@ def test_the_features_tell_rows_apart(expected):
     assert np.unique(expected.round(3), axis=0).shape == (ROWS, 9)
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".npy"])
+@pytest.mark.parametrize("suffix", [".parquet", ".npy", ".csv"])
 @pytest.mark.parametrize("model", layout.FORMATS)
 def test_every_runtime_gives_keras_features_in_the_order_of_the_rows(
     main, exported, data, out, expected, model, suffix, capfd
@@ -103,6 +103,17 @@ def test_labels_of_a_npy_file_lie_beside_it(main, refused, exported, data, image
     np.testing.assert_array_equal(np.load(out.with_name("features.labels.npy")), images[1])
     out.unlink()
     assert "features.labels.npy, which exists" in refused(*command)
+
+
+def test_a_csv_file_holds_the_labels_as_they_were(main, exported, images, tmp_path, expected):
+    names = np.array(["zero, or 0", 'quoted "1"', *map(str, range(2, 10))])[images[1]]
+    path, _ = write_parquet(tmp_path, (images[0], names))
+    out = tmp_path / "out.csv"
+    main(exported, "--data", path, "--labels", "digit", "--out", out, "--model", "litert")
+    check(out, expected)
+    found = pyarrow.csv.read_csv(out)
+    assert found.column_names == [*NAMES, "digit"]
+    assert found["digit"].to_pylist() == names.tolist()
 
 
 def test_class_names_that_only_look_like_numbers_stay_text():

@@ -70,7 +70,7 @@ def test_data_that_are_no_finite_numbers_are_refused_and_nothing_stays(refused, 
 def test_a_place_that_cannot_be_written_to_is_refused(refused, exported, data, tmp_path):
     command = (exported, "--data", data, "--model", "onnx", "--out")
     line = refused(*command, "x.txt")
-    assert "--out: expected a name that ends in .parquet, .npy or no suffix, received: x.txt" in line
+    assert "--out: expected a name that ends in .parquet, .csv, .npy or no suffix, received: x.txt" in line
     (tmp_path / "directory.npy").mkdir()
     assert "directory.npy, which exists" in refused(*command, tmp_path / "directory.npy")
     line = refused(*command, data / "below.npy")

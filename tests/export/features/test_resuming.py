@@ -19,8 +19,8 @@ from export.features import outputs
 from tests.export.features.conftest import check, content, matrix, partial
 
 ROOT = pathlib.Path(__file__).parents[3]
-CLASSES = {".parquet": outputs.ParquetParts, ".npy": outputs.NpyFile}
-both_formats = pytest.mark.parametrize("suffix", [".parquet", ".npy"])
+CLASSES = {".parquet": outputs.ParquetParts, ".csv": outputs.CsvFile, ".npy": outputs.NpyFile}
+every_format = pytest.mark.parametrize("suffix", CLASSES)
 
 
 def command(exported, data, out):
@@ -39,7 +39,7 @@ def failing(number, error, function):
     return call
 
 
-@both_formats
+@every_format
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("batch", [2, 5, 9])
 def test_a_run_that_is_stopped_resumes_and_ends_with_the_same_bytes(
@@ -70,7 +70,7 @@ def test_a_run_that_is_stopped_before_its_first_part_leaves_nothing(main, export
     assert list(out.parent.iterdir()) == []
 
 
-@both_formats
+@every_format
 @pytest.mark.usefixtures("often")
 def test_a_full_disk_ends_with_one_line_and_the_command_resumes(
     main, refused, exported, data, out, expected, monkeypatch, suffix
@@ -90,7 +90,7 @@ class Killed(BaseException):
     """A process that ends without tidying up."""
 
 
-@both_formats
+@every_format
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["new", "overwrite"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_kill_around_every_rename_loses_no_row(main, exported, data, out, monkeypatch, suffix, after, overwrite):
@@ -127,7 +127,7 @@ def test_a_kill_around_every_rename_loses_no_row(main, exported, data, out, monk
             main(*arguments, *overwrite)
         assert content(out) == expected, number
         assert (content(labels) if beside else {}) == beside
-    renames = {".parquet": 5, ".npy": 4}[suffix] + (suffix == ".parquet" and bool(overwrite))
+    renames = {".parquet": 5, ".csv": 3, ".npy": 4}[suffix] + (suffix == ".parquet" and bool(overwrite))
     assert number == renames
 
 
@@ -149,7 +149,7 @@ PAUSED = (
 )
 
 
-@both_formats
+@every_format
 @pytest.mark.slow
 def test_kills_at_random_moments_cost_no_row(main, exported, data, out, expected, suffix):
     """SIGKILL, at moments from the first batch to the last rename."""
@@ -173,7 +173,7 @@ def test_kills_at_random_moments_cost_no_row(main, exported, data, out, expected
     np.testing.assert_allclose(np.load(out) if suffix == ".npy" else matrix(out), expected, rtol=0, atol=2e-5)
 
 
-@both_formats
+@every_format
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("change", ["--batch-size", "--data", "model"])
 def test_another_command_is_told_how_to_start_anew(
