@@ -1,8 +1,9 @@
 """Colour features: a sparse autoencoder with linear outputs on whitened (ZCA) patches of photographs in colour.
 
 UFLDL's exercise "Learning color features with Sparse Autoencoders", section "Linear Decoders" (192-400-192, rho 0.035,
-lambda 3e-3, beta 5, epsilon 0.1, 100,000 patches of 8x8, 400 iterations of L-BFGS), whose picture shows edges, grey ones
-and such between opponent colours. http://ufldl.stanford.edu/wiki/index.php/Exercise:Learning_color_features_with_Sparse_Autoencoders
+lambda 3e-3, beta 5, epsilon 0.1, 100,000 patches of 8x8, 400 iterations of L-BFGS), whose picture shows edges, grey
+ones and such between opponent colours.
+http://ufldl.stanford.edu/wiki/index.php/Exercise:Learning_color_features_with_Sparse_Autoencoders
 The exercise has patches of STL-10; here they are of scikit-learn's two photographs, or of yours.
 
 What is counted: units like a Gabor function, by the first singular vector of their 64 x 3 weights, the pattern that
@@ -116,7 +117,10 @@ def measure(experiment, stack, held_out):
 
 
 def patterns(weights):
-    """Return the first left singular vector of each unit's weights (pixels, 3), (3 pixels, units) -> (pixels, units)."""
+    """Return the pattern that a unit's three colours have in common, (3 pixels, units) -> (pixels, units).
+
+    It is the first left singular vector of the unit's weights as a matrix (pixels, 3).
+    """
     of_units = weights.T.reshape(weights.shape[1], -1, 3)
     return np.linalg.svd(of_units, full_matrices=False)[0][:, :, 0].T
 

@@ -99,9 +99,7 @@ def test_the_shapes_must_fit():
 
 def test_preprocessing_that_no_convolution_does():
     model = stack(preprocessing=fit_preprocessing(np.random.default_rng(0).uniform(size=(20, 12))))
-    with raises(
-        ValueError, "that is a linear Dense layer, as fit_zca gives it", "Received: Sequential 'preprocessing'"
-    ):
+    with raises(ValueError, "a linear Dense layer, as fit_zca gives it", "Received: Sequential 'preprocessing'"):
         keras_sae.convolutional_encoder(model, IMAGE, PATCH, 2)
     dense = keras.layers.Dense(12, "sigmoid", name="curved")
     with raises(ValueError, "Received: Dense 'curved'"):

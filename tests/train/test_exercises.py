@@ -138,6 +138,19 @@ def test_convolution_and_pooling(run, idx_folder, monkeypatch):
     assert 0 < metrics["accuracy_untrained"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pool_size": 22}, "Expected a --pool-size of at most 21, the places of a patch in a row. Received: 22."),
+        ({"patch_size": 29, "pool_size": 1}, "Expected images of at least 29 x 29 pixels. Received: one of 28 x 28."),
+    ],
+)
+def test_patches_and_squares_that_images_do_not_hold(settings, message, idx_folder, tmp_path):
+    with raises(InputError, message):
+        convolution.run(convolution.Config(data=str(idx_folder), out=str(tmp_path / "run"), **settings), verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
 NEEDS = pytest.mark.skipif("KERAS_SAE_DATA" not in os.environ, reason="needs KERAS_SAE_DATA, a folder with mnist")
 
 
