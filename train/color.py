@@ -100,7 +100,10 @@ def filters(stack):
 
 
 def measure(experiment, stack, held_out):
-    """Measure what the units look for, and what they keep of patches held out."""
+    """Measure what the units look for, and what they keep of patches that they were not trained on.
+
+    These are other windows of the same photographs, which may overlap with those trained on.
+    """
     spatial, shares = patterns(filters(stack)), color_shares(filters(stack))
     size = experiment.tile_shape[:2]
     report = keras_sae.evaluate_features(stack, held_out)
@@ -113,7 +116,9 @@ def measure(experiment, stack, held_out):
     }
     words = {name: f"{experiment.metrics[f'fraction_{name}']:.0%}" for name in ("gabor", "color", "grey")}
     print(f"units       {words['gabor']} like a Gabor function; {words['color']} of colour, {words['grey']} grey")
-    print(f"held out    {report.explained_variance:.1%} of the variance of whitened patches explained", flush=True)
+    print(
+        f"held out    {report.explained_variance:.1%} of the variance of other whitened patches explained", flush=True
+    )
 
 
 def patterns(weights):
