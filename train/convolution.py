@@ -17,6 +17,11 @@ import dataclasses
 from . import cli
 
 PROGRAM = "train.convolution"
+# Patches, rho, beta, lambda, epsilon and 3 x 3 squares are the notes'. What they leave open was chosen on 10,000 digits
+# of the training set, held out, with 20,000 others to learn from, never on test images. Accuracy on those held out:
+#   100 units, softmax on standardised features 0.984 (its lambda 1e-3: 0.983); 200 units 0.983, with rho 0.1 0.982
+#   features as they are: 0.971 with the softmax's lambda 1e-4, as in the notes; 0.981 with 1e-5, 0.983 with 1e-6
+#   4 x 4 squares 0.981, 7 x 7 squares 0.980; epsilon 0.01 0.982; random weights 0.962; pixels 0.922
 
 
 @dataclasses.dataclass(frozen=True)
