@@ -11,6 +11,7 @@ from . import (
 )
 from .activation_maximization import maximal_inputs as maximal_inputs
 from .autoencoder import SparseAutoencoder as SparseAutoencoder
+from .convolution import convolutional_encoder as convolutional_encoder
 from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
 from .data.batches import predict_in_chunks as predict_in_chunks
 from .evaluation import evaluate_features as evaluate_features

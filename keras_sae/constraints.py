@@ -20,6 +20,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "window": (lambda examples: examples is None or 0 < examples < math.inf, "None, or a number of examples above 0"),
     "weight_decay": (lambda decay: decay is None or _at_least_zero(decay), "a finite number of 0 or more"),
+    "epsilon": (lambda value: value is None or 0 < value < math.inf, "a finite variance above 0"),
     "corruption": (lambda share: 0 <= share < 1, "0 or more and below 1: the share of inputs that is set to 0"),
     "max_iterations": (lambda iterations: iterations >= 1, "1 or more"),
     "batch_size": (lambda rows: rows >= 1, "1 row or more"),

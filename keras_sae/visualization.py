@@ -127,6 +127,7 @@ def plot_rho_hat(rho_hat: np.ndarray, rho: float) -> Any:
     figure, axes = new_figure(figsize=(5, 3))
     axes.hist(rho_hat, bins=30, color="tab:red", alpha=0.7)
     axes.axvline(rho, color="black", linestyle="--", label=f"target rho = {rho}")
+    axes.locator_params(axis="x", nbins=5)  # numbers that hardly differ are long
     axes.set_xlabel("rho_hat, the mean activation over the whole training set")
     axes.set_ylabel("units")
     axes.legend(frameon=False)

@@ -31,6 +31,7 @@ def test_the_snippets_run(digits, tmp_path, monkeypatch, capsys):
     assert names["features"].shape == (1000, 196)
     accuracy = names["classifier"].evaluate(names["digits"].x_test, names["digits"].y_test, verbose=0)[1]
     assert accuracy > 0.85
+    assert names["pooled"].shape == (1000, 225)
     assert names["report"].accuracies["features"].value > 0.85
     assert names["search"].score(names["digits"].x_test, names["digits"].y_test) > 0.6  # of 167 rows
     assert len(set(names["odd"])) == 10

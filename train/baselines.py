@@ -15,11 +15,14 @@ def measure(experiment, config, stack, untrained, train, held_out):
     stack: the pretrained one.  untrained: another of the same shape.  train, held_out: (inputs, class numbers).
     """
     components = principal_components(train[0], stack.autoencoders[-1].units, stack.preprocessing)
-    encoders = {"raw": [stack.preprocessing], "untrained": [untrained.encoder]}
+    scaling = [] if stack.preprocessing is None else [stack.preprocessing]
+    num_classes = 1 + int(train[1].max())
+    random = untrained.classifier(num_classes).get_layer("encoder")  # without penalties, which are nothing to a softmax
+    encoders = {"raw": scaling, "untrained": [random]}
     if components is not None:
-        encoders["pca"] = [stack.preprocessing, components]
+        encoders["pca"] = [*scaling, components]
     for name, layers in encoders.items():
-        classifier = softmax_on(layers, train[0].shape[1], 1 + int(train[1].max()))
+        classifier = softmax_on(layers, train[0].shape[1], num_classes)
         classifier.get_layer("encoder").trainable = False
         experiment.fit_labels(config, classifier, name, *train)
         experiment.accuracy(classifier, *held_out, f"accuracy_{name}", WORDS[name])

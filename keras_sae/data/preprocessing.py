@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..constraints import check
 from ..errors import InputError
 from .batches import CHUNK_SIZE, Chunks, mean_over_rows
 from .containers import RowSubset
@@ -72,7 +73,7 @@ def fit_preprocessing(
         )
     if whiten:
         _add_standardising(steps, x, chunk_size, by_feature=True)
-        _add_whitening(steps, x, chunk_size)
+        steps.add(_zca(x, None, chunk_size, steps))
     if steps.layers:
         mean = _mean_of(x, chunk_size, lambda rows: rows.mean(axis=1), steps).item()
         deviation = _mean_of(x, chunk_size, lambda rows: ((rows - mean) ** 2).mean(axis=1), steps).item() ** 0.5
@@ -82,6 +83,37 @@ def fit_preprocessing(
     _add_linear(steps, low, high - low, "scale")
     steps.add(keras.layers.ReLU(max_value=1.0, name=CUT_OFF))  # cuts off at 0 as well
     return steps
+
+
+def fit_zca(
+    x: np.ndarray | RowSubset,
+    epsilon: float | None = None,
+    chunk_size: int = CHUNK_SIZE,
+) -> keras.layers.Dense:
+    """Return a layer that makes features uncorrelated and stays as near to the rows as that can be: ZCA.
+
+        (x - mean) U (L + epsilon)^(-1/2) U'                          U L U' is the covariance of x
+
+    Args:
+        x: the training data alone, (examples, features), an array in memory or memory-mapped.
+        epsilon: what is added to the variance of each direction, in squared units of x: 0.1 in the notes, for pixels
+            from 0 to 1. None is the c of `fit_preprocessing`.
+        chunk_size: the number of rows that are read at a time.
+
+    Returns:
+        A built Dense layer without trainable weights, (examples, features) -> (examples, features): as `preprocessing`
+        of a stack whose outputs are linear, it whitens inside of the model.
+
+    Raises:
+        ValueError: epsilon is not above 0.
+        InputError: there are too many features for their covariance.
+
+    Reference: UFLDL, "Whitening" and "Linear Decoders"; Bell & Sejnowski 1997.
+
+    >>> stack = StackedAutoencoder([SparseAutoencoder(400, output_activation="linear")], preprocessing=fit_zca(x, 0.1))
+    """
+    check("epsilon", epsilon)
+    return _zca(x, epsilon, chunk_size)
 
 
 def scale_range(steps: keras.Sequential) -> tuple[np.ndarray, np.ndarray]:
@@ -128,8 +160,10 @@ def _add_standardising(steps: keras.Sequential, x: np.ndarray | RowSubset, chunk
     _add_linear(steps, mean, variance**0.5, "whitening_input" if by_feature else "contrast_input")
 
 
-def _add_whitening(steps: keras.Sequential, x: np.ndarray | RowSubset, chunk_size: int) -> None:
-    """Add a layer that whitens. Raise InputError if there are too many features for it."""
+def _zca(
+    x: np.ndarray | RowSubset, epsilon: float | None, chunk_size: int, steps: keras.Sequential | None = None
+) -> keras.layers.Dense:
+    """Return the layer of `fit_zca` for what `steps` make of x. Raise InputError if there are too many features."""
     features = x.shape[1]
     if features > LARGEST_WHITENED:
         raise InputError(
@@ -140,9 +174,11 @@ def _add_whitening(steps: keras.Sequential, x: np.ndarray | RowSubset, chunk_siz
     covariance = _mean_of(x, chunk_size, lambda rows: (rows - mean).T @ (rows - mean), steps, summed=True)
     values, vectors = np.linalg.eigh(covariance)
     by_chance = values.mean() * (1 + (features / len(x)) ** 0.5) ** 2
-    kernel = vectors / np.sqrt(np.maximum(values, 0) + max(by_chance, 1e-12)) @ vectors.T
-    steps.add(keras.layers.Dense(features, trainable=False, name="whitening"))
-    steps.get_layer("whitening").set_weights([kernel, -mean @ kernel])
+    kernel = vectors / np.sqrt(np.maximum(values, 0) + (epsilon or max(by_chance, 1e-12))) @ vectors.T
+    layer = keras.layers.Dense(features, trainable=False, name="whitening")
+    layer.build((None, features))
+    layer.set_weights([kernel, -mean @ kernel])
+    return layer
 
 
 def _add_linear(steps: keras.Sequential, shift: np.ndarray | float, width: np.ndarray | float, name: str) -> None:

@@ -12,6 +12,7 @@ import keras_sae
 from benchmarks import classic
 from keras_sae import layers, runs
 from keras_sae.backend import has_float64
+from keras_sae.data.preprocessing import fit_zca
 from tests import generated
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -169,6 +170,15 @@ def test_a_run_comes_back(x, tmp_path):
         np.testing.assert_allclose(theirs, ours, rtol=1e-6)
         encoder = keras_sae.load_encoder(tmp_path / name)
         assert keras.ops.convert_to_numpy(encoder(x)).shape == (60, 5)
+
+
+def test_a_convolution_is_the_encoder_at_every_place():
+    stack = keras_sae.StackedAutoencoder([autoencoder()], preprocessing=fit_zca(np.eye(12), 0.1))
+    stack.build((None, 12))
+    images = np.random.default_rng(0).random((6, 3, 5)).astype("float32")
+    found = keras_sae.convolutional_encoder(stack, (3, 5), (3, 4), pool_size=1)(images.reshape(6, -1))
+    places = [stack.transform(images[:, :, left : left + 4].reshape(6, -1)) for left in (0, 1)]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), np.hstack(places), rtol=1e-5, atol=1e-6)
 
 
 def test_the_preset_loads(x):

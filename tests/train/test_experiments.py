@@ -1,6 +1,5 @@
 """The notes' smaller experiments: run(config) on tiny real data, what each leaves behind, and its wrong settings."""
 
-import json
 import sys
 
 import numpy as np
@@ -10,30 +9,22 @@ import keras_sae
 from keras_sae import runs
 from keras_sae.data import datasets
 from keras_sae.errors import InputError
-from train import cli, encoder_problem, features, labels, patches, pca, strokes
+from train import (
+    cli,
+    color,
+    convolution,
+    encoder_problem,
+    features,
+    labels,
+    patches,
+    pca,
+    self_taught,
+    softmax,
+    strokes,
+)
 
-EXPERIMENTS = {module.PROGRAM: module for module in (encoder_problem, labels, patches, pca, strokes)}
-
-
-@pytest.fixture
-def run(tmp_path):
-    """run(module, **settings) -> (run directory, metrics), with the checks that hold for every experiment."""
-
-    def run(module, **settings):
-        out = tmp_path / "run"
-        metrics = module.run(module.Config(out=str(out), **settings), verbose=0)
-        assert json.loads((out / "metrics.json").read_text()) == metrics
-        assert all(np.isfinite(value) for value in metrics.values())
-        assert metrics["seconds_total"] > 0
-        config = runs.read_config(out)
-        assert config["command"].startswith(f"python -m {module.PROGRAM} ")
-        assert config["command"] in (out / "README.md").read_text()
-        examples = runs.load_examples(out)[0]
-        assert keras_sae.load_encoder(out)(examples).shape[0] == len(examples)
-        assert list(out.glob("*.png"))
-        return out, metrics
-
-    return run
+MODULES = (color, convolution, encoder_problem, labels, patches, pca, self_taught, softmax, strokes)
+EXPERIMENTS = {module.PROGRAM: module for module in MODULES}
 
 
 def test_the_encoder_problem_is_solved_by_a_binary_code(run, capsys):
@@ -175,6 +166,18 @@ WRONG = {
     (patches, "--patches", "1"): "--patches expects 2 or more. Received: 1",
     (patches, "--patch-size", "1"): "--patch-size expects 2 pixels or more. Received: 1",
     (patches, "--images", "nowhere"): "Expected IMAGES.mat or a directory of photographs. Received: nowhere",
+    (color, "--patches", "1"): "--patches expects 2 or more. Received: 1",
+    (color, "--patch-size", "1"): "--patch-size expects 2 pixels or more. Received: 1",
+    (color, "--epsilon", "0"): "--epsilon expects a finite variance above 0. Received: 0.0",
+    (color, "--images", "nowhere"): "Expected a directory of photographs. Received: nowhere, which is no directory.",
+    (convolution, "--patches", "1"): "--patches expects 2 or more. Received: 1",
+    (convolution, "--patch-size", "1"): "--patch-size expects 2 pixels or more. Received: 1",
+    (convolution, "--pool-size", "0"): "--pool-size expects 1 place or more. Received: 0",
+    (convolution, "--data", "nowhere"): "Expected a directory with IDX files. Received: nowhere",
+    (self_taught, "--units", "0"): "--units expects 1 or more hidden units. Received: 0",
+    (self_taught, "--data", "nowhere"): "Expected a directory with IDX files. Received: nowhere",
+    (softmax, "--weight-decay", "-1"): "--weight-decay expects a finite number of 0 or more. Received: -1.0",
+    (softmax, "--data", "nowhere"): "Expected a directory with IDX files. Received: nowhere",
     (strokes, "--digits", "0"): "--digits expects 1 or more. Received: 0",
     (
         strokes,

@@ -1,4 +1,4 @@
-"""Natural image patches: photographs whitened as the notes' images are, patches normalised as UFLDL does."""
+"""Natural image patches: photographs, in grey whitened as the notes' images are, and random windows of images."""
 
 import pathlib
 
@@ -14,24 +14,37 @@ WHITE_VARIANCE = 0.1  # of a whitened image; Olshausen's are scaled so
 def load_whitened(path=None):
     """(list of whitened grey images, one line on where they came from).
 
-    path: IMAGES.mat (its variable IMAGES, (height, width, number), is already whitened), or a directory of photographs;
-    by default scikit-learn's two photographs.
+    path: IMAGES.mat (its variable IMAGES, (height, width, number), is already whitened), or as of `load_photographs`.
 
     Raises:
         InputError: no such file, no photographs, or another variable in the file.
     """
+    path = None if path is None else pathlib.Path(path)
+    if path and path.suffix == ".mat":
+        return _from_mat(path), f"{path.name}, whitened by its makers"
+    photographs, source = load_photographs(path, "IMAGES.mat or ")
+    return [whiten(photograph) for photograph in photographs], f"{source}, whitened"
+
+
+def load_photographs(path=None, others=""):
+    """(list of photographs in colour, (height, width, 3) uint8, one line on where they came from).
+
+    path: a directory of photographs; by default scikit-learn's two.  others: what else it could have been, in words.
+
+    Raises:
+        InputError: no such directory, no photographs in it, or one that cannot be read.
+    """
     if path is None:
         photographs = imported("sklearn.datasets", "bring two photographs").load_sample_images().images
-        return [whiten(p) for p in photographs], f"scikit-learn's {len(photographs)} photographs, whitened"
+        return photographs, f"scikit-learn's {len(photographs)} photographs"
     path = pathlib.Path(path)
-    if path.suffix == ".mat":
-        return _from_mat(path), f"{path.name}, whitened by its makers"
     if not path.is_dir():
-        raise InputError(f"Expected IMAGES.mat or a directory of photographs. Received: {path}, which is neither.")
+        kind = "neither" if others else "no directory"
+        raise InputError(f"Expected {others}a directory of photographs. Received: {path}, which is {kind}.")
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOGRAPHS)
     if not files:
         raise InputError(f"Expected photographs ({', '.join(PHOTOGRAPHS)}). Received: {path}, a directory with none.")
-    return [whiten(_read(p)) for p in files], f"{len(files)} photographs in {path.name}, whitened"
+    return [_read(p) for p in files], f"{len(files)} photographs in {path.name}"
 
 
 def _from_mat(path):
@@ -87,17 +100,26 @@ def sample_patches(images, number, size, seed=0):
     As UFLDL's sampleIMAGES and normalizeData: take away each patch's mean, clip at 3 standard deviations of all
     pixels, and map [-1, 1] to [0.1, 0.9].
     """
-    small = next((image.shape for image in images if min(image.shape) < size), None)
+    patches = cut_patches(images, number, size, seed)
+    patches -= patches.mean(axis=1, keepdims=True)
+    limit = 3 * patches.std()
+    return ((np.clip(patches, -limit, limit) / limit + 1) * 0.4 + 0.1).astype("float32")
+
+
+def cut_patches(images, number, size, seed=0):
+    """Random square windows of images as rows of their pixels: (number, size * size * channels) float64.
+
+    images: a list or an array of images, (height, width) or (height, width, channels).
+    """
+    small = next((image.shape for image in images if min(image.shape[:2]) < size), None)
     if small:
         raise InputError(
             f"Expected images of at least {size} x {size} pixels. Received: one of {small[0]} x {small[1]}."
         )
     generator = np.random.default_rng(seed)
-    patches = np.empty((number, size * size))
+    patches = np.empty((number, size, size, *images[0].shape[2:]))
     for row, chosen in enumerate(generator.integers(len(images), size=number)):
         image = images[chosen]
         top, left = generator.integers(image.shape[0] - size + 1), generator.integers(image.shape[1] - size + 1)
-        patches[row] = image[top : top + size, left : left + size].ravel()
-    patches -= patches.mean(axis=1, keepdims=True)
-    limit = 3 * patches.std()
-    return ((np.clip(patches, -limit, limit) / limit + 1) * 0.4 + 0.1).astype("float32")
+        patches[row] = image[top : top + size, left : left + size]
+    return patches.reshape(number, -1)

@@ -6,10 +6,11 @@ import sys
 import keras
 import numpy as np
 import pytest
+import scipy.linalg
 
 from keras_sae.data import preprocessing
 from keras_sae.data.containers import RowSubset
-from keras_sae.data.preprocessing import fit_preprocessing
+from keras_sae.data.preprocessing import fit_preprocessing, fit_zca
 from keras_sae.errors import InputError
 from tests.keras_sae.conftest import raises
 
@@ -206,6 +207,23 @@ def test_whitening_of_fewer_rows_than_features():
     np.testing.assert_allclose(
         apply(fit_preprocessing(x, whiten=True), x, "whitening"), whitened(x)[0], atol=1e-5
     )  # most eigenvalues are 0
+
+
+def test_zca_by_the_formula(correlated):
+    """(x - mean) times the inverse square root of covariance + epsilon, which SciPy computes without eigenvectors."""
+    exact = correlated - correlated.mean(axis=0)
+    covariance = exact.T @ exact / len(exact)
+    expected = exact @ np.linalg.inv(scipy.linalg.sqrtm(covariance + 0.1 * np.eye(6)))
+    layer = fit_zca(correlated, 0.1, chunk_size=7)
+    np.testing.assert_allclose(layer(correlated.astype("float32")), expected, atol=1e-5)
+    assert layer.trainable_weights == []
+    np.testing.assert_allclose(fit_zca(correlated)(correlated.astype("float32")), whitened(correlated)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("epsilon", [0, -1.0, float("inf"), float("nan")])
+def test_zca_with_another_epsilon(epsilon):
+    with raises(ValueError, f"`epsilon` expects a finite variance above 0. Received: {epsilon}"):
+        fit_zca(np.eye(3), epsilon)
 
 
 def test_features_of_very_different_size_do_not_disturb_each_other():

@@ -1,0 +1,30 @@
+"""A way to run an experiment in a test, with what holds for all of them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import keras_sae
+from keras_sae import runs
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(module, **settings) -> (run directory, metrics), with the checks that hold for every experiment."""
+
+    def run(module, **settings):
+        out = tmp_path / "run"
+        metrics = module.run(module.Config(out=str(out), **settings), verbose=0)
+        assert json.loads((out / "metrics.json").read_text()) == metrics
+        assert all(np.isfinite(value) for value in metrics.values())
+        assert metrics["seconds_total"] > 0
+        config = runs.read_config(out)
+        assert config["command"].startswith(f"python -m {module.PROGRAM} ")
+        assert config["command"] in (out / "README.md").read_text()
+        examples = runs.load_examples(out)[0]
+        assert keras_sae.load_encoder(out)(examples).shape[0] == len(examples)
+        assert list(out.glob("*.png"))
+        return out, metrics
+
+    return run
