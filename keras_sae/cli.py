@@ -7,15 +7,14 @@ import argparse
 import contextlib
 import errno
 import io
-import os
 import pathlib
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from .errors import InputError
+from .quiet import stderr_suppressed as stderr_suppressed
 
 CONSOLE = "keras-sae"  # the command that an installed library brings
 IN_CHECKOUT = (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file()
@@ -118,23 +117,3 @@ def reported(program: str, interrupted: Callable[[], str] = lambda: "Nothing was
     except KeyboardInterrupt:
         print(f"\n{program}: interrupted. {spelled(interrupted())}", file=sys.stderr)
         sys.exit(130)
-
-
-@contextlib.contextmanager
-def stderr_suppressed() -> Iterator[None]:
-    """Hide what TensorFlow and other runtimes print from C++ to stderr; if an exception leaves the block, show it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as hidden:
-        stderr = os.dup(2)
-        os.dup2(hidden.fileno(), 2)
-        try:
-            yield
-        except Exception as error:
-            if not isinstance(error, InputError):
-                hidden.seek(0)
-                os.write(stderr, hidden.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
