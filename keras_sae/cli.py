@@ -5,6 +5,7 @@ Nothing here imports Keras, so that --help and mistakes answer at once.
 
 import argparse
 import contextlib
+import difflib
 import errno
 import io
 import pathlib
@@ -87,7 +88,18 @@ class Parser(argparse.ArgumentParser):
         return spelled(super().format_help())
 
     def error(self, message: str) -> NoReturn:
-        fail(self.program, f"{message}. See --help.")
+        fail(self.program, f"{message}. {self._nearest(message)}See --help.")
+
+    def _nearest(self, message: str) -> str:
+        """Return the question whether the nearest name was meant, if argparse's message is about an unknown one."""
+        if choice := re.search(r"invalid choice: '(.+)' \(choose from (.+)\)$", message):
+            name, known = choice[1], re.findall(r"[\w.-]+", choice[2])
+        elif flag := re.search(r"unrecognized arguments: .*?(--[\w-]+)", message):
+            name, known = flag[1], list(self._option_string_actions)
+        else:
+            return ""
+        found = difflib.get_close_matches(name, known, n=1)
+        return f"Did you mean {found[0]}? " if found else ""
 
 
 def fail(program: str, message: object) -> NoReturn:

@@ -166,7 +166,7 @@ def test_the_command_teaches_at_once(words, taught, installed, elsewhere):
     ("words", "line"),
     [
         (["nothing"], "keras-sae: error: argument command: invalid choice: 'nothing' (choose from "),
-        (["train", "nothing"], "keras-sae train: error: argument NAME: invalid choice: 'nothing' (choose from "),
+        (["train", "nothing"], "train: error: argument NAME: invalid choice: 'nothing' (choose from "),
         (["models", "nothing"], "keras-sae models: error: unrecognized arguments: nothing. See --help."),
         (["train", "mnist"], "train.mnist: error: Expected matplotlib to draw the pictures of a run."),
         (["serve", "served"], "export.serve: error: Expected the packages that serve. Received: no fastapi, uvicorn, "),
