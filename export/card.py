@@ -67,6 +67,7 @@ def card(
     files: Mapping[str, Mapping[str, Any]],
     version: int | None,
     pretrained: bool = False,
+    made_up: bool = False,
 ) -> str:
     """Return the README.md of an export.
 
@@ -76,6 +77,7 @@ def card(
         files: what export.json says of each file.
         version: of the newest SavedModel, or None if there is none.
         pretrained: whether the run is of a classifier and kept the stack as it was before the labels.
+        made_up: whether the files were checked on rows at random, as the run has none.
     """
     rows = [
         f"| {file} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {_percent(values['accuracy'])} | "
@@ -101,6 +103,7 @@ def card(
     learned = ", learned without labels" if pretrained else ""
     finetuned = FINETUNED if pretrained else ""
     decoder = PRETRAINED_DECODER if pretrained else FORMER_DECODER
+    checked_on = "rows at random in the range of inputs, as the run has no real ones" if made_up else "held-out inputs"
     return f"""# {escaped(config.get("title", name))}: exported
 
 Made from the run {code(name)}: {escaped(config.get("data", "data unknown"))}.
@@ -109,7 +112,7 @@ Made from the run {code(name)}: {escaped(config.get("data", "data unknown"))}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{"".join(earlier)}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the
+{"".join(earlier)}The differences are those of all outputs on {checked_on}, relative to values above 1 (of the
 output where they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of
 calls with one row on the machine that made the export.
 

@@ -81,10 +81,11 @@ from keras_sae import visualization
 from keras_sae.data import containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
+from keras_sae.examples import spread
 from keras_sae.stack import build_stack
 
 from . import baselines, figures, schema
-from .experiment import Experiment, spread
+from .experiment import Experiment
 
 
 def run(config, verbose=1):
