@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from keras_sae.cards import code, escaped
-
-SHOWN = 50  # names of columns
+from keras_sae.cards import SHOWN, code, column_ranges, escaped
 
 # How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
 CALLS = {
@@ -87,8 +85,11 @@ def card(
     classes = [f"{label} {escaped(text)}" for label, text in enumerate(config.get("class_names", []))]
     named = f"\nClasses, by `label`: {', '.join(classes)}.\n" if classes else ""
     columns = [escaped(column) for column in config.get("feature_names", [])]
+    scaled = [f"{escaped(name)} ({low:.6g} to {high:.6g})" for name, low, high in column_ranges(config)]
     of_all = "" if len(columns) <= SHOWN else f" and so on, {len(columns):,} in all: export.json"
-    named += f"\nColumns of `inputs`, in this order: {', '.join(columns[:SHOWN])}{of_all}.\n" if columns else ""
+    ranges = ", with the values that become 0 and 1 inside the model" if scaled else ""
+    listed = ", ".join((scaled or columns)[:SHOWN])
+    named += f"\nColumns of `inputs`, in this order{ranges}: {listed}{of_all}.\n" if columns else ""
     shown = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
     called = {kind: min((file for file in files if kind in file), default=None) for kind in CALLS}
     called["saved_model"] = f"saved_model/{version}" if version else None

@@ -39,6 +39,9 @@ class Config(cli.TrainingConfig):
     no_header: bool = cli.setting(False, "csv files begin with data, not with names: columns are called 1, 2, ...")
     columns: tuple[str, ...] = cli.setting((), "names of the columns of a table to learn from, others are left out")
     ignore: tuple[str, ...] = cli.setting((), "names of columns of a table to leave out, whatever they hold")
+    drop: str | None = cli.setting(
+        None, "columns of a table to leave out: those of one value in all training rows", choices=("constant",)
+    )
     one_hot: bool = cli.setting(False, "columns of texts become columns of 0 and 1, named column=text")
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
     image_shape: tuple[int, ...] | None = cli.setting(
@@ -68,6 +71,7 @@ class Config(cli.TrainingConfig):
         shape = self.image_shape
         right = shape is None or (len(shape) in (2, 3) and min(shape) >= 1 and shape[2:] in ((), (1,), (3,)))
         cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
+        cli.check(not (shape and self.drop), "--drop", "no --image-shape beside it", " ".join(map(str, shape or ())))
         cli.check_autoencoder(self)
 
 
@@ -94,6 +98,10 @@ def run(config, verbose=1):
     rows, notes = read(config)
     notes += schema.check_classes(rows, config.labels)
     train, held_out = split(len(rows.x), config.seed)
+    dropped = []
+    if config.drop:
+        rows, dropped = schema.without_constant(rows, pick(rows.x, train))
+        notes += [f"left out, as they have one value in all training rows: {schema.some(dropped)}"] if dropped else []
     x = pick(rows.x, train)
     config = config.for_rows(len(x))
     keras.utils.set_random_seed(config.seed)
@@ -102,7 +110,7 @@ def run(config, verbose=1):
     scaled = schema.measure(preprocessing, x)
     if not (config.contrast or config.whiten):  # which have a few values cut off in any data
         notes += schema.cut_off(scaled, len(x), rows.feature_names)
-    facts = {"notes": notes, **schema.facts(rows, preprocessing)}
+    facts = {"notes": notes, "dropped": dropped, **schema.facts(rows, preprocessing)}
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
@@ -155,9 +163,10 @@ def read(config):
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
         raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
-    if constant:
+    if constant and not config.drop:
         which = f": {schema.some(constant)}" if rows.feature_names else ""
-        notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}")
+        cure = "; --drop constant leaves them out" if rows.feature_names else ""
+        notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}{cure}")
     counting = [names[i] for i in readers.counting_columns(rows.x)]
     if counting:
         notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: --ignore it unless it is meant")
