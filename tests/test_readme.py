@@ -33,7 +33,7 @@ def extras(paragraph):
 
 @pytest.fixture
 def fewer_digits(monkeypatch):
-    """A third of the digits, for speed; test_first_contact.py takes all."""
+    """A third of the digits, for speed; tests/test_wheel.py takes all."""
     digits = keras_sae.sample_digits()
     third = dataclasses.replace(digits, x_train=digits.x_train[::3], y_train=digits.y_train[::3])
     monkeypatch.setattr("keras_sae.presets.sample_digits", lambda: third)
@@ -72,7 +72,7 @@ def test_every_result_is_looked_at():
 
 
 def test_snippets_need_the_extras_that_the_text_names():
-    """All others run without: see test_first_contact.py."""
+    """All others run without: see tests/test_wheel.py."""
     optional = {"matplotlib": "visualization", "sklearn": "sklearn"}
     for paragraph, code in SNIPPETS.values():
         assert bool(extras(paragraph)) == any(f"{module} import" in code for module in optional.values()), code

@@ -23,6 +23,7 @@ from . import cli
 
 PROGRAM = "train.features"
 HELD_OUT = 10  # one row in so many
+MOST_UNITS = 200  # by default: see train/README.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,11 @@ class Config(cli.TrainingConfig):
     color: bool = cli.setting(False, "images with red, green and blue, not grey")
     contrast: bool = cli.setting(False, "normalise the contrast of each example, as suits images and spectra")
     whiten: bool = cli.setting(False, "ZCA: make inputs less correlated, as suits images")
-    units: tuple[int, ...] = cli.setting((64,), "hidden units of each layer, from the input upwards")
+    units: tuple[int, ...] | None = cli.setting(
+        None,
+        "hidden units of each layer, from the input upwards (default: one layer, of twice as many as the data have "
+        f"columns, {MOST_UNITS} at most)",
+    )
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
     beta: float | None = cli.setting(
         None, "weight of the sparsity penalty (default: 0.1 of half the variance of a layer's inputs)"
@@ -103,7 +108,7 @@ def run(config, verbose=1):
         rows, dropped = schema.without_constant(rows, pick(rows.x, train))
         notes += [f"left out, as they have one value in all training rows: {schema.some(dropped)}"] if dropped else []
     x = pick(rows.x, train)
-    config = config.for_rows(len(x))
+    config = dataclasses.replace(config, units=config.units or (min(2 * x.shape[1], MOST_UNITS),)).for_rows(len(x))
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)

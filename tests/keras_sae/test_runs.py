@@ -335,6 +335,31 @@ def test_card(tmp_path):
     assert runs.card(run).splitlines() == lines
 
 
+@pytest.mark.parametrize("number", [2, 51])
+def test_card_of_a_table_says_what_becomes_0_and_1(number, tmp_path):
+    names = [f"a*{i}" for i in range(number)]
+    config = {"feature_names": names, "low": [0.5] * number, "high": [1 / 3] * number}
+    keras_sae.save(autoencoder(), tmp_path / "run", config)
+    card = (tmp_path / "run" / "README.md").read_text()
+    more = " 1 more columns are in run.json." * (number > 50)
+    said = "Inside the model each column is scaled; what lies beyond is cut off."
+    assert f"## Columns\n\n{said}{more}\n\n| column | becomes 0 | becomes 1 |\n" in card
+    assert card.count("| 0.5 | 0.333333 |\n") == min(number, 50)
+    assert "| a\\*0 | 0.5 | 0.333333 |" in card
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"low": [0]}, {"low": 0.0, "high": 1.0}, {"high": ["x", 1]}, {"feature_names": 5}, {"low": None}],
+    ids=str,
+)
+def test_card_of_a_run_whose_ranges_are_not_known(changed, tmp_path):
+    """After whitening they are not those of columns; or the record is damaged."""
+    config = {"feature_names": ["a", "b"], "low": [0, 0], "high": [1, 1]} | changed
+    keras_sae.save(autoencoder(), tmp_path / "run", config)
+    assert "## Columns" not in (tmp_path / "run" / "README.md").read_text()
+
+
 def test_card_of_intervals_cautions_and_notes(tmp_path):
     config = {"notes": ["3 classes: a 2, b 1, c 9"], "settings": {}}
     runs.start(tmp_path / "run", config)
