@@ -350,7 +350,7 @@ def test_card_of_a_table_says_what_becomes_0_and_1(number, tmp_path):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"low": [0]}, {"low": 0.0, "high": 1.0}, {"high": ["x", 1]}, {"feature_names": 5}, {"low": None}],
+    [{"low": [0]}, {"low": 0.0, "high": 1.0}, {"high": ["x", 1]}, {"low": None}],
     ids=str,
 )
 def test_card_of_a_run_whose_ranges_are_not_known(changed, tmp_path):
