@@ -22,18 +22,22 @@ _NO_NEWS = re.compile(
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
-    """Hide TensorFlow's lines of information while the block imports it; warnings and errors are shown after it.
+    """Hide TensorFlow's lines of information while the block imports it; what else is said is shown after it.
 
     Nothing is hidden if it is imported already, or if the user asked for all lines. On a machine without a GPU,
-    TensorFlow looks for one within the block rather than at the first computation, which is when it says so.
+    TensorFlow looks for one within the block rather than at the first computation, which is when it says so; and
+    warnings from C++ are hidden for good, such as those on float64 ("Not handling type DT_DOUBLE"). With a GPU they may
+    say that it is not used.
     """
-    if "tensorflow" in sys.modules or os.environ.setdefault(LEVEL, "1") == "0" or not _has_stderr():
+    gpu = bool(glob.glob("/dev/nvidia*")) or os.path.exists("/dev/dxg")
+    level = "1" if gpu else "2"
+    if "tensorflow" in sys.modules or os.environ.setdefault(LEVEL, level) == "0" or not _has_stderr():
         yield
         return
     with _hidden() as lines:
         yield
         tensorflow = sys.modules.get("tensorflow")
-        if tensorflow is not None and not glob.glob("/dev/nvidia*") and not os.path.exists("/dev/dxg"):
+        if tensorflow is not None and not gpu:
             tensorflow.config.list_physical_devices()
     news = [line for line in lines if not _NO_NEWS.match(line)]
     os.write(2, "".join(news).encode(errors="surrogateescape"))

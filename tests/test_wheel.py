@@ -32,7 +32,7 @@ BUILD = "import setuptools.build_meta, sys; setuptools.build_meta.build_wheel(sy
 
 def call(*command, cwd, code=0):
     """Run a command without this checkout in its way. Return (stdout, stderr)."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS", "TF_"))}
     done = subprocess.run([*map(str, command)], cwd=cwd, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr

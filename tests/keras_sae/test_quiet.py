@@ -1,5 +1,6 @@
 """A quiet start: the lines that TensorFlow prints as it starts are hidden, and nothing else."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -20,9 +21,11 @@ NEWS = """W0000 00:00:1795687703.105904   10552 gpu_device.cc:2431] Cannot dlope
 script.py:3: DeprecationWarning: I am told by Python
 """
 USED = """
-import keras_sae, numpy, os
-keras_sae.fit(keras_sae.SparseAutoencoder(2), numpy.eye(4, dtype="float32"), iterations=2, verbose=0)
-print(os.environ["TF_CPP_MIN_LOG_LEVEL"])
+import keras_sae, numpy
+x = numpy.eye(4, dtype="float32")
+autoencoder = keras_sae.SparseAutoencoder(2)
+keras_sae.fit(autoencoder, x, iterations=2, verbose=0)
+print(keras_sae.check_gradients(autoencoder, x) < 1e-5)
 """
 
 
@@ -50,24 +53,25 @@ def start(load=lambda: None):
         os.write(2, (NO_NEWS + NEWS).encode())
 
 
-def test_a_script_that_imports_and_trains_prints_nothing(tmp_path):
+@pytest.mark.skipif(bool(glob.glob("/dev/nvidia*")), reason="with a GPU, TensorFlow has something to say")
+def test_a_script_that_imports_and_trains_prints_nothing():
     variables = {name: value for name, value in os.environ.items() if name != quiet.LEVEL}
     done = subprocess.run([sys.executable, "-c", USED], env=variables, capture_output=True, text=True, timeout=60)
-    assert (done.stderr, done.stdout.split()) == ("", ["1"])
+    assert (done.stderr, done.stdout) == ("", "True\n")
 
 
 def test_what_is_no_news_is_hidden_and_what_is_is_shown(fresh, capfd):
     start(fresh.load)
     os.write(2, b"and heard again\n")
     assert capfd.readouterr().err == NEWS + "and heard again\n"
-    assert (os.environ[quiet.LEVEL], fresh.looked) == ("1", 1)
+    assert (os.environ[quiet.LEVEL], fresh.looked) == ("2", 1)
 
 
 def test_with_a_gpu_tensorflow_is_left_to_look_for_it_when_it_computes(fresh, monkeypatch, capfd):
     """Until then, the script may choose which are visible."""
     monkeypatch.setattr(quiet.glob, "glob", lambda pattern: ["/dev/nvidia0"])
     start(fresh.load)
-    assert (capfd.readouterr().err, fresh.looked) == (NEWS, 0)
+    assert (capfd.readouterr().err, fresh.looked, os.environ[quiet.LEVEL]) == (NEWS, 0, "1")
 
 
 def test_who_wants_all_lines_has_them(fresh, monkeypatch, capfd):
