@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 import shlex
+import sys
 
 import numpy as np
 import pytest
@@ -121,6 +122,9 @@ def test_a_command_has_the_flags_that_its_help_teaches(command, monkeypatch, cap
     flags = {word for word in words if word.startswith("--")}
     if not flags:
         return
+    module = f"train.{taught[1]}" if taught[1:] else MODULES_OF_COMMANDS[taught[0]]
+    for name in (module, f"{module}.__main__"):  # other tests may have imported what runpy is to run
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr("sys.argv", ["keras-sae", *taught, "--help"])
     with pytest.raises(SystemExit):
         keras_sae.__main__.main()

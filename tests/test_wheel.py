@@ -236,8 +236,8 @@ def test_from_a_table_to_a_server_by_the_readme(wheel, tmp_path):
     write_table(tmp_path / "table.csv")
     *commands, serve = [shlex.split(command) for command in COMMANDS if "table" in command]
     for words in commands:
-        out, _ = call(installed / "keras-sae", *words, cwd=tmp_path)
-        assert "Traceback" not in out
+        out, err = call(installed / "keras-sae", *words, cwd=tmp_path)
+        assert [line for line in err.splitlines() if line.strip() and "%|" not in line] == []  # but progress bars
     card = (tmp_path / "runs" / "table" / "README.md").read_text()
     assert "left out, as they have one value in all training rows: batch" in card
     assert "| sepal length | 4.3 | 7.9 |" in card

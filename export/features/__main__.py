@@ -20,6 +20,7 @@ import time
 from typing import Any
 
 from keras_sae.cli import Parser, reported, stderr_suppressed
+from keras_sae.quiet import quiet_start
 
 from ..layout import file_state
 
@@ -95,7 +96,8 @@ def main() -> None:
 
 def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
-    from keras_sae.data import readers
+    with quiet_start():  # the readers load Keras
+        from keras_sae.data import readers
 
     from ..runtimes import open_model
     from ..schema import schema_of
