@@ -87,7 +87,8 @@ def place(text: str) -> pathlib.Path:
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
-    from .outputs import NpyFile, ParquetParts
+    with quiet_start():  # the readers of data load Keras
+        from .outputs import NpyFile, ParquetParts
 
     output = (NpyFile if arguments.out.suffix == ".npy" else ParquetParts)(arguments.out, arguments.labels)
     with reported(PROGRAM, lambda: HINT.format(output.rows) if output.rows else "Nothing was written."):
@@ -96,8 +97,7 @@ def main() -> None:
 
 def run(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
-    with quiet_start():  # the readers load Keras
-        from keras_sae.data import readers
+    from keras_sae.data import readers
 
     from ..runtimes import open_model
     from ..schema import schema_of
