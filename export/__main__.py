@@ -33,6 +33,8 @@ def main() -> None:
     with reported(PROGRAM), stderr_suppressed():
         check_backend()
         read_config(arguments.run)  # what cannot be exported is refused before anything is printed
+        if not (arguments.run / "examples.npz").exists():
+            print("note        the run keeps no examples.npz, so that rows at random check the files", flush=True)
         print(f"Converting the model of {arguments.run}, and checking the files in a fresh process ...", flush=True)
         measured = export_model(arguments.run, out, formats=arguments.to, quantize=arguments.quantize)
     for name, values in measured.items():

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from keras_sae.cards import code, escaped
-
-SHOWN = 50  # names of columns
+from keras_sae.cards import SHOWN, code, column_ranges, escaped
 
 # How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
 CALLS = {
@@ -67,6 +65,7 @@ def card(
     files: Mapping[str, Mapping[str, Any]],
     version: int | None,
     pretrained: bool = False,
+    made_up: bool = False,
 ) -> str:
     """Return the README.md of an export.
 
@@ -76,6 +75,7 @@ def card(
         files: what export.json says of each file.
         version: of the newest SavedModel, or None if there is none.
         pretrained: whether the run is of a classifier and kept the stack as it was before the labels.
+        made_up: whether the files were checked on rows at random, as the run has none.
     """
     rows = [
         f"| {file} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {_percent(values['accuracy'])} | "
@@ -85,8 +85,11 @@ def card(
     classes = [f"{label} {escaped(text)}" for label, text in enumerate(config.get("class_names", []))]
     named = f"\nClasses, by `label`: {', '.join(classes)}.\n" if classes else ""
     columns = [escaped(column) for column in config.get("feature_names", [])]
+    scaled = [f"{escaped(name)} ({low:.6g} to {high:.6g})" for name, low, high in column_ranges(config)]
     of_all = "" if len(columns) <= SHOWN else f" and so on, {len(columns):,} in all: export.json"
-    named += f"\nColumns of `inputs`, in this order: {', '.join(columns[:SHOWN])}{of_all}.\n" if columns else ""
+    ranges = ", with the values that become 0 and 1 inside the model" if scaled else ""
+    listed = ", ".join((scaled or columns)[:SHOWN])
+    named += f"\nColumns of `inputs`, in this order{ranges}: {listed}{of_all}.\n" if columns else ""
     shown = f"`saved_model_cli show --dir saved_model/{version} --all` lists those that are here. " if version else ""
     called = {kind: min((file for file in files if kind in file), default=None) for kind in CALLS}
     called["saved_model"] = f"saved_model/{version}" if version else None
@@ -101,6 +104,7 @@ def card(
     learned = ", learned without labels" if pretrained else ""
     finetuned = FINETUNED if pretrained else ""
     decoder = PRETRAINED_DECODER if pretrained else FORMER_DECODER
+    checked_on = "rows at random in the range of inputs, as the run has no real ones" if made_up else "held-out inputs"
     return f"""# {escaped(config.get("title", name))}: exported
 
 Made from the run {code(name)}: {escaped(config.get("data", "data unknown"))}.
@@ -109,7 +113,7 @@ Made from the run {code(name)}: {escaped(config.get("data", "data unknown"))}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{"".join(earlier)}The differences are those of all outputs on held-out inputs, relative to values above 1 (of the
+{"".join(earlier)}The differences are those of all outputs on {checked_on}, relative to values above 1 (of the
 output where they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of
 calls with one row on the machine that made the export.
 

@@ -21,6 +21,7 @@ from . import layout, signatures, warm_up
 
 # Signatures of the LiteRT and ONNX files: those that a device wants, once each.
 ON_DEVICE = ("encode", "encode_finetuned", "decode", "reconstruct", "score", "classify")
+MADE_UP = 200  # rows
 # What writing a format and checking it takes, and the extra that brings it.
 NEEDED = (
     ("litert", ("ai_edge_litert",), "export"),
@@ -37,7 +38,8 @@ def convert(
     check_packages(formats)
     calibration = rows_of(run, work, "calibration")[0] if layout.calibrated(formats, quantize) else None
     found = signatures.of_run(run)
-    examples, labels = rows_of(run, work, "examples")
+    has_examples = any((place / "examples.npz").exists() for place in (work, run))
+    examples, labels = rows_of(run, work, "examples") if has_examples else (made_up_rows(found), None)
     for rows in (examples, calibration):
         if rows is not None and rows.shape[1:] != found["encode"].spec.shape[1:]:
             raise InputError(
@@ -69,6 +71,23 @@ def rows_of(run: pathlib.Path, work: pathlib.Path, name: str) -> tuple[np.ndarra
     given = (work / f"{name}.npz").exists()
     x, labels = runs.load_examples(work if given else run, f"{name}.npz")
     return np.asarray(x, "float32"), labels
+
+
+def made_up_rows(found: Signatures) -> np.ndarray:
+    """Return rows at random in the range of a model's inputs, as far as the model tells it: (MADE_UP, features).
+
+    They show a wrong conversion as real rows do, for runs that keep none of these.
+    """
+    encoder, random = found["encode"].models[0], np.random.default_rng(0)
+    shape = (MADE_UP, encoder.input_shape[1])
+    steps = [step for layer in encoder.layers if layer.name == "preprocessing" for step in getattr(layer, "layers", [])]
+    if len(steps) > 1 and all(isinstance(step, keras.layers.Rescaling) for step in steps[:2]):
+        # (x - low) / (high - low), or the same with mean and standard deviation before contrast or whitening.
+        scaled = random.uniform(size=shape) if steps[1].name == "scale" else random.normal(size=shape)
+        return (scaled / np.asarray(steps[1].scale) - np.asarray(steps[0].offset)).astype("float32")
+    activation = getattr(found["reconstruct"].models[0], "output_activation", None) if "reconstruct" in found else None
+    low, high = {"tanh": (-1, 1), "linear": (-2, 2)}.get(getattr(activation, "__name__", ""), (0, 1))
+    return random.uniform(low, high, shape).astype("float32")
 
 
 def check_packages(formats: Sequence[str]) -> None:

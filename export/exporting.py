@@ -6,7 +6,8 @@ this library. The processes share WORK, a temporary directory beside the place o
     python -m export.convert RUN WORK OPTIONS
         RUN      a run directory: the user's, or WORK/runs/NAME for a model in memory
         OPTIONS  JSON: "formats", "quantize", and "version", the number of the SavedModel
-        reads    WORK/examples.npz and WORK/calibration.npz if they are there, else those of RUN
+        reads    WORK/examples.npz and WORK/calibration.npz if they are there, else those of RUN; without examples it
+                 makes up rows at random
         writes   WORK/export, to be published: saved_model/VERSION/, encoder*.tflite, encoder.onnx and check.npz
     python -m export.check WORK/export
         prints   JSON as its last line: what was measured of each file, as `layout.Measured` has it
@@ -64,7 +65,8 @@ def export_model(
         formats: of "saved_model", "litert" and "onnx".
         quantize: the LiteRT files to write, of "none", "float16", "dynamic", "int8", and "int8_io", whose inputs and
             outputs are int8 as well.
-        examples: (examples, features), inputs to check the files on, a few hundred held-out rows; by default the run's.
+        examples: (examples, features), inputs to check the files on, a few hundred held-out rows; by default the run's
+            or, if it has none, rows at random in the range of its inputs.
         labels: (examples,) integers, for the accuracy of a classifier's files.
         calibration: (examples, features), training inputs to measure the ranges of int8 on; by default the run's.
 
@@ -89,10 +91,14 @@ def export_model(
     with _working_directory(out) as directory:
         work = pathlib.Path(directory)
         (work / "export").mkdir()
-        if examples is not None or labels is not None:
-            _save_rows(work / "examples.npz", examples, labels)
+        if labels is not None and examples is None:
+            raise InputError(
+                "Expected examples, rows with these labels. Received: labels alone. Give examples= as well."
+            )
+        if examples is not None:
+            runs.save_examples(work / "examples.npz", examples, labels)
         if calibration is not None:
-            _save_rows(work / "calibration.npz", calibration)
+            runs.save_examples(work / "calibration.npz", calibration)
         run = pathlib.Path(model) if isinstance(model, str | os.PathLike) else _as_run(model, work, options)
         config = runs.read_config(run)
         _run_module("convert", run, work, json.dumps(options))
@@ -104,7 +110,8 @@ def export_model(
         version = newest + 1 if "saved_model" in formats else newest or None
         record = {"run": run.name, "files": files, **options, "version": version}
         record["sha256"] = earlier["sha256"] | layout.checksums(work / "export")
-        text = card(run.name, config, files, version, keeps_pretrained(run))
+        made_up = not any((place / "examples.npz").exists() for place in (work, run))
+        text = card(run.name, config, files, version, keeps_pretrained(run), made_up)
         (work / "export" / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
         (work / "export" / layout.RECORD).write_text(json.dumps(record, indent=2) + "\n")
         _publish(work / "export", out)
@@ -167,25 +174,11 @@ def _working_directory(out: pathlib.Path) -> tempfile.TemporaryDirectory[str]:
         raise InputError(f"Expected a place that can be written to. Received: {out} ({error.strerror}).") from error
 
 
-def _save_rows(path: pathlib.Path, rows: "ArrayLike | None", labels: "ArrayLike | None" = None) -> None:
-    """Write inputs that were given to where the conversion looks for them before it looks into the run."""
-    import numpy as np
-
-    from keras_sae import runs
-
-    x = np.asarray(rows, "float32")
-    if x.ndim != 2 or not len(x):
-        raise InputError(f"Expected {path.stem} of shape (examples, features). Received: shape {x.shape}.")
-    if labels is not None and np.shape(labels) != x.shape[:1]:
-        raise InputError(f"Expected labels of shape ({len(x)},), one an example. Received: shape {np.shape(labels)}.")
-    runs.save_examples(path, x, None if labels is None else np.asarray(labels))
-
-
 def _as_run(model: "keras.Model", work: pathlib.Path, options: dict) -> pathlib.Path:
     """Write a model in memory as a run, and return its directory.
 
     Raises:
-        InputError: it is not trained, or it is no model of ours, or there are no inputs to check or quantise it with.
+        InputError: it is not trained, or it is no model of ours, or there are no inputs to quantise it with.
     """
     from keras_sae import runs
 
@@ -196,11 +189,6 @@ def _as_run(model: "keras.Model", work: pathlib.Path, options: dict) -> pathlib.
             "Expected a trained autoencoder, a stack or a classifier of one, or the path of a run. Received: "
             f"{model!r}. {error}"
         ) from error
-    if not (work / "examples.npz").exists():
-        raise InputError(
-            "Expected examples=, inputs to check the exported files on. Received: a model in memory without them. Give "
-            "(examples, features) of real data; a few hundred rows that it was not trained on are enough."
-        )
     calibrated = layout.calibrated(options["formats"], options["quantize"])
     if calibrated and not (work / "calibration.npz").exists():
         raise InputError(

@@ -43,8 +43,8 @@ def train(words: list[str]) -> None:
     """Run the experiment that is named first; without a name, list the experiments."""
     experiments = list_experiments()
     listed = "\n".join(f"  {name:<16}  {line}" for name, line in experiments.items())
-    text = f"Run an experiment. {CONSOLE} train NAME --help teaches its flags.\n\n{listed}"
-    parser = Parser(f"{CONSOLE} train", text)
+    text = f"Run an experiment. python -m train.NAME --help teaches its flags.\n\n{listed}"
+    parser = Parser("train", text)
     parser.add_argument("name", metavar="NAME", choices=tuple(experiments), help="of the experiment, one of the above")
     run(f"train.{parser.parse_args(words[:1] or ['--help']).name}", words[1:])
 

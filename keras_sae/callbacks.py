@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from . import extras
 from .metrics import DEAD, mean_activations
 from .visualization import display_network
 
@@ -68,7 +69,7 @@ class SparsityMonitor(keras.callbacks.Callback):
 class TensorBoard(keras.callbacks.Callback):
     """Writes the logs as scalars for TensorBoard, and the features as tiles every `every` epochs and at the end.
 
-    (keras.callbacks.TensorBoard shows dense kernels as nearly black strips.) Needs TensorFlow.
+    (keras.callbacks.TensorBoard shows dense kernels as nearly black strips.) Needs TensorFlow and TensorBoard.
 
     Args:
         log_dir: directory of the event files, for `tensorboard --logdir`.
@@ -78,6 +79,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(self, log_dir: str | pathlib.Path, shape: tuple[int, ...] | None = None, every: int = 20):
         super().__init__()
+        extras.check("tensorboard", "write logs with")
         self.log_dir, self.shape, self.every = str(log_dir), shape, every
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from .cli import spelled
 
+SHOWN = 50  # columns
 PICTURES = ("features", "reconstructions", "curves")
 # What has a meaning in Markdown, in HTML or in formulas; _ has none within a word, as in max_iterations.
 SPECIAL = re.compile(r"[\\`*<|$~]|\](?=[(\[:])|&(?=[#\w]+;)|(?<!\w)_|_(?!\w)")
@@ -35,6 +36,7 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
         if sentences:
             lines += [f"{title}:", "", *(f"- {escaped(sentence)}" for sentence in sentences), ""]
     lines += _usage_lines(directory, config.get("preset"))
+    lines += _scaling_lines(config)
     if metrics:
         lines += ["## Measured", "", *_metrics_table(metrics, config.get("meanings")), ""]
     lines += _usual_errors_lines(directory, config.get("usual_errors"))
@@ -93,6 +95,33 @@ def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any
         "what in them is.",
         "",
     ]
+
+
+def _scaling_lines(config: Mapping[str, typing.Any]) -> list[str]:
+    """Return the table of what becomes 0 and 1 inside the model, of runs on tables that scale each column."""
+    ranges = column_ranges(config)
+    if not ranges:
+        return []
+    said = "Inside the model each column is scaled; what lies beyond is cut off."
+    more = len(ranges) - SHOWN
+    return [
+        *("## Columns", "", said + f" {more:,} more columns are in run.json." * (more > 0), ""),
+        *("| column | becomes 0 | becomes 1 |", "|---|---|---|"),
+        *(f"| {escaped(name)} | {low:.6g} | {high:.6g} |" for name, low, high in ranges[:SHOWN]),
+        "",
+    ]
+
+
+def column_ranges(config: Mapping[str, typing.Any]) -> list[tuple[str, float, float]]:
+    """Return (name, what becomes 0, what becomes 1) of the columns of a run, or nothing if they are not known.
+
+    After normalised contrast or whitening, no value of a column becomes 0 or 1 by itself.
+    """
+    names, low, high = (config.get(name) for name in ("feature_names", "low", "high"))
+    if not (isinstance(names, list) and isinstance(low, list) and isinstance(high, list)):
+        return []
+    whole = len(names) == len(low) == len(high) and all(isinstance(end, int | float) for end in (*low, *high))
+    return list(zip(names, low, high, strict=True)) if whole else []
 
 
 def _metrics_table(metrics: Mapping[str, float], meanings: Mapping[str, str] | None) -> list[str]:

@@ -5,17 +5,17 @@ Nothing here imports Keras, so that --help and mistakes answer at once.
 
 import argparse
 import contextlib
+import difflib
 import errno
 import io
-import os
 import pathlib
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from .errors import InputError
+from .quiet import stderr_suppressed as stderr_suppressed
 
 CONSOLE = "keras-sae"  # the command that an installed library brings
 IN_CHECKOUT = (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file()
@@ -88,7 +88,18 @@ class Parser(argparse.ArgumentParser):
         return spelled(super().format_help())
 
     def error(self, message: str) -> NoReturn:
-        fail(self.program, f"{message}. See --help.")
+        fail(self.program, f"{message}. {self._nearest(message)}See --help.")
+
+    def _nearest(self, message: str) -> str:
+        """Return the question whether the nearest name was meant, if argparse's message is about an unknown one."""
+        if choice := re.search(r"invalid choice: '(.+)' \(choose from (.+)\)$", message):
+            name, known = choice[1], re.findall(r"[\w.-]+", choice[2])
+        elif flag := re.search(r"unrecognized arguments: .*?(--[\w-]+)", message):
+            name, known = flag[1], list(self._option_string_actions)
+        else:
+            return ""
+        found = difflib.get_close_matches(name, known, n=1)
+        return f"Did you mean {found[0]}? " if found else ""
 
 
 def fail(program: str, message: object) -> NoReturn:
@@ -118,23 +129,3 @@ def reported(program: str, interrupted: Callable[[], str] = lambda: "Nothing was
     except KeyboardInterrupt:
         print(f"\n{program}: interrupted. {spelled(interrupted())}", file=sys.stderr)
         sys.exit(130)
-
-
-@contextlib.contextmanager
-def stderr_suppressed() -> Iterator[None]:
-    """Hide what TensorFlow and other runtimes print from C++ to stderr; if an exception leaves the block, show it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as hidden:
-        stderr = os.dup(2)
-        os.dup2(hidden.fileno(), 2)
-        try:
-            yield
-        except Exception as error:
-            if not isinstance(error, InputError):
-                hidden.seek(0)
-                os.write(stderr, hidden.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

@@ -12,8 +12,10 @@ _EXTRAS = {  # module: (package, extra of this library that installs it)
     "mlxtend": ("mlxtend", "train"),
     "pyarrow": ("pyarrow", "data"),
     "sklearn": ("scikit-learn", "sklearn"),
+    "tensorboard": ("tensorboard", "train"),
     "tensorflow_datasets": ("tensorflow-datasets", "train"),
 }
+_OF_RUNS = {"matplotlib": "draw the pictures of a run", "tensorboard": "write the logs of a run"}
 
 
 def imported(name: str, purpose: str = "read such data with") -> types.ModuleType:
@@ -32,6 +34,12 @@ def check(name: str, purpose: str) -> None:
     """Raise MissingPackageError unless there is a module of this name; do not import it."""
     if importlib.util.find_spec(name) is None:
         raise _missing_package(name, purpose)
+
+
+def check_for_runs() -> None:
+    """Raise MissingPackageError unless all that a training command uses after its training has begun is installed."""
+    for name, purpose in _OF_RUNS.items():
+        check(name, purpose)
 
 
 def _missing_package(name: str, purpose: str) -> MissingPackageError:

@@ -5,8 +5,8 @@ RUN/metrics.json  measured numbers, flat names -> numbers
 RUN/model.keras   the trained model
 RUN/pretrained.keras   of a classifier, the stack as it was before the labels (not in runs of earlier versions)
 RUN/README.md     the card, rendered from the two JSON files
-RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs) and
-RUN/calibration.npz (training inputs), which exports need, if any
+RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs, that
+exports are checked on) and RUN/calibration.npz (training inputs, that exports in int8 are measured on), if any
 
 Keras is loaded by the functions that need it, so that commands can look at a run before.
 """
@@ -21,14 +21,13 @@ import typing
 from collections.abc import Mapping, Sequence
 
 from . import __version__, cards
-from .archives import read_arrays, reading
 from .errors import InputError
+from .examples import keep_rows, load_examples as load_examples, save_examples as save_examples
 from .files import check_space, remove_partial, write_aside, write_json
 from .records import RECORD, is_run, read_config, read_metrics, record_path
 
 if typing.TYPE_CHECKING:
     import keras
-    import numpy as np
 
 PRETRAINED = "pretrained.keras"
 NEEDED_BYTES = 100 * 10**6  # of free disk, for a run's checkpoints and pictures
@@ -115,6 +114,10 @@ def save(
     pretrained: "keras.Model | None" = None,
     cautions: Sequence[str] = (),
     facts: Mapping[str, typing.Any] | None = None,
+    *,
+    examples: typing.Any = None,
+    labels: typing.Any = None,
+    calibration: typing.Any = None,
 ) -> None:
     """Write a trained model as a run directory: model.keras, run.json, metrics.json and the card README.md.
 
@@ -127,9 +130,15 @@ def save(
         pretrained: of a classifier, the stack as it was before the labels: then features are those of this stack.
         cautions: sentences for the card on what the numbers say against the model.
         facts: what is known once it is trained, for its record: "usual_errors", say, of `anomalies.UsualErrors`.
+        examples: (examples, features), held-out inputs, of which a thousand at most are kept, to check exports on.
+            Without them exports are checked on rows at random.
+        labels: (examples,) integers, the classes of `examples`, for the accuracy of a classifier's exports.
+        calibration: (examples, features), training inputs, of which 200 at most are kept, for exports in int8.
 
     Raises:
-        InputError: the directory holds another finished run or other files.
+        InputError: the directory holds another finished run or other files, or the rows have another shape.
+
+    >>> keras_sae.save(ae, "runs/digits", examples=x_test, calibration=x_train)
     """
     import keras
 
@@ -141,6 +150,10 @@ def save(
         check_free(directory)
     if config is not None or not is_run(directory):
         start(directory, config or {"model": keras.saving.serialize_keras_object(model)})
+    if examples is not None:
+        keep_rows(directory, "examples", examples, labels)
+    if calibration is not None:
+        keep_rows(directory, "calibration", calibration)
     write_json(directory / "metrics.json", metrics)
     if meanings:
         found = {name: _meaning(name, meanings) for name in metrics}
@@ -217,40 +230,6 @@ def encoder_of(model: "keras.Model") -> "keras.Model":
             "layer that is called encoder."
         )
     return found[0]
-
-
-def save_examples(path: Path, x: "np.ndarray", labels: "np.ndarray | None" = None) -> None:
-    """Write inputs, (examples, features), with labels (examples,) if there are any: exports are checked on them."""
-    import numpy as np
-
-    with write_aside(path) as aside:
-        if labels is None:
-            np.savez_compressed(aside, x=x)
-        else:
-            np.savez_compressed(aside, x=x, labels=labels)
-
-
-def load_examples(directory: Path, name: str = "examples.npz") -> tuple["np.ndarray", "np.ndarray | None"]:
-    """Return inputs of a run, (examples, features), and their labels (examples,) or None.
-
-    name: "examples.npz", held out, to check results on; "calibration.npz", of the training set, to measure ranges on.
-    """
-    path = pathlib.Path(directory) / name
-    if not path.is_file():
-        raise InputError(
-            f"Expected {path} with inputs to {'check results' if name == 'examples.npz' else 'measure ranges'} on. "
-            "Received a run without it. Write one: keras_sae.runs.save_examples(path, x)."
-        )
-    with reading(path, "inputs that NumPy can read"):
-        content = read_arrays(path)
-        x, labels = content["x"], content.get("labels")
-        if x.ndim != 2 or not len(x) or x.dtype.kind not in "buif":
-            raise ValueError(f"its x is of shape {x.shape} and type {x.dtype}, not numbers (examples, features)")
-        if labels is not None and (labels.shape != x.shape[:1] or labels.dtype.kind not in "bui"):
-            raise ValueError(
-                f"its labels are of shape {labels.shape} and type {labels.dtype}, not a whole number a row"
-            )
-    return x, labels
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,8 @@ import email
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,9 +13,12 @@ import time
 import zipfile
 
 import pytest
+import sklearn.datasets
+from packaging.requirements import Requirement
 
 import keras_sae
 from tests import environment
+from tests.test_readme import COMMANDS, README, SNIPPETS, extras
 
 ROOT = pathlib.Path(__file__).parents[1]
 IN_WHEEL = {
@@ -27,7 +32,7 @@ BUILD = "import setuptools.build_meta, sys; setuptools.build_meta.build_wheel(sy
 
 def call(*command, cwd, code=0):
     """Run a command without this checkout in its way. Return (stdout, stderr)."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS", "TF_"))}
     done = subprocess.run([*map(str, command)], cwd=cwd, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr
@@ -46,17 +51,25 @@ def wheel(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """The directory with python and keras-sae of an environment with the wheel and what it requires without extras."""
-    directory = tmp_path_factory.mktemp("environment")
+def install(wheel, directory, extras=()):
+    """Return the directory with python and keras-sae of an environment with the wheel and what it requires."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         required = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist")
-    python = environment.make(directory, [text for text in required if "extra ==" not in text])
+    requirements = [Requirement(text) for text in required]
+    wanted = [
+        r for r in requirements if any(r.marker is None or r.marker.evaluate({"extra": e}) for e in ("", *extras))
+    ]
+    python = environment.make(directory, [f"{r.name}[{','.join(r.extras)}]" for r in wanted])
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet", "install"]
     call(*pip, "--no-index", "--no-deps", "--no-compile", wheel, cwd=directory)
     return python.parent
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The directory with python and keras-sae of an environment without extras."""
+    return install(wheel, tmp_path_factory.mktemp("environment"))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +179,7 @@ def test_the_command_teaches_at_once(words, taught, installed, elsewhere):
     ("words", "line"),
     [
         (["nothing"], "keras-sae: error: argument command: invalid choice: 'nothing' (choose from "),
-        (["train", "nothing"], "keras-sae train: error: argument NAME: invalid choice: 'nothing' (choose from "),
+        (["train", "nothing"], "train: error: argument NAME: invalid choice: 'nothing' (choose from "),
         (["models", "nothing"], "keras-sae models: error: unrecognized arguments: nothing. See --help."),
         (["train", "mnist"], "train.mnist: error: Expected matplotlib to draw the pictures of a run."),
         (["serve", "served"], "export.serve: error: Expected the packages that serve. Received: no fastapi, uvicorn, "),
@@ -192,3 +205,48 @@ def test_export_names_its_extra(installed, elsewhere):
     assert "ai_edge_litert" in err
     assert err.endswith("pip install 'keras-sae[export]'\n")
     assert len(err.splitlines()) == 1
+
+
+# First contact, by the README alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line, (paragraph, _) in SNIPPETS.items() if not extras(paragraph)])
+def test_a_snippet_of_the_readme_runs_alone_without_extras(line, installed, tmp_path):
+    """And without a word of TensorFlow's."""
+    _, err = call(installed / "python", "-c", SNIPPETS[line][1], cwd=tmp_path)
+    assert [text for text in err.splitlines() if text.strip() and "%|" not in text] == []  # but progress bars
+
+
+def write_table(path):
+    """Iris flowers as a table has them: with an identifier, a column of one value and one of texts."""
+    iris = sklearn.datasets.load_iris()
+    names = ["id", "batch", *(name.removesuffix(" (cm)") for name in iris.feature_names), "site", "species"]
+    lines = [
+        f"{1000 + 7 * i},3,{','.join(map(str, row))},{('north', 'south')[i % 2]},{iris.target_names[label]}"
+        for i, (row, label) in enumerate(zip(iris.data, iris.target, strict=True))
+    ]
+    path.write_text("\n".join([",".join(names), *lines]))
+
+
+@pytest.mark.slow
+def test_from_a_table_to_a_server_by_the_readme(wheel, tmp_path):
+    [named] = re.findall(r"With `pip install '\.\[([\w,]+)\]'`, a table", README)
+    installed = install(wheel, tmp_path / "environment", named.split(","))
+    write_table(tmp_path / "table.csv")
+    *commands, serve = [shlex.split(command) for command in COMMANDS if "table" in command]
+    for words in commands:
+        out, err = call(installed / "keras-sae", *words, cwd=tmp_path)
+        assert [line for line in err.splitlines() if line.strip() and "%|" not in line] == []  # but progress bars
+    card = (tmp_path / "runs" / "table" / "README.md").read_text()
+    assert "left out, as they have one value in all training rows: batch" in card
+    assert "| sepal length | 4.3 | 7.9 |" in card
+    assert "150 rows of feature_0, ..., feature_" in out
+    command = [installed / "keras-sae", *serve, "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said = next(line for line in process.stdout if "curl" in line)
+            answer, _ = call("sh", "-c", said[said.index("curl") :], cwd=tmp_path)
+        finally:
+            process.terminate()
+    assert len(json.loads(answer)["predictions"][0]) > 1

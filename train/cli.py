@@ -78,9 +78,13 @@ class TrainingConfig(RunConfig):
 
 
 def run_directory(config, name):
-    """Return where the run is to be: --resume, --out, or the first free one of runs/name, runs/name-2, ..."""
+    """Return where the run is to be: --resume, --out, or the first free one of runs/name, runs/name-2, ...
+
+    Raise InputError if it is not free, or if a package is missing that the run needs.
+    """
     from keras_sae import runs
 
+    extras.check_for_runs()
     if config.resume:
         return config.resume
     out = config.out or free_directory("runs", name)
@@ -181,7 +185,7 @@ def main(config_class: type, run: Callable, program: str, description: str | Non
 def _parse_and_load(config_class: type, program: str, description: str | None) -> typing.Any:
     config = parse(config_class, program, description, sys.argv[1:])
     with reported(program):
-        extras.check("matplotlib", "draw the pictures of a run")
+        extras.check_for_runs()  # at once; of calls from Python it is checked by run_directory
         load_keras()
     return config
 

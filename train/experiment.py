@@ -9,7 +9,6 @@ import time
 import zlib
 
 import keras
-import numpy as np
 
 import keras_sae
 from keras_sae import callbacks, metrics, runs, visualization
@@ -21,18 +20,12 @@ from . import cli, longer
 from .meanings import MEANINGS
 
 LEARNING_RATE = 0.01  # of Adam at first; a tenth of it for the last fifth of the steps
-EXAMPLES, CALIBRATION = 1000, 200  # rows kept for exports
 
 
 def adam(steps):
     """Return Adam with a schedule for so many steps."""
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay
     return keras.optimizers.Adam(schedule([round(0.8 * steps)], [LEARNING_RATE, LEARNING_RATE / 10]))
-
-
-def spread(rows, number):
-    """Return at most `number` of the rows, evenly spread from first to last: files are often sorted by class."""
-    return np.asarray(rows[:: -(-len(rows) // number)])
 
 
 class Experiment:
@@ -178,14 +171,11 @@ class Experiment:
         """
         if curves:
             visualization.save_curves(self.directory / "curves.png", self.histories, curves)
-        labels = None if labels is None else spread(labels, EXAMPLES)
-        runs.save_examples(self.directory / "examples.npz", spread(examples, EXAMPLES).astype("float32"), labels)
-        calibration = spread(calibration, CALIBRATION).astype("float32")
-        runs.save_examples(self.directory / "calibration.npz", calibration)
         self.metrics |= metrics
         self.metrics["seconds_total"] = round(self.seconds_before + time.perf_counter() - self.began, 1)
         words = {"meanings": MEANINGS, "cautions": cautions, "facts": facts}
-        runs.save(model, self.directory, metrics=self.metrics, pretrained=pretrained, **words)
+        rows = {"examples": examples, "labels": labels, "calibration": calibration}
+        runs.save(model, self.directory, metrics=self.metrics, pretrained=pretrained, **words, **rows)
         for checkpoint in self.checkpoints.glob("*.npz"):  # of stages: a finished run needs them no more
             checkpoint.unlink()
         if self.before:

@@ -23,6 +23,7 @@ from . import cli
 
 PROGRAM = "train.features"
 HELD_OUT = 10  # one row in so many
+MOST_UNITS = 200  # by default: see train/README.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Config(cli.TrainingConfig):
     no_header: bool = cli.setting(False, "csv files begin with data, not with names: columns are called 1, 2, ...")
     columns: tuple[str, ...] = cli.setting((), "names of the columns of a table to learn from, others are left out")
     ignore: tuple[str, ...] = cli.setting((), "names of columns of a table to leave out, whatever they hold")
+    drop: str | None = cli.setting(
+        None, "columns of a table to leave out: those of one value in all training rows", choices=("constant",)
+    )
     one_hot: bool = cli.setting(False, "columns of texts become columns of 0 and 1, named column=text")
     image_size: tuple[int, ...] | None = cli.setting(None, "side, or height and width, to resize images to")
     image_shape: tuple[int, ...] | None = cli.setting(
@@ -47,7 +51,11 @@ class Config(cli.TrainingConfig):
     color: bool = cli.setting(False, "images with red, green and blue, not grey")
     contrast: bool = cli.setting(False, "normalise the contrast of each example, as suits images and spectra")
     whiten: bool = cli.setting(False, "ZCA: make inputs less correlated, as suits images")
-    units: tuple[int, ...] = cli.setting((64,), "hidden units of each layer, from the input upwards")
+    units: tuple[int, ...] | None = cli.setting(
+        None,
+        "hidden units of each layer, from the input upwards (default: one layer, of twice as many as the data have "
+        f"columns, {MOST_UNITS} at most)",
+    )
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
     beta: float | None = cli.setting(
         None, "weight of the sparsity penalty (default: 0.1 of half the variance of a layer's inputs)"
@@ -68,6 +76,7 @@ class Config(cli.TrainingConfig):
         shape = self.image_shape
         right = shape is None or (len(shape) in (2, 3) and min(shape) >= 1 and shape[2:] in ((), (1,), (3,)))
         cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
+        cli.check(not (shape and self.drop), "--drop", "no --image-shape beside it", " ".join(map(str, shape or ())))
         cli.check_autoencoder(self)
 
 
@@ -82,10 +91,11 @@ from keras_sae.anomalies import UsualErrors
 from keras_sae.data import containers, readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
+from keras_sae.examples import spread
 from keras_sae.stack import build_stack
 
 from . import baselines, figures, schema
-from .experiment import Experiment, spread
+from .experiment import Experiment
 
 
 def run(config, verbose=1):
@@ -94,15 +104,19 @@ def run(config, verbose=1):
     rows, notes = read(config)
     notes += schema.check_classes(rows, config.labels)
     train, held_out = split(len(rows.x), config.seed)
+    dropped = []
+    if config.drop:
+        rows, dropped = schema.without_constant(rows, pick(rows.x, train))
+        notes += [f"left out, as they have one value in all training rows: {schema.some(dropped)}"] if dropped else []
     x = pick(rows.x, train)
-    config = config.for_rows(len(x))
+    config = dataclasses.replace(config, units=config.units or (min(2 * x.shape[1], MOST_UNITS),)).for_rows(len(x))
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)
     scaled = schema.measure(preprocessing, x)
     if not (config.contrast or config.whiten):  # which have a few values cut off in any data
         notes += schema.cut_off(scaled, len(x), rows.feature_names)
-    facts = {"notes": notes, **schema.facts(rows, preprocessing)}
+    facts = {"notes": notes, "dropped": dropped, **schema.facts(rows, preprocessing)}
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
@@ -156,9 +170,10 @@ def read(config):
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
         raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
-    if constant:
+    if constant and not config.drop:
         which = f": {schema.some(constant)}" if rows.feature_names else ""
-        notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}")
+        cure = "; --drop constant leaves them out" if rows.feature_names else ""
+        notes.append(f"{len(constant):,} of {len(names):,} features have one value in all rows{which}{cure}")
     counting = [names[i] for i in readers.counting_columns(rows.x)]
     if counting:
         notes.append(f"{schema.some(counting)} counts the rows, as an identifier does: --ignore it unless it is meant")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_sae.data import batches
+from keras_sae.data import batches, readers
 from keras_sae.data.preprocessing import scale_range, scaled_without_cut_off
 from keras_sae.errors import InputError
 
@@ -52,6 +52,31 @@ def cut_off(scaled, number, names):
     names = names or [f"number {i}" for i in range(len(counts))]
     listed = some([f"{names[i]} ({counts[i]:,})" for i in np.flatnonzero(counts)])
     return [f"values far beyond the others of their column, in training rows, are cut off: {listed}"] if listed else []
+
+
+def without_constant(rows, x):
+    """Return the rows without the columns of one value in all training rows x, and the names of these columns.
+
+    A column of texts goes as a whole or not at all, as it is read again as a whole.
+
+    Raises:
+        InputError: the columns have no names, by which they are left out of other data, or all hold one value.
+    """
+    if not rows.feature_names:
+        raise InputError(
+            "Expected a table whose columns have names, by which --drop leaves them out of other data as well. "
+            f"Received: {rows.source}. Leave --drop out."
+        )
+    column_of = {f"{name}={text}": name for name, texts in rows.categories.items() for text in texts}
+    names = [column_of.get(name, name) for name in rows.feature_names]
+    constant = set(readers.constant_columns(x))
+    varying = {name for i, name in enumerate(names) if i not in constant}
+    if not varying:
+        raise InputError(f"Expected training rows that differ. Received: {rows.source}, whose columns hold one value.")
+    if varying == {*names}:
+        return rows, []
+    dropped = [name for name in dict.fromkeys(names) if name not in varying]
+    return readers.chosen_columns(rows, [i for i, name in enumerate(names) if name in varying]), dropped
 
 
 def facts(rows, preprocessing):

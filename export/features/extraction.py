@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from keras_sae.cli import Parser, reported, stderr_suppressed
+from keras_sae.quiet import quiet_start
 
 from ..layout import file_state
 
@@ -77,7 +78,7 @@ def place(*suffixes: str) -> Callable[[str], pathlib.Path]:
 
 def run(program: str, a: argparse.Namespace, work: "Callable[[argparse.Namespace, Output], None]") -> None:
     """Do the work of a command with the output that its flags name; what ends it early is said in one line."""
-    with stderr_suppressed():  # Keras and TensorFlow say there what they found
+    with quiet_start():  # the readers of data load Keras
         from .outputs import output_at
 
     output = output_at(a.out, a.labels)

@@ -410,10 +410,6 @@ def no_weights(run):
             archive.writestr(name, b"" if name.endswith(".h5") else content)
 
 
-def no_examples(run):
-    (run / "examples.npz").unlink()
-
-
 def broken_examples(run):
     os.truncate(run / "examples.npz", 500)
 
@@ -426,7 +422,6 @@ def broken_examples(run):
         (cut_off, ["model.keras"]),
         (another_archive, ["model.keras"]),
         (no_weights, ["model.keras"]),
-        (no_examples, ["examples.npz", "save_examples"]),
         (broken_examples, ["examples.npz"]),
     ],
 )
@@ -440,12 +435,13 @@ def test_a_run_that_cannot_be_read_is_refused(refused, run, out, damage, words):
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_a_saved_autoencoder_without_examples_says_how_to_give_some(refused, tmp_path, out):
+def test_a_saved_autoencoder_without_examples_is_checked_on_rows_at_random(main, tmp_path, out, capfd):
     run, *_ = plain(tmp_path / "run")
-    line = refused(run, "--out", out)
-    assert f"{run / 'examples.npz'} with inputs to check results on" in line
-    assert "keras_sae.runs.save_examples(path, x)" in line
-    assert contents(out.parent) == {}
+    main(run, "--out", out, "--to", "litert")
+    assert (
+        "note        the run keeps no examples.npz, so that rows at random check the files\n" in capfd.readouterr().out
+    )
+    assert "rows at random in the range of inputs" in (out / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("in_this_process")

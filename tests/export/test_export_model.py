@@ -1,5 +1,6 @@
 """export_model: models in memory, inputs of one's own, and what it refuses."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 import keras_sae
-from export import export_model
+from export import convert, export_model, signatures
 from keras_sae import runs
+from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
 from tests.export.conftest import IN_ANY_RUN, ROOT, export_here, litert, plain, random_weights, saved_model
 
@@ -114,7 +116,55 @@ def test_the_code_in_the_readme_works_in_any_directory(tmp_path, monkeypatch):
     np.testing.assert_allclose(found, autoencoder().encode(X), atol=1e-5)
 
 
+# Without rows to check the files on
+
+
+@pytest.mark.parametrize("make", [autoencoder, classifier], ids=lambda make: make.__name__)
+def test_rows_at_random_check_a_model_that_comes_without(make, out):
+    measured = export_here(make(), out, formats=["litert"])
+    assert measured["encoder.tflite"]["difference"] < 1e-5
+    with np.load(out / "check.npz") as content:
+        assert content["inputs"].shape == (200, 6)
+        np.testing.assert_allclose(content["encode/features"], runs.encoder_of(make())(content["inputs"]), atol=1e-6)
+        assert "labels" not in content
+    card = (out / "README.md").read_text()
+    assert "outputs on rows at random in the range of inputs, as the run has no real ones" in card
+
+
+@pytest.mark.parametrize("options", [{}, {"contrast": True}, {"whiten": True}], ids=str)
+def test_rows_at_random_are_in_the_range_of_raw_inputs(options):
+    """So that most are not cut off."""
+    x = RNG.uniform([0, 1000, -5], [1, 2000, -4], (500, 3)).astype("float32")
+    model = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(2)], fit_preprocessing(x, **options))
+    model.build((None, 3))
+    rows = convert.made_up_rows({"encode": signatures.Signature(None, None, (model.encoder,), None)})
+    scaled = np.asarray(model.preprocessing(rows))
+    assert rows.dtype == "float32"
+    assert np.mean((scaled > 0) & (scaled < 1)) > 0.8
+    assert scaled.std(axis=0).min() > 0.1
+
+
+@pytest.mark.parametrize(("activation", "low", "high"), [("sigmoid", 0, 1), ("tanh", -1, 1), ("linear", -2, 2)])
+def test_rows_at_random_are_in_the_range_of_outputs(activation, low, high):
+    model = keras_sae.SparseAutoencoder(2, output_activation=activation)
+    model.build((None, 3))
+    signature = signatures.Signature(None, None, (model.encoder,), None)
+    rows = convert.made_up_rows({"encode": signature, "reconstruct": dataclasses.replace(signature, models=(model,))})
+    assert rows.min() == pytest.approx(low, abs=0.02)
+    assert rows.max() == pytest.approx(high, abs=0.02)
+
+
 # Runs
+
+
+def test_a_model_that_was_saved_with_rows_is_checked_on_them(tmp_path, out):
+    keras_sae.save(classifier(), tmp_path / "run", examples=X, labels=LABELS, calibration=X[:20])
+    measured = export_here(tmp_path / "run", out, formats=["litert"], quantize=["none", "int8"])
+    assert set(measured) == {"encoder.tflite", "encoder_int8.tflite"}
+    assert measured["encoder.tflite"]["accuracy"] > 0
+    with np.load(out / "check.npz") as content:
+        np.testing.assert_array_equal(content["inputs"], X)
+    assert "outputs on held-out inputs, relative" in (out / "README.md").read_text()
 
 
 def test_inputs_that_are_given_come_before_those_of_the_run(tmp_path, out):
@@ -142,12 +192,6 @@ def refused(out, monkeypatch):
         return str(raised.value)
 
     return refused
-
-
-def test_a_model_in_memory_needs_examples(refused):
-    line = refused(autoencoder())
-    assert line.startswith("Expected examples=, inputs to check the exported files on. Received: a model in memory")
-    assert "a few hundred rows that it was not trained on are enough" in line
 
 
 def test_int8_of_a_model_in_memory_needs_calibration(refused, out):
@@ -178,7 +222,7 @@ def test_what_is_no_trained_model_of_ours_is_refused(refused, model, words):
     [
         ({"examples": X[0]}, "Expected examples of shape (examples, features). Received: shape (6,)."),
         ({"examples": X[:0]}, "Expected examples of shape (examples, features). Received: shape (0, 6)."),
-        ({"labels": LABELS}, "Expected examples of shape (examples, features). Received: shape ()."),
+        ({"labels": LABELS}, "Expected examples, rows with these labels. Received: labels alone."),
         ({"examples": X, "labels": [1, 2]}, "Expected labels of shape (50,), one an example. Received: shape (2,)."),
         ({"examples": X, "calibration": [1.0]}, "Expected calibration of shape (examples, features). Received: "),
         ({"examples": X[:, :5]}, "Expected rows of 6 features, as the model takes. Received: shape (50, 5)."),
@@ -201,7 +245,11 @@ def test_the_message_of_a_process_is_that_of_the_error(tmp_path, refused):
     """Without the name of the command, which nobody called."""
     assert refused(pathlib.Path(tmp_path / "none")).startswith("Expected a run directory")
     run, *_ = plain(tmp_path / "run")
-    assert refused(run).startswith(f"Expected {run / 'examples.npz'} with inputs to check results on")
+    line = refused(run, quantize=["int8"])
+    assert line.startswith(
+        f"Expected {run / 'calibration.npz'} with inputs to measure ranges on. Received a run without"
+    )
+    assert "Save the model with calibration=x, a few hundred rows of data, or write one:" in line
 
 
 def test_the_function_is_that_of_the_package():

@@ -1,6 +1,7 @@
 """The command keras-sae; tests/test_wheel.py runs it as pip users do."""
 
 import pathlib
+import runpy
 
 import pytest
 
@@ -35,3 +36,29 @@ def test_modules_run_with_the_words_that_follow(monkeypatch):
         ("export", ["runs/1", "--help"]),
         ("train.mnist", ["--units", "4", "3"]),
     ]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_the_package_of_experiments_lists_them(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train", *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("train", run_name="__main__", alter_sys=True)
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "usage: python -m train [-h] NAME\n\nRun an experiment. python -m train.NAME --help teaches"
+    )
+    assert [name for name, line in command.list_experiments().items() if f"  {name:<16}  {line}\n" not in printed] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("train minst", "mnist"), ("train feature --data x.csv", "features"), ("exprot runs/1", "export"), ("x", None)],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(words, meant, monkeypatch, capsys):
+    monkeypatch.setattr(command.sys, "argv", ["keras-sae", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    question = f"Did you mean {meant}? " if meant else ""
+    assert capsys.readouterr().err.endswith(f"). {question}See --help.\n")

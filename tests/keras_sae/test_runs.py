@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 
 import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, runs
@@ -293,12 +294,12 @@ def test_failed_save_leaves_no_model(tmp_path, monkeypatch):
 
 def test_examples(tmp_path, x):
     runs.save_examples(tmp_path / "examples.npz", x)
-    np.testing.assert_array_equal(runs.load_examples(tmp_path)[0], x)
+    np.testing.assert_array_equal(runs.load_examples(tmp_path)[0], x.astype("float32"))
     assert list(content(tmp_path)) == ["examples.npz"]
 
 
 def test_run_without_examples(tmp_path):
-    cure = "Write one: keras_sae.runs.save_examples(path, x)"
+    cure = "Save the model with examples=x, a few hundred rows of data, or write one: keras_sae.runs.save_examples("
     with raises(InputError, f"Expected {tmp_path / 'examples.npz'}", "Received a run without it", cure):
         runs.load_examples(tmp_path)
 
@@ -332,6 +333,31 @@ def test_card(tmp_path):
         assert line in lines
     assert "![curves](curves.png)" not in lines
     assert runs.card(run).splitlines() == lines
+
+
+@pytest.mark.parametrize("number", [2, 51])
+def test_card_of_a_table_says_what_becomes_0_and_1(number, tmp_path):
+    names = [f"a*{i}" for i in range(number)]
+    config = {"feature_names": names, "low": [0.5] * number, "high": [1 / 3] * number}
+    keras_sae.save(autoencoder(), tmp_path / "run", config)
+    card = (tmp_path / "run" / "README.md").read_text()
+    more = " 1 more columns are in run.json." * (number > 50)
+    said = "Inside the model each column is scaled; what lies beyond is cut off."
+    assert f"## Columns\n\n{said}{more}\n\n| column | becomes 0 | becomes 1 |\n" in card
+    assert card.count("| 0.5 | 0.333333 |\n") == min(number, 50)
+    assert "| a\\*0 | 0.5 | 0.333333 |" in card
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"low": [0]}, {"low": 0.0, "high": 1.0}, {"high": ["x", 1]}, {"low": None}],
+    ids=str,
+)
+def test_card_of_a_run_whose_ranges_are_not_known(changed, tmp_path):
+    """After whitening they are not those of columns; or the record is damaged."""
+    config = {"feature_names": ["a", "b"], "low": [0, 0], "high": [1, 1]} | changed
+    keras_sae.save(autoencoder(), tmp_path / "run", config)
+    assert "## Columns" not in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_card_of_intervals_cautions_and_notes(tmp_path):
@@ -401,3 +427,36 @@ def replaced(content, old, new):
         for name, data in files.items():
             archive.writestr(name, data.replace(old, new) if name.endswith(".json") else data)
     return made.getvalue()
+
+
+def test_rows_that_a_run_keeps_for_its_exports(tmp_path):
+    """Of every kind that models take; as many as are enough, from first to last."""
+    x = np.arange(2400.0).reshape(1200, 2)
+    sparse = scipy.sparse.csr_matrix(x)
+    keras_sae.save(autoencoder(), tmp_path / "run", examples=sparse, labels=np.arange(1200), calibration=x.tolist())
+    found, labels = runs.load_examples(tmp_path / "run")
+    np.testing.assert_array_equal(found, x[::2].astype("float32"))
+    np.testing.assert_array_equal(labels, np.arange(1200)[::2])
+    found, labels = runs.load_examples(tmp_path / "run", "calibration.npz")
+    np.testing.assert_array_equal(found, x[::6])
+    assert labels is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"examples": [1.0]}, "Expected examples of shape (examples, features). Received: shape (1,)."),
+        (
+            {"calibration": np.ones((0, 2))},
+            "Expected calibration of shape (examples, features). Received: shape (0, 2).",
+        ),
+        (
+            {"examples": np.ones((3, 2)), "labels": [1]},
+            "Expected labels of shape (3,), one an example. Received: shape (1",
+        ),
+    ],
+)
+def test_rows_of_another_shape_are_not_kept(options, message, tmp_path):
+    with raises(InputError, message):
+        keras_sae.save(autoencoder(), tmp_path / "run", **options)
+    assert not (tmp_path / "run" / "model.keras").exists()

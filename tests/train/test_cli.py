@@ -94,7 +94,7 @@ def test_a_flag_sets_its_field_with_its_type(arguments, expected):
     [
         (["--colour", "red"], ["unrecognized arguments", "--colour"]),
         (["stray"], ["unrecognized arguments", "stray"]),
-        (["--coun", "5"], ["unrecognized arguments", "--coun"]),
+        (["--coun", "5"], ["unrecognized arguments: --coun 5. Did you mean --count? See"]),
         (["--dry"], ["unrecognized arguments", "--dry"]),
         (["--dry_run"], ["unrecognized arguments", "--dry_run"]),
         (["--count", "five"], ["--count", "int", "'five'"]),
@@ -105,6 +105,7 @@ def test_a_flag_sets_its_field_with_its_type(arguments, expected):
         (["--sizes"], ["--sizes", "at least one"]),
         (["--sizes", "4", "x"], ["--sizes", "int", "'x'"]),
         (["--mode", "slow"], ["--mode", "'slow'", "fast", "exact"]),
+        (["--mode", "exakt"], ["--mode", "'exakt'", "Did you mean exact? See"]),
         (["--dry-run=yes"], ["--dry-run", "'yes'"]),
     ],
 )

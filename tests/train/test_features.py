@@ -385,9 +385,29 @@ def test_columns_with_one_value_are_noted_as_in_arrays(kind, tmp_path):
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
     lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
     (tmp_path / "x.csv").write_text("\n".join(lines))
-    rows, notes = features.read(features.Config(data=(str(tmp_path / f"x.{kind}"),), labels="label"))
+    settings = {"data": (str(tmp_path / f"x.{kind}"),), "labels": "label"}
+    rows, notes = features.read(features.Config(**settings))
     assert rows.x.shape == (20, 3)
-    assert notes == ["2 classes: 0 10, 1 10", "2 of 3 features have one value in all rows: pixel0, pixel2"]
+    said = "2 of 3 features have one value in all rows: pixel0, pixel2; --drop constant leaves them out"
+    assert notes == ["2 classes: 0 10, 1 10", said]
+    assert features.read(features.Config(**settings, drop="constant"))[1] == notes[:1]
+
+
+def test_columns_of_one_value_in_training_rows_are_dropped_and_units_go_by_those_that_are_left(tmp_path):
+    number = 20
+    held_out = set(features.split(number, 0)[1])
+    lines = ["id,same,mostly,a,b", *(f"{7 * i},3,{int(i in held_out)},{i % 4},{i % 5}" for i in range(number))]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    train(tmp_path / "run", tmp_path / "x.csv", units=None, ignore=("id",), drop="constant")
+    record, model = runs.read_config(tmp_path / "run"), keras_sae.load(tmp_path / "run")
+    assert model.encoder.input_shape == (None, 2)
+    assert [layer.units for layer in model.autoencoders] == [4]
+    assert (record["feature_names"], record["low"], record["high"]) == (["a", "b"], [0, 0], [3, 4])
+    assert (record["dropped"], record["settings"]["units"]) == (["same", "mostly"], [4])
+    assert "left out, as they have one value in all training rows: same, mostly" in record["notes"]
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "| column | becomes 0 | becomes 1 |\n|---|---|---|\n| a | 0 | 3 |\n| b | 0 | 4 |\n" in card
+    assert record["command"].endswith("--units 4")
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -540,6 +560,16 @@ WRONG = {
         ["--image-shape", "2", "2"],
         "Expected rows of 4 numbers (--image-shape 2 2). Received: 3 in columns of x.csv. Give the height and width",
     ),
+    "dropped pixels": (
+        "a,b,c,d\n1,2,3,4\n2,3,4,5\n",
+        ["--image-shape", "2", "2", "--drop", "constant"],
+        "--drop expects no --image-shape beside it. Received: 2 2",
+    ),
+    "nothing varies where it learns": (
+        "a\n1\n1\n2\n",
+        ["--drop", "constant"],
+        "Expected training rows that differ. Re",
+    ),
     "no units": ("a\n1\n2\n", ["--units", "0"], "--units expects 1 or more hidden units. Received: (0,)"),
 }
 
@@ -554,6 +584,10 @@ def test_mistakes_end_with_one_line(kind, refused, tmp_path):
 def test_columns_of_an_array_end_with_one_line(refused, npy):
     line = refused("--data", npy[0], "--columns", "a", "b")
     assert line == f"Expected no other options than --labels for {npy[0]}. Received: --columns a b. Leave it out."
+    line = refused("--data", npy[0], "--drop", "constant")
+    assert line.startswith(
+        "Expected a table whose columns have names, by which --drop leaves them out of other data as"
+    )
 
 
 def test_data_that_are_not_there_end_with_one_line(refused, npy):

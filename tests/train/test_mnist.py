@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import runs
+from keras_sae import examples, runs
 from keras_sae.data import datasets
 from keras_sae.errors import InputError
-from train import cli, experiment, mnist
+from train import cli, mnist
 
 ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ("layer_1", "layer_2", "head", "finetuned")
@@ -252,8 +252,7 @@ def test_the_calibration_rows_are_training_images(tiny_run, images):
 
 
 def test_of_many_images_those_kept_are_spread_over_all(train, images, monkeypatch):
-    monkeypatch.setattr(experiment, "EXAMPLES", 10)
-    monkeypatch.setattr(experiment, "CALIBRATION", 17)
+    monkeypatch.setattr(examples, "KEPT", {"examples": 10, "calibration": 17})
     out, _ = train(units=(4,), freeze_encoder=True)
     x, labels = runs.load_examples(out)
     np.testing.assert_array_equal(x, images.x_test[::4])
@@ -263,7 +262,7 @@ def test_of_many_images_those_kept_are_spread_over_all(train, images, monkeypatc
 
 @pytest.mark.parametrize("length", [1, 3, 7, 10, 11, 19, 20, 21, 100, 1009])
 def test_a_spread_reaches_from_one_end_to_the_other(length):
-    chosen = experiment.spread(np.arange(length), 10)
+    chosen = examples.spread(np.arange(length), 10)
     gaps = np.diff(chosen)
     assert min(length, 10) / 2 < len(chosen) <= 10
     assert chosen[0] == 0

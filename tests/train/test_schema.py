@@ -50,3 +50,48 @@ def test_amounts_as_labels_are_asked_about():
     assert schema.check_classes(labelled(2000, [f"n{i}" for i in numbers]), "charges") == []
     assert schema.check_classes(labelled(2000, numbers[:100]), "charges") == []
     assert schema.check_classes(Rows(np.zeros((2, 1))), None) == []
+
+
+def table(columns, categories=None):
+    return Rows(
+        np.array(list(columns.values()), "float32").T,
+        feature_names=tuple(columns),
+        categories=categories or {},
+        source="columns of x.csv",
+    )
+
+
+def test_columns_of_one_value_in_the_training_rows_are_dropped():
+    """Whatever they hold in others; a column of texts as a whole or not at all."""
+    rows = table(
+        {
+            "a": [1, 2, 3],
+            "b": [5, 5, 6],
+            "c=u": [1, 1, 0],
+            "c=v": [0, 0, 1],
+            "d=w": [0, 1, 1],
+            "d=x": [1, 0, 0],
+            "d=y": [0] * 3,
+        },
+        {"c": ("u", "v"), "d": ("w", "x", "y")},
+    )
+    found, dropped = schema.without_constant(rows, rows.x[:2])
+    assert dropped == ["b", "c"]
+    assert found.feature_names == ("a", "d=w", "d=x", "d=y")
+    assert found.categories == {"d": ("w", "x", "y")}
+    np.testing.assert_array_equal(found.x, rows.x[:, [0, 4, 5, 6]])
+    assert isinstance(found.x, np.memmap)  # of any size
+
+
+def test_a_table_that_varies_stays_as_it_is():
+    rows = table({"a": [1, 2], "b": [3, 4]})
+    assert schema.without_constant(rows, rows.x) == (rows, [])
+
+
+def test_what_nothing_can_be_dropped_from():
+    nameless = Rows(np.eye(2), source="x.npy")
+    with pytest.raises(InputError, match=r"Expected a table whose columns.*Received: x\.npy\. Leave --drop out"):
+        schema.without_constant(nameless, nameless.x)
+    rows = table({"a": [1, 1, 2]})
+    with pytest.raises(InputError, match=r"Expected training rows that differ\. Received: columns of x\.csv, whose"):
+        schema.without_constant(rows, rows.x[:2])

@@ -62,12 +62,11 @@ def _from_mat(path):
 
 
 def _read(path):
-    from PIL import Image, UnidentifiedImageError
-
+    pillow = imported("PIL.Image", "read photographs with")
     try:
-        with Image.open(path) as image:
+        with pillow.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:  # of which Pillow's own errors are kinds
         raise InputError(f"Expected a photograph. Received: {path}, which cannot be read: {error}") from error
 
 

@@ -15,7 +15,7 @@ import scipy.fft
 import scipy.io.wavfile
 
 from keras_sae.data import datasets
-from keras_sae.errors import InputError
+from keras_sae.errors import InputError, MissingPackageError
 
 RATE = 8000  # samples a second, of telephone speech and of the Free Spoken Digit Dataset
 WINDOW, HOP = 200, 80  # samples: 25 ms and 10 ms, the usual ones in speech recognition
@@ -62,6 +62,8 @@ def load_recordings(data=None):
         return read_recordings(data)
     try:
         builder = datasets.tensorflow_datasets_builder("spoken_digit", download=data == "tfds")
+    except MissingPackageError:
+        raise
     except ImportError as error:
         raise InputError(
             f"tensorflow-datasets prepares spoken_digit with pydub, which is not there: pip install pydub. Or: {CURE}"

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from . import arrays, csv_files, hdf5, image_files, mat, parquet, records, sources, tensorflow_dataset
 from .rows import Rows, constant_columns, counting_columns
+from .storage import chosen_columns
 
-__all__ = ["FORMATS", "Rows", "constant_columns", "counting_columns", "options_of", "read_rows"]
+__all__ = ["FORMATS", "Rows", "chosen_columns", "constant_columns", "counting_columns", "options_of", "read_rows"]
 
 FORMATS = (
     "npy, npz, csv (or csv.gz), parquet, tfrecord, h5 or mat files, images, a directory or a pattern of such files, or "

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import dataclasses
 import errno
 import functools
 import itertools
@@ -9,7 +10,7 @@ import pathlib
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,21 @@ def cache_file(cache: pathlib.Path | str | None, source: pathlib.Path | str, *op
     folder = pathlib.Path(_temporary_folder() if cache is None else cache)
     stem = re.sub(r"\W+", "-", pathlib.Path(source).name)[:40]
     return folder / f"{stem}-{zlib.crc32(repr((str(source), *options)).encode()):08x}.raw"
+
+
+def chosen_columns(table: rows.Rows, columns: Sequence[int], cache: pathlib.Path | str | None = None) -> rows.Rows:
+    """Return a table of these columns alone, in this order, which are written to a file of their own.
+
+    cache: as for `read_rows`.
+    """
+    path = cache_file(cache, table.source, "columns", *map(int, columns))
+    blocks = (block[:, columns] for _, block in rows.row_blocks(table.x))
+    x = store(blocks, path, rows.Audit(table.source), len(table.x), table.x.dtype.name)
+    names = tuple(table.feature_names[i] for i in columns)
+    categories = {
+        name: texts for name, texts in table.categories.items() if {f"{name}={text}" for text in texts} <= {*names}
+    }
+    return dataclasses.replace(table, x=x, feature_names=names, categories=categories)
 
 
 @contextlib.contextmanager
