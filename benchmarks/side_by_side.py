@@ -15,6 +15,8 @@ import traceback
 
 import numpy as np
 
+from benchmarks.contenders import Seconds
+
 
 def measure(jobs, repeats):
     """Return for each job, in rounds of one call of each, what it took, or why it could not run.
@@ -85,11 +87,13 @@ def _work(connection, module, function, arguments):
                     connection.send({})
                 elif what == "prepare":
                     run = getattr(importlib.import_module(module), function)(**_with_data(arguments))
-                    connection.send({"value": run()})
+                    value = run()
+                    connection.send({"value": None if isinstance(value, Seconds) else value})
                 elif what == "run":
                     start = time.perf_counter()
-                    run()
-                    connection.send({"seconds": time.perf_counter() - start})
+                    value = run()
+                    seconds = value if isinstance(value, Seconds) else time.perf_counter() - start
+                    connection.send({"seconds": float(seconds)})
                 else:
                     connection.send({"peak_bytes": _peak_bytes()})
             except Exception as error:

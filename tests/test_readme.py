@@ -64,6 +64,8 @@ EXPECTED = {
     "figure": lambda figure: figure._repr_png_()[:4] == b"\x89PNG",
     "search": lambda search: search.best_score_ > 0.6,
     "odd": lambda odd: len(set(odd)) == 10,
+    "pooled": lambda pooled: pooled.shape == (200, 3 * 3 * 25),
+    "above": lambda above: above.mean() < 0.3,
 }
 
 

@@ -1,16 +1,34 @@
 """The same autoencoder written in several ways, each a module with the same functions, which `side_by_side` times.
 
     objective(x, units, precision, **options) -> function() -> J, which also computes the gradient
-    epoch(x, units, batch_size, precision)    -> function() -> None: Adam on minibatches in random order, all of x once
+    epoch(x, units, batch_size, precision)    -> function() -> Seconds of an epoch of Adam
     product(rows, features, units, precision) -> function() -> None: the matrix products of an objective, alone
 
 All start from the same weights. x is (examples, features), float32. What a module lacks, it cannot do.
 """
 
+import statistics
+import time
+
 import numpy as np
 
 RHO, BETA, WEIGHT_DECAY = 0.1, 3.0, 3e-3
 PRODUCTS = 6  # of 2 * rows * features * units operations: pass 1 takes one, pass 2 two forward and three backward
+
+
+class Seconds(float):
+    """What a function has measured itself."""
+
+
+def median_epoch(one):
+    """Return the median seconds of three calls of `one`, after one that is not counted."""
+    one()
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        one()
+        times.append(time.perf_counter() - began)
+    return Seconds(statistics.median(times))
 
 
 def initial_weights(features, units):

@@ -1,5 +1,6 @@
 """Minibatch training by Keras' `fit`, on arrays of any size, that resumes after a kill."""
 
+import functools
 import math
 import os
 import pathlib
@@ -13,7 +14,7 @@ from ..autoencoder import Autoencoder
 from ..backend import check_loss_dtypes
 from ..callbacks import ProgressBar
 from ..data.batches import Chunks, TransformedDataset, inputs_of
-from ..data.containers import is_array
+from ..data.containers import in_memory, is_array
 from ..errors import DivergedError, InputError
 from ..losses import warn_of_range
 from . import checkpoints
@@ -94,13 +95,19 @@ def fit_minibatches(
         chunks = Chunks(held_out, held_out_y, **inputs_of(model), weights=held_out_weights)
         targets = model.targets if isinstance(model, Autoencoder) else None
         size = options.pop("validation_batch_size", None) or batch_size
-        options["validation_data"] = Minibatches(chunks.x, chunks.y, size, seed, chunks.dtype, chunks.weights, targets)
+        whole = in_memory(chunks.x)  # Keras' own way to its batches is quicker, and its memory harms no loop
+        rows = len(chunks.x) if whole else size
+        data = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
+        options |= {"validation_data": data[0], "validation_batch_size": size} if whole else {"validation_data": data}
     # The backup comes after the History, which it restores at the beginning and saves at the end.
     initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
     with in_one_loop(model, x, epochs, callbacks or []) as data:
         options |= {"initial_epoch": initial_epoch, "callbacks": watching, "verbose": 0}
-        return keras.Model.fit(model, **data, epochs=epochs, **options)
+        run = (
+            model.fit if data["x"] is x else functools.partial(keras.Model.fit, model)
+        )  # numbers of blocks are no rows
+        return run(**data, epochs=epochs, **options)
 
 
 class _Backup(keras.callbacks.Callback):

@@ -15,7 +15,7 @@ from ..files import forget
 
 FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array, which takes some microseconds
 STEPS = 32  # in one compiled loop: about a tenth of a second of an ordinary autoencoder
-PAYS = 1000  # steps from which on compiling the loop, which takes seconds, is worth it
+PAYS = 500  # steps from which on compiling the loop, which takes a second or two, is worth it
 
 
 class Minibatches(keras.utils.PyDataset):
@@ -116,10 +116,11 @@ def _rows(array: Any, start: Any, number: int) -> Any:
 
 @contextlib.contextmanager
 def in_one_loop(model: keras.Model, data: Any, epochs: int, callbacks: list) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of Keras' `fit` that are the data: numbers of blocks, with a model that takes them, if it pays.
+    """Yield the arguments of Keras' `fit` that are the data: numbers of blocks, if that pays.
 
-    Otherwise these are the data as they are: if they are no Minibatches of arrays in memory, if the backend or the
-    model do without XLA, if a callback is to be called for each batch, or for few steps.
+    The model has a `train_function` that takes these. Otherwise the data are as they are: if they are no Minibatches of
+    arrays in memory, if the backend or the model do without XLA, if a callback is to be called for each batch, or for
+    few steps.
 
     (A data set of blocks, which TensorFlow would take from Python by a generator in a thread, makes the loop slower by
     half: its memory is given back and taken again all the time.)

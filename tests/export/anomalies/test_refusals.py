@@ -75,7 +75,7 @@ def test_a_run_without_rows_to_measure(line, run, tmp_path):
     (older / "examples.npz").unlink()
     found = line(older)
     assert f"Expected {older / 'examples.npz'} with inputs to check results on." in found
-    assert "Write one: keras_sae.runs.save_examples(path, x)." in found
+    assert "or write one: keras_sae.runs.save_examples(path, x)." in found
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,71 @@ def test_a_layer_of_ones_own_has_exact_sums_too():
         found.append(keras_sae.objective(model, x, x).gradients)
     for exact, ours in zip(*found, strict=True):
         assert relative(ours, exact) < 0.01
+
+
+# Products in less than single precision
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """An autoencoder on 1,000 digits, trained a little, and the digits."""
+    x = digits.x_train[::4]
+    keras.utils.set_random_seed(0)
+    ae = SparseAutoencoder(25, KLSparsity(0.1, 3.0), weight_decay=3e-3)
+    keras_sae.fit(ae, x, iterations=20, verbose=0)
+    return ae, x
+
+
+def test_products_in_bfloat16_cost_thousandths_of_a_gradient(trained):
+    """In biases too: TensorFlow's own sum of their gradient would be wrong by nine tenths."""
+    ae, x = trained
+    exact, rough = (keras_sae.objective(ae, x, precision=precision) for precision in ("float32", "bfloat16"))
+    assert rough.value == pytest.approx(exact.value, rel=1e-3)
+    for ours, theirs in zip(rough.gradients, exact.gradients, strict=True):
+        assert 1e-7 < relative(ours, theirs) < 0.05
+    assert keras_sae.objective(ae, x).value == exact.value  # nothing of it stays
+
+
+def test_precisions_are_named():
+    ae = autoencoder()
+    expected = "Expected `precision` as one of float32, tensorfloat32, bfloat16. Received: 'float16'"
+    with raises(ValueError, expected):
+        keras_sae.objective(ae, np.zeros((3, 6)), precision="float16")
+    with raises(ValueError, expected):
+        keras_sae.fit(ae, np.zeros((3, 6)), precision="float16")
+
+
+def test_training_in_bfloat16_ends_in_single_precision(trained):
+    x, ends = trained[1], []
+    for precision in ("float32", "bfloat16"):
+        keras.utils.set_random_seed(0)
+        ae = SparseAutoencoder(25, KLSparsity(0.1, 3.0), weight_decay=3e-3)
+        history = keras_sae.fit(ae, x, iterations=100, precision=precision, verbose=0)
+        assert history.history["loss"][-1] == pytest.approx(keras_sae.objective(ae, x).value, rel=1e-6)
+        ends.append(history.history["loss"])
+    assert ends[0] != ends[1]
+    assert ends[1][-1] < 1.01 * ends[0][-1]
+
+
+def test_training_in_bfloat16_resumes_in_the_precision_that_it_had(trained, tmp_path):
+    x, models = trained[1][:200], []
+
+    def stop_at(iteration):
+        def stop(epoch, logs):
+            if epoch + 1 == iteration:
+                raise KeyboardInterrupt
+
+        return [keras.callbacks.LambdaCallback(on_epoch_end=stop)]
+
+    for iteration in (None, 5, 19):  # 5: in bfloat16; 19: in float32, from 18 on
+        keras.utils.set_random_seed(0)
+        ae = SparseAutoencoder(5, KLSparsity(0.1, 3.0), weight_decay=3e-3)
+        options = {"iterations": 20, "precision": "bfloat16", "verbose": 0, "checkpoint": tmp_path / f"{iteration}.npz"}
+        if iteration:
+            with pytest.raises(KeyboardInterrupt):
+                keras_sae.fit(ae, x, callbacks=stop_at(iteration), **options)
+            ae = SparseAutoencoder(5, KLSparsity(0.1, 3.0), weight_decay=3e-3)
+        keras_sae.fit(ae, x, **options)
+        models.append(ae.get_weights())
+    for weights in models[1:]:
+        assert all(map(np.array_equal, weights, models[0]))
