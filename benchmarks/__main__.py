@@ -49,6 +49,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the median is shown (default: %(default)s)")
     parser.add_argument("--json", type=pathlib.Path, help="a file for all figures")
     options = parser.parse_args()
+    for section in set(options.sections) - set(SECTIONS):
+        parser.error(f"sections: expected of {', '.join(SECTIONS)}; received: {section}")
     # The contenders of one card share its memory; on the CPU TensorFlow says what it found in each process.
     os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
     results = []

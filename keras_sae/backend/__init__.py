@@ -138,15 +138,21 @@ def compile_function(function: Callable) -> Callable:
         import tensorflow as tf
 
         graph = tf.function(function, reduce_retracing=True, autograph=False)  # errors stay as they are
-        # Each model and data set has its own graph, so TensorFlow's warning of frequent tracing would be wrong. The
-        # attribute that turns it off is private.
-        graph._omit_frequent_tracing_warning = True
+        omit_tracing_warning(graph)
         return graph
     if backend == "jax":
         import jax
 
         return jax.jit(function)
     return function
+
+
+def omit_tracing_warning(graph: Any) -> None:
+    """Turn off TensorFlow's warning of frequent tracing: each model and data set has its own graph.
+
+    The attribute is private.
+    """
+    graph._omit_frequent_tracing_warning = True
 
 
 def compile_gradients(function: Callable) -> Callable:

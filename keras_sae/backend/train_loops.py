@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from . import omit_tracing_warning
+
 
 def can_loop(model: keras.Model) -> bool:
     """Return whether `compile_train_loop` can compile the steps of a compiled model.
@@ -48,6 +50,7 @@ def _tensorflow_loop(model: keras.Model, blocks: Any) -> Callable:
         tf.while_loop(lambda i: i < steps, step, [tf.constant(0)])
         return model.get_metrics_result()
 
+    omit_tracing_warning(loop)
     return lambda numbers: loop(*blocks[_next(numbers)])
 
 

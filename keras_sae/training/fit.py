@@ -58,8 +58,8 @@ def fit(
         sample_weight: weights of examples, (examples,), for arrays; see `objective`.
         class_weight: weights of classes, class number -> weight (1 where there is none), with labels y.
         verbose: 1 shows a progress bar; 0 is silent.
-        **options: arguments of `fit_lbfgs` (tolerance, chunk_size) or `fit_minibatches` (seed, and those of Keras'
-            `fit`).
+        **options: arguments of `fit_lbfgs` (tolerance, chunk_size, precision) or `fit_minibatches` (seed, and those of
+            Keras' `fit`).
 
     Returns:
         A keras History; `history.result` holds "seconds" and "stopped" (why, in words), of L-BFGS also "evaluations".

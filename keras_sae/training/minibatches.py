@@ -39,6 +39,10 @@ def fit_minibatches(
 
     Like `fit_lbfgs` it can be interrupted and resumed, and its memory does not grow with x if x is memory-mapped.
 
+    Arrays in memory train in a loop over Keras' own train step that XLA compiles as a whole, 32 minibatches a call, if
+    there are 500 steps or more. Keras' batch hooks of callbacks are then called once for each such block, unless a
+    callback of your own has one.
+
     Args:
         model: a compiled keras.Model, or an autoencoder of this library (Adam if it is not compiled).
         x: (examples, features), an array in memory or memory-mapped, a table or a SciPy sparse matrix; or a data set of
@@ -97,8 +101,8 @@ def fit_minibatches(
         size = options.pop("validation_batch_size", None) or batch_size
         whole = in_memory(chunks.x)  # Keras' own way to its batches is quicker, and its memory harms no loop
         rows = len(chunks.x) if whole else size
-        data = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
-        options |= {"validation_data": data[0], "validation_batch_size": size} if whole else {"validation_data": data}
+        held = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
+        options |= {"validation_data": held[0], "validation_batch_size": size} if whole else {"validation_data": held}
     # The backup comes after the History, which it restores at the beginning and saves at the end.
     initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own

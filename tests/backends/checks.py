@@ -11,8 +11,9 @@ import pytest
 import keras_sae
 from benchmarks import classic
 from keras_sae import layers, runs
-from keras_sae.backend import has_float64
+from keras_sae.backend import PRECISIONS, has_float64
 from keras_sae.data.preprocessing import fit_zca
+from keras_sae.training import order
 from tests import generated
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -188,3 +189,26 @@ def test_the_preset_loads(x):
 def test_tensorflow_was_never_imported():
     """The last test here."""
     assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch has no XLA")
+def test_many_minibatches_in_one_loop_train_as_single_steps_do(x, monkeypatch):
+    compiled, compile_loop = [], order.compile_train_loop
+    monkeypatch.setattr(order, "compile_train_loop", lambda *args: compiled.append(args) or compile_loop(*args))
+    monkeypatch.setattr(order, "STEPS", 3)
+    models = []
+    for pays in (1, 10**9):
+        monkeypatch.setattr(order, "PAYS", pays)
+        models.append(autoencoder())
+        options = {"optimizer": "adam", "iterations": 2, "batch_size": 8, "verbose": 0}
+        keras_sae.fit(models[-1], x.astype("float32"), sample_weight=np.arange(60.0), **options)
+    assert len(compiled) == 1
+    for looped, single in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(looped, single, atol=1e-5)
+
+
+def test_every_precision_of_products_is_taken(x):
+    """On a CPU, JAX and PyTorch may multiply in float32 all the same."""
+    ae = autoencoder()
+    values = [keras_sae.objective(ae, x.astype("float32"), precision=precision).value for precision in PRECISIONS]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-2)

@@ -1,0 +1,112 @@
+"""python -m benchmarks: the contenders compute the same, are timed in processes of their own, and end in a table."""
+
+import importlib
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as main, contenders, side_by_side
+
+X = np.random.default_rng(0).random((40, 12)).astype("float32")
+FORMS = {name: importlib.import_module(f"benchmarks.contenders.{name}_form") for name in ("numpy", "jax", "keras_sae")}
+
+
+@pytest.mark.parametrize("name", ["jax", "keras_sae"])
+def test_objectives_are_those_of_numpy(name):
+    assert FORMS[name].objective(X, 5)() == pytest.approx(FORMS["numpy"].objective(X, 5)(), rel=1e-6)
+
+
+def test_pytorch_computes_the_same():
+    pytest.importorskip("torch")
+    form = importlib.import_module("benchmarks.contenders.pytorch_form")
+    assert form.objective(X, 5)() == pytest.approx(FORMS["numpy"].objective(X, 5)(), rel=1e-6)
+    assert form.epoch(X, 5, 16)() > 0
+
+
+@pytest.mark.parametrize("name", ["jax", "keras_sae"])
+def test_epochs_and_products_run(name):
+    seconds = FORMS[name].epoch(X, 5, 16)()
+    assert isinstance(seconds, contenders.Seconds)
+    assert seconds > 0
+    FORMS[name].product(40, 12, 5)()
+
+
+def test_gradients_are_compared_with_numpy():
+    assert 0 < FORMS["keras_sae"].exactness(X, 5)() < 1e-5
+
+
+def test_training_lowers_the_objective():
+    assert FORMS["keras_sae"].training(X, 5, 3)() < FORMS["keras_sae"].objective(X, 5)()
+
+
+def test_minibatches_are_all_rows_once():
+    rows = list(contenders.batches(40, 16))
+    assert [len(part) for part in rows] == [16, 16, 8]
+    assert sorted(np.concatenate(rows)) == list(range(40))
+
+
+def slow_sum(x, seconds=0.0):
+    """A job, run in another process."""
+    return lambda: contenders.Seconds(seconds) if seconds else float(x.sum())
+
+
+def failing():
+    raise ValueError("no\nmore")
+
+
+def ending():
+    return lambda: sys.exit(3)
+
+
+def test_each_job_runs_in_a_process_of_its_own_and_says_what_went_wrong(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    here, x = __name__ if "." in __name__ else "tests.benchmarks.test_side_by_side", str(tmp_path / "x.npy")
+    jobs = {
+        "sum": (here, "slow_sum", {"x": x}),
+        "told": (here, "slow_sum", {"x": x, "seconds": 7.0}),
+        "failing": (here, "failing", {}),
+        "ending": (here, "ending", {}),
+        "missing": ("benchmarks.contenders.no_form", "objective", {}),
+    }
+    found = side_by_side.measure(jobs, 3)
+    assert found["sum"]["value"] == float(X.sum())
+    assert 0 < found["sum"]["spread"][0] <= found["sum"]["seconds"] <= found["sum"]["spread"][1] < 1
+    assert found["sum"]["peak_bytes"] > 1e7
+    assert found["told"]["seconds"] == 7
+    assert found["told"]["value"] is None
+    assert found["failing"] == {"error": "ValueError: no"}
+    assert found["ending"] == {"error": "the process ended with exit code 3"}
+    assert found["missing"] == {"error": "ModuleNotFoundError: No module named 'benchmarks.contenders.no_form'"}
+
+
+def test_a_table_and_a_file_hold_each_result(monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def measure(jobs, repeats):
+        asked.append((list(jobs), repeats))
+        result = {"seconds": 0.5, "spread": (0.25, 0.75), "value": 3.25, "peak_bytes": 5e8}
+        return {name: result if "keras_sae" in name else {"error": "ModuleNotFoundError: torch"} for name in jobs}
+
+    monkeypatch.setattr(main, "measure", measure)
+    path = tmp_path / "all.json"
+    flags = ["--rows", "30", "--features", "9", "--units", "4", "--batch-sizes", "8", "--repeats", "2"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *flags, "--json", str(path)])
+    main.main()
+    out = capsys.readouterr().out
+    assert len(asked) == len(main.SECTIONS) == 4
+    assert {repeats for _, repeats in asked} == {2}
+    assert "one objective and gradient, 30 x 9-4" in out
+    assert "| keras_sae float32 | 0.5 | 0.25 to 0.75 | 500 | 3.25 |" in out
+    assert "| PyTorch float32 | ModuleNotFoundError: torch |" in out
+    results = json.loads(path.read_text())["results"]
+    assert [result["section"] for result in results] == list(main.SECTIONS)
+    assert results[1]["found"]["keras_sae float32"]["seconds"] == 0.5
+
+
+def test_an_unknown_section_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "speed"])
+    with pytest.raises(SystemExit, match="2"):
+        main.main()
+    assert "expected of exactness, objective, epoch, training; received: speed" in capsys.readouterr().err
