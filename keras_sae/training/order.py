@@ -111,7 +111,8 @@ class Blocks:
 
 
 def _rows(array: Any, start: Any, number: int) -> Any:
-    return ops.slice(array, (start, *[0] * (len(array.shape) - 1)), (number, *array.shape[1:]))
+    """Return so many rows of a tensor. (JAX takes no numbers of several types for where they start.)"""
+    return ops.slice(array, (start, *[0 * start] * (len(array.shape) - 1)), (number, *array.shape[1:]))
 
 
 @contextlib.contextmanager

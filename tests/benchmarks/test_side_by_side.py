@@ -47,25 +47,12 @@ def test_minibatches_are_all_rows_once():
     assert sorted(np.concatenate(rows)) == list(range(40))
 
 
-def slow_sum(x, seconds=0.0):
-    """A job, run in another process."""
-    return lambda: contenders.Seconds(seconds) if seconds else float(x.sum())
-
-
-def failing():
-    raise ValueError("no\nmore")
-
-
-def ending():
-    return lambda: sys.exit(3)
-
-
 def test_each_job_runs_in_a_process_of_its_own_and_says_what_went_wrong(tmp_path):
     np.save(tmp_path / "x.npy", X)
-    here, x = __name__ if "." in __name__ else "tests.benchmarks.test_side_by_side", str(tmp_path / "x.npy")
+    here, x = "tests.benchmarks.jobs", str(tmp_path / "x.npy")
     jobs = {
-        "sum": (here, "slow_sum", {"x": x}),
-        "told": (here, "slow_sum", {"x": x, "seconds": 7.0}),
+        "sum": (here, "total", {"x": x}),
+        "told": (here, "total", {"x": x, "seconds": 7.0}),
         "failing": (here, "failing", {}),
         "ending": (here, "ending", {}),
         "missing": ("benchmarks.contenders.no_form", "objective", {}),

@@ -145,7 +145,7 @@ def train(out, data, **settings):
     return features.run(features.Config(data=str(data), out=str(out), **{**QUICK, **settings}), verbose=0)
 
 
-OFTEN = ("csv", "colour", "npz")  # tested; the others, which readers have tests of, with --run-slow
+OFTEN = ("csv", "npz")  # tested; the others, which readers have tests of, with --run-slow
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k in OFTEN else pytest.mark.slow) for k in KINDS])

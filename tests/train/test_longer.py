@@ -92,7 +92,8 @@ def test_a_longer_training_that_was_stopped_leaves_the_finished_run_and_resumes(
     assert not (run / longer.LONGER).exists()
 
 
-@pytest.mark.parametrize("moved", [0, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moved", [0, 5])
 def test_one_that_was_stopped_while_it_took_its_place_takes_it_at_the_next_command(
     moved, finished, run, tmp_path, monkeypatch
 ):
@@ -115,6 +116,7 @@ def test_one_that_was_stopped_while_it_took_its_place_takes_it_at_the_next_comma
     assert not (run / longer.LONGER).exists()
 
 
+@pytest.mark.slow
 def test_what_was_left_of_one_that_did_not_begin_is_no_obstacle(finished, run):
     (run / longer.LONGER / "checkpoints").mkdir(parents=True)
     go_on(run, 4)

@@ -358,6 +358,7 @@ def test_adam_trains_in_epochs_and_watches_the_exact_sparsity(train, images):
     assert metrics["objective_layer_1"] < 0.99 * keras_sae.objective(untrained, images.x_train).value
 
 
+@pytest.mark.slow
 def test_a_tied_stack_has_one_matrix_for_both_ways(train, images):
     out, metrics = train(tied=True)
     tied = runs.load_pretrained(out)
@@ -422,7 +423,7 @@ def test_a_frozen_encoder_stays_as_pretrained(train):
         np.testing.assert_array_equal(kept, expected)
 
 
-@pytest.mark.parametrize("units", [(6,), (12, 8, 5)], ids=str)
+@pytest.mark.parametrize("units", [(6,), pytest.param((12, 8, 5), marks=pytest.mark.slow)], ids=str)
 def test_a_stack_may_have_any_number_of_layers(train, units):
     out, metrics = train(units=units)
     layers = sorted(name for name in metrics if name.startswith("objective_layer"))

@@ -52,12 +52,14 @@ def both(make, monkeypatch, *data, **options):
     ("make", "data", "options"),
     [
         (autoencoder, (ROWS,), {}),
-        (autoencoder, (ROWS[:70],), {}),  # no minibatch has fewer rows
+        pytest.param(autoencoder, (ROWS[:70],), {}, marks=pytest.mark.slow),  # no minibatch has fewer rows
         (autoencoder, (ROWS,), {"sample_weight": WEIGHTS}),
         (autoencoder, (ROWS,), {"batch_size": 100}),  # all minibatches have fewer rows
         (lambda: autoencoder(tied=True), (ROWS.astype("float64"),), {"validation_split": 0.2}),
-        (lambda: autoencoder(corruption=0.0, output_activation="linear"), ((9 * ROWS).astype("uint8"),), {}),
-        (classifier, (ROWS, LABELS), {"optimizer": None}),
+        pytest.param(
+            lambda: autoencoder(output_activation="linear"), ((9 * ROWS).astype("uint8"),), {}, marks=pytest.mark.slow
+        ),
+        pytest.param(classifier, (ROWS, LABELS), {"optimizer": None}, marks=pytest.mark.slow),
         (classifier, (ROWS, LABELS), {"optimizer": "sgd", "class_weight": {0: 2.0}}),
     ],
     ids=["autoencoder", "full", "weights", "few rows", "tied", "integers", "labels", "class weights"],

@@ -30,7 +30,7 @@ def test_gradients_of_many_rows_are_those_of_float64_at_any_chunk_size(dtype, ti
             assert relative(ours, theirs) < 0.01
 
 
-@pytest.mark.parametrize("dtype", HALF[:3])
+@pytest.mark.parametrize("dtype", [HALF[0], *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in HALF[1:3])])
 def test_lbfgs_ends_where_it_ends_in_float32(dtype, digits):
     x, ends = digits.x_train[::10, 200:600], []
     for policy in ("float32", dtype):
