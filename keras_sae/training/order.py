@@ -1,6 +1,7 @@
 """The order in which minibatches train: by one call of Keras for each, or many in one compiled loop."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..files import forget
 
 FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array, which takes some microseconds
 STEPS = 32  # in one compiled loop: about a tenth of a second of an ordinary autoencoder
+LARGEST_BYTES = 2**31  # of arrays that are copied to where the loop computes
 PAYS = 500  # steps from which on compiling the loop, which takes a second or two, is worth it
 
 
@@ -120,14 +122,19 @@ def in_one_loop(model: keras.Model, data: Any, epochs: int, callbacks: list) -> 
     """Yield the arguments of Keras' `fit` that are the data: numbers of blocks, if that pays.
 
     The model has a `train_function` that takes these. Otherwise the data are as they are: if they are no Minibatches of
-    arrays in memory, if the backend or the model do without XLA, if a callback is to be called for each batch, or for
-    few steps.
+    arrays in memory, or too large to be copied, if the backend or the model do without XLA, if a callback is to be
+    called for each batch, or for few steps.
 
-    (A data set of blocks, which TensorFlow would take from Python by a generator in a thread, makes the loop slower by
-    half: its memory is given back and taken again all the time.)
+    (Blocks as a data set, which TensorFlow would take from Python by a generator in a thread, made the loop slower by
+    half in all trials.)
     """
     pays = isinstance(data, Minibatches) and in_memory(data.x) and epochs * len(data) >= PAYS
-    if not pays or not can_loop(model) or any(map(_watches_batches, callbacks)):
+    if (
+        not pays
+        or math.prod(data.x.shape) * data.x.dtype.itemsize > LARGEST_BYTES
+        or not can_loop(model)
+        or any(map(_watches_batches, callbacks))
+    ):
         yield {"x": data}
         return
     blocks, before = Blocks(data), model.train_function

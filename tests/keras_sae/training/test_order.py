@@ -128,7 +128,7 @@ def test_a_callback_for_each_batch_is_called_for_each(loops):
 
 
 def test_others_go_step_by_step(loops, tmp_path, monkeypatch):
-    """Arrays that are not in memory, models without XLA or that run eagerly, and trainings of few steps."""
+    """Arrays that are not in memory or large, models without XLA or that run eagerly, and trainings of few steps."""
     np.save(tmp_path / "x.npy", ROWS)
     options = {"iterations": 1, "verbose": 0}
     keras_sae.fit(autoencoder(), np.load(tmp_path / "x.npy", mmap_mode="r"), optimizer="adam", **options)
@@ -139,5 +139,8 @@ def test_others_go_step_by_step(loops, tmp_path, monkeypatch):
     without_xla.corrupt.supports_jit = False
     keras_sae.fit(without_xla, ROWS, optimizer="adam", **options)
     monkeypatch.setattr(order, "PAYS", 2)
+    keras_sae.fit(autoencoder(), ROWS, optimizer="adam", **options)
+    monkeypatch.setattr(order, "PAYS", 1)
+    monkeypatch.setattr(order, "LARGEST_BYTES", ROWS.nbytes - 1)
     keras_sae.fit(autoencoder(), ROWS, optimizer="adam", **options)
     assert loops == []
