@@ -212,3 +212,13 @@ def test_every_precision_of_products_is_taken(x):
     ae = autoencoder()
     values = [keras_sae.objective(ae, x.astype("float32"), precision=precision).value for precision in PRECISIONS]
     assert values == pytest.approx([values[0]] * 3, rel=1e-2)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the form in JAX")
+def test_the_form_in_jax_computes_what_numpy_does(x):
+    from benchmarks.contenders import jax_form, numpy_form
+
+    x = x.astype("float32")
+    assert jax_form.objective(x, 5)() == pytest.approx(numpy_form.objective(x, 5)(), rel=1e-6)
+    assert jax_form.epoch(x, 5, 16)() > 0
+    jax_form.product(60, 12, 5)()
