@@ -22,7 +22,6 @@ import numpy as np
 
 from benchmarks.side_by_side import measure
 
-SECTIONS = ("exactness", "objective", "epoch", "training")
 FORMS = {
     "NumPy": ("numpy_form", {}),
     "PyTorch": ("pytorch_form", {}),
@@ -58,10 +57,10 @@ def main():
         x = pathlib.Path(folder) / "x.npy"
         np.save(x, rows(options.data, options.rows, options.features))
         for section in options.sections or SECTIONS:
-            for title, jobs in globals()[section](options, str(x)):
+            for title, jobs in SECTIONS[section](options, str(x)):
                 found = measure(jobs, options.repeats)
                 results.append({"section": section, "case": title, "found": found})
-                print(table(section, title, found), flush=True)
+                print(table(title, found), flush=True)
     if options.json:
         where = {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor(), "cores": os.cpu_count()}
         options.json.write_text(json.dumps({**where, "results": results}, indent=1))
@@ -97,8 +96,8 @@ def epoch(options, x):
             jobs = {}
             for name, module, precision, more in contenders(options):
                 if name != "NumPy":
+                    more = {option: value for option, value in more.items() if option != "chunk_size"}
                     arguments = {"x": x, "units": units, "batch_size": size, "precision": precision, **more}
-                    arguments.pop("chunk_size", None)
                     jobs[f"{name} {precision}"] = (module, "epoch", arguments)
             yield f"an epoch, {options.rows:,} x {options.features}-{units:,}, batches of {size:,}", jobs
 
@@ -134,7 +133,11 @@ def contenders(options):
             yield name, f"benchmarks.contenders.{module}", precision, more
 
 
-def table(section, title, found):
+SECTIONS = {"exactness": exactness, "objective": objective, "epoch": epoch, "training": training}
+
+
+def table(title, found):
+    """Return the lines of the table of a case, Markdown."""
     lines = [f"\n{title}\n", "| | seconds | least to most | peak MB | result |", "|---|---|---|---|---|"]
     for name, result in found.items():
         if "error" in result:

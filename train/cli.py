@@ -132,6 +132,12 @@ def check_autoencoder(config: typing.Any) -> None:
             constraints.check(name, getattr(config, name), f"--{name.replace('_', '-')}")
 
 
+def check_patches(config: typing.Any) -> None:
+    """Raise ValueError unless there may be so many patches of this size to learn from."""
+    check(config.patches >= 2, "--patches", "2 or more", config.patches)
+    check(config.patch_size >= 2, "--patch-size", "2 pixels or more", config.patch_size)
+
+
 class Interrupted:
     """Remember Ctrl-C: if it comes during a finalizer or a callback from C, Python drops the KeyboardInterrupt.
 

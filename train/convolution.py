@@ -40,8 +40,7 @@ class Config(cli.RunConfig):
     seed: int = cli.setting(0, "of the random patches and initial weights")
 
     def __post_init__(self):
-        cli.check(self.patches >= 2, "--patches", "2 or more", self.patches)
-        cli.check(self.patch_size >= 2, "--patch-size", "2 pixels or more", self.patch_size)
+        cli.check_patches(self)
         cli.check(self.pool_size >= 1, "--pool-size", "1 place or more", self.pool_size)
         cli.check_autoencoder(self)
 

@@ -5,6 +5,7 @@ import time
 
 import keras_sae
 from benchmarks.contenders import BETA, PRODUCTS, RHO, WEIGHT_DECAY, Seconds, initial_weights
+from keras_sae.data.batches import CHUNK_SIZE
 
 
 def autoencoder(features, units):
@@ -14,11 +15,10 @@ def autoencoder(features, units):
     return model
 
 
-def objective(x, units, precision="float32", chunk_size=None):
-    from keras_sae.data.batches import CHUNK_SIZE
+def objective(x, units, precision="float32", chunk_size=CHUNK_SIZE):
     from keras_sae.training.full_batch import ObjectiveFunction
 
-    function = ObjectiveFunction(autoencoder(x.shape[1], units), x, chunk_size=chunk_size or CHUNK_SIZE)
+    function = ObjectiveFunction(autoencoder(x.shape[1], units), x, chunk_size=chunk_size)
     return lambda: function(precision=precision).value
 
 
@@ -27,6 +27,9 @@ def epoch(x, units, batch_size, precision="float32"):
     import keras
 
     from keras_sae.backend import matmul_precision
+
+    if precision != "float32" and keras.backend.backend() == "tensorflow":
+        raise ValueError("minibatches are multiplied in float32 under TensorFlow")
 
     class Clock(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -81,13 +84,12 @@ def exactness(x, units, precision="float32"):
     return run
 
 
-def training(x, units, iterations, precision="float32", chunk_size=None):
+def training(x, units, iterations, precision="float32", chunk_size=CHUNK_SIZE):
     """Return J after so many iterations of L-BFGS."""
-    from keras_sae.data.batches import CHUNK_SIZE
 
     def run():
         model = autoencoder(x.shape[1], units)
-        options = {"precision": precision, "chunk_size": chunk_size or CHUNK_SIZE}
+        options = {"precision": precision, "chunk_size": chunk_size}
         return keras_sae.fit(model, x, iterations=iterations, verbose=0, **options).history["loss"][-1]
 
     return run

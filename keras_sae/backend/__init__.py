@@ -207,12 +207,13 @@ def _tensorflow_precision(precision: str) -> Iterator[None]:
     import tensorflow as tf
 
     # The rewrite of graphs leaves sums in float32, except for the gradients of biases, unless told so.
-    os.environ.setdefault("TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_INFERLIST_REMOVE", "BiasAddGrad")
+    kept = "TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_INFERLIST_REMOVE"
+    os.environ[kept] = ",".join({*filter(None, os.environ.get(kept, "").split(",")), "BiasAddGrad"})
     rewrite = "auto_mixed_precision_onednn_bfloat16"
     before = tf.config.optimizer.get_experimental_options().get(rewrite, False)
     allowed = tf.config.experimental.tensor_float_32_execution_enabled()
     try:
-        tf.config.optimizer.set_experimental_options({rewrite: before or precision == "bfloat16"})
+        tf.config.optimizer.set_experimental_options({rewrite: precision == "bfloat16"})
         tf.config.experimental.enable_tensor_float_32_execution(precision != "float32")
         yield
     finally:

@@ -75,9 +75,9 @@ def objective(
         y: targets, an array. Autoencoders take x.
         chunk_size: rows at a time, for arrays.
         sample_weight: weights of examples, (examples,), 0 or more.
-        precision: in which float32 matrices are multiplied; sums stay in float32. "float32" is exact. "bfloat16" takes
-            half the time on CPUs with AVX512-BF16 or AMX, longer on others, and errs by some thousandths of a gradient.
-            "tensorfloat32" is for GPUs. JAX knows both on GPUs and TPUs alone.
+        precision: in which float32 matrices are multiplied; sums stay in float32. "float32" is exact. "bfloat16" saves
+            time on GPUs and on CPUs with AVX512-BF16 or AMX, and errs by some thousandths of a gradient.
+            "tensorfloat32" is for GPUs. Where the hardware or the backend has neither, products stay in float32.
 
     Returns:
         An `Objective` with `.value`, `.gradients`, `.parts`, `.rho_hat`.

@@ -30,6 +30,8 @@ def test_epochs_and_products_run():
     assert isinstance(seconds, contenders.Seconds)
     assert seconds > 0
     keras_sae_form.product(40, 12, 5)()
+    with pytest.raises(ValueError, match="minibatches are multiplied in float32 under TensorFlow"):
+        keras_sae_form.epoch(X, 5, 16, "bfloat16")
 
 
 def test_gradients_are_compared_with_numpy():

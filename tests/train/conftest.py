@@ -7,6 +7,20 @@ import pytest
 
 import keras_sae
 from keras_sae import runs
+from keras_sae.training import lbfgs
+
+
+def interrupt_at(patch, number):
+    """Let this step of L-BFGS, counted from 1 over all layers, be interrupted, as by Ctrl-C.  patch: a monkeypatch."""
+    step, steps = lbfgs._Search.step, []
+
+    def stop(self, tolerance):
+        steps.append(self)
+        if len(steps) == number:
+            raise KeyboardInterrupt
+        return step(self, tolerance)
+
+    patch.setattr(lbfgs._Search, "step", stop)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from keras_sae import runs
 from keras_sae.data import datasets
 from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
-from keras_sae.training import lbfgs
+from tests.train.conftest import interrupt_at
 from train import cli, experiment, features, schema
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -257,16 +257,8 @@ def test_rows_held_out_have_no_influence(run, npy, tmp_path):
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(run, npy, tmp_path, monkeypatch):
     folder, expected = run
     out = tmp_path / "run"
-    step, steps = lbfgs._Search.step, []
-
-    def stop(self, tolerance):
-        steps.append(self)
-        if len(steps) == 5:  # in the second layer
-            raise KeyboardInterrupt
-        return step(self, tolerance)
-
     with monkeypatch.context() as patch:
-        patch.setattr(lbfgs._Search, "step", stop)
+        interrupt_at(patch, 5)  # in the second layer
         patch.setattr(features, "IN_MEMORY", 0)  # with features on disk
         with pytest.raises(KeyboardInterrupt):
             train(out, folder / "x.npy", **TWO, labels=str(npy[1]))

@@ -10,7 +10,7 @@ import pytest
 import keras_sae
 from keras_sae import runs
 from keras_sae.errors import InputError
-from keras_sae.training import lbfgs
+from tests.train.conftest import interrupt_at
 from train import cli, features, longer
 
 
@@ -69,16 +69,8 @@ def test_the_record_says_how_the_run_was_lengthened(finished, run):
 def test_a_longer_training_that_was_stopped_leaves_the_finished_run_and_resumes(finished, run, tmp_path, monkeypatch):
     undisturbed = shutil.copytree(finished, tmp_path / "undisturbed")
     go_on(undisturbed, 6)
-    step, steps = lbfgs._Search.step, []
-
-    def stop(self, tolerance):
-        steps.append(self)
-        if len(steps) == 5:  # in the second layer
-            raise KeyboardInterrupt
-        return step(self, tolerance)
-
     with monkeypatch.context() as patch:
-        patch.setattr(lbfgs._Search, "step", stop)
+        interrupt_at(patch, 5)  # in the second layer
         with pytest.raises(KeyboardInterrupt):
             go_on(run, 6)
     assert cli.Interrupted.hint == f"Resume it: python -m train.features --resume {run}"

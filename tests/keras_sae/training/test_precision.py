@@ -1,5 +1,8 @@
 """Half precision and double: sums over examples are right in each, and training works in each or says what to set."""
 
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -94,7 +97,10 @@ def test_a_layer_of_ones_own_has_exact_sums_too():
         assert relative(ours, exact) < 0.01
 
 
-# Products in less than single precision
+# Products in less than single precision, which TensorFlow computes on some processors
+
+CPU = pathlib.Path("/proc/cpuinfo")
+HAS_BFLOAT16 = CPU.exists() and re.search("avx512_bf16|amx_bf16", CPU.read_text()) is not None
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +119,8 @@ def test_products_in_bfloat16_cost_thousandths_of_a_gradient(trained):
     exact, rough = (keras_sae.objective(ae, x, precision=precision) for precision in ("float32", "bfloat16"))
     assert rough.value == pytest.approx(exact.value, rel=1e-3)
     for ours, theirs in zip(rough.gradients, exact.gradients, strict=True):
-        assert 1e-7 < relative(ours, theirs) < 0.05
+        assert relative(ours, theirs) < 0.05
+        assert relative(ours, theirs) > 1e-6 or not HAS_BFLOAT16
     assert keras_sae.objective(ae, x).value == exact.value  # nothing of it stays
 
 
@@ -134,7 +141,7 @@ def test_training_in_bfloat16_ends_in_single_precision(trained):
         history = keras_sae.fit(ae, x, iterations=100, precision=precision, verbose=0)
         assert history.history["loss"][-1] == pytest.approx(keras_sae.objective(ae, x).value, rel=1e-6)
         ends.append(history.history["loss"])
-    assert ends[0] != ends[1]
+    assert ends[0] != ends[1] or not HAS_BFLOAT16
     assert ends[1][-1] < 1.01 * ends[0][-1]
 
 
