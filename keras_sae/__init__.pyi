@@ -7,10 +7,10 @@ from . import (
     metrics as metrics,
     regularizers as regularizers,
     runs as runs,
+    sparsity as sparsity,
     visualization as visualization,
 )
 from .activation_maximization import maximal_inputs as maximal_inputs
-from .autoencoder import SparseAutoencoder as SparseAutoencoder
 from .convolution import convolutional_encoder as convolutional_encoder
 from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
 from .data.batches import predict_in_chunks as predict_in_chunks
@@ -19,6 +19,7 @@ from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentro
 from .presets import from_preset as from_preset, list_presets as list_presets, sample_digits as sample_digits
 from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay
 from .runs import load as load, load_encoder as load_encoder, save as save
+from .sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
 from .stack import StackedAutoencoder as StackedAutoencoder
 from .training.fit import fit as fit, fit_head as fit_head
 from .training.full_batch import Objective as Objective, objective as objective

@@ -1,6 +1,7 @@
 """The sparse autoencoder as a keras.Model."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -8,11 +9,9 @@ import numpy as np
 from keras import ops
 
 from .backend import single
-from .constraints import check
+from .conventions import DictionaryDecoder
 from .data.batches import CHUNK_SIZE, Chunks, inputs_of
 from .inputs_as_targets import InputsAsTargets
-from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
-from .regularizers import KLSparsity, WeightDecay, in_proportion
 
 
 class Autoencoder(InputsAsTargets):
@@ -34,6 +33,7 @@ class Autoencoder(InputsAsTargets):
         super().__init__(**kwargs)
         self.corrupt: keras.layers.Layer | None = None
         self.sparsity: Any = None
+        self._in_training = False
 
     @property
     def encoder(self) -> keras.Model:
@@ -112,9 +112,35 @@ class Autoencoder(InputsAsTargets):
         return np.concatenate([as_single(function(chunk.x, training=False)) for chunk in chunks])
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if self.corrupt is not None:
-            inputs = self.corrupt(inputs, training=training)
-        return self.decode(self.encode(inputs, training=training))
+        noisy = inputs if self.corrupt is None else self.corrupt(inputs, training=training)
+        return self.decode(self.encode_and_penalize(noisy, inputs, training))
+
+    def encode_and_penalize(self, inputs: Any, clean: Any, training: bool = False) -> Any:
+        """Return the features of inputs, and add what a method of sparsity has to add to the losses.
+
+        clean: the inputs without noise, which such terms compare reconstructions with.
+        """
+        return self.encode(inputs, training=training)
+
+    def start(self, x: Any) -> None:
+        """Set what begins with the data, before a training on x."""
+
+    def finish(self, x: Any) -> None:
+        """Set what follows from the trained weights, after a training on x."""
+
+    @contextlib.contextmanager
+    def trained_on(self, x: Any) -> Iterator[None]:
+        """Do what comes before and after a training on x, once if one trainer calls another."""
+        if self._in_training:
+            yield
+            return
+        self._in_training = True
+        try:
+            self.start(x)
+            yield
+            self.finish(x)
+        finally:
+            self._in_training = False
 
     def uncut(self, x: Any) -> Any:
         """Return `targets(x)` without what its preprocessing cuts off, on the same scale."""
@@ -128,129 +154,25 @@ class Autoencoder(InputsAsTargets):
         return input_shape
 
 
+def around_training(model: keras.Model, x: Any) -> contextlib.AbstractContextManager:
+    """Return what is done around a training on x: nothing, if the model is none of this library."""
+    return model.trained_on(x) if isinstance(model, Autoencoder) else contextlib.nullcontext()
+
+
 def draw_weights(model: keras.Model, random: np.random.RandomState) -> None:
     """Draw the weights that a training begins with: kernels uniform as Keras does by default (Glorot), biases 0."""
     for variable in model.trainable_variables:
-        limit = (6 / sum(variable.shape)) ** 0.5 if len(variable.shape) == 2 else 0.0
-        variable.assign(random.uniform(-limit, limit, variable.shape))
+        if len(variable.shape) == 2:
+            limit = (6 / sum(variable.shape)) ** 0.5
+            variable.assign(random.uniform(-limit, limit, variable.shape))
+        elif variable.name == "bias":
+            variable.assign(np.zeros(variable.shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, DictionaryDecoder):
+            layer.start()
 
 
 def as_single(tensor: Any) -> np.ndarray:
     """Return a tensor as an array; half precision, of which NumPy knows but one kind, as float32."""
     array = ops.convert_to_numpy(tensor)
     return array.astype(single(array.dtype.name), copy=False)
-
-
-@keras.saving.register_keras_serializable("keras_sae")
-class SparseAutoencoder(Autoencoder):
-    """One hidden layer trained to return its input with sparse activations.
-
-        a    = activation(x W1 + b1)                      x (examples, features), W1 (features, units)
-        xhat = output_activation(a W2 + b2)               W2 (units, features); tied: W2 = W1^T
-        J    = loss(x, xhat) + weight_decay/2 (||W1||^2 + ||W2||^2) + sparsity penalty on a
-
-    It is made of ordinary layers: `hidden` (Dense) and `sparsity` (SparsityRegularization) in the encoder,
-    `output_layer` (Dense, or DenseTranspose when tied), and `corrupt` (MaskingNoise).
-
-    Weights, as in `get_weights()`: [W1, b1, W2, b2], or [W, b1, b2] when tied; with KLSparsity(window=...) the moving
-    average and its sum of weights come after b1. Kernels start uniform in +-sqrt(6 / (inputs + outputs)) (Glorot),
-    biases at 0.
-
-    Args:
-        units: number of hidden units.
-        sparsity: "kl" for KLSparsity(rho=0.1, beta=None), another KLSparsity, any Keras regularizer (L1: the sum over
-            units, averaged over examples), or None.
-        weight_decay: lambda. The penalty is lambda/2 times the sum of squares of the kernels, never of the biases;
-            a tied kernel counts once. None is 3e-3 for 784 features, in proportion to their number, as beta=None is:
-            the notes' settings for digits, which leave all units of a small table alike.
-        activation: of the hidden units, a Keras activation. KLSparsity needs a bounded one.
-        output_activation: of the output; "sigmoid" suits data in [0, 1], "linear" unbounded data.
-        tied: decode with the transposed encoder kernel.
-        corruption: denoising: fraction of inputs set to 0 while training, or a Keras layer of another noise, such as
-            keras.layers.GaussianNoise(0.3). The target stays clean.
-        dtype: as of keras.Model: "float32", "float64", "mixed_bfloat16", ... In Keras' `fit` the loss itself has the
-            dtype of keras.config.floatx().
-
-    Raises:
-        ValueError: an argument out of range; the message says what was expected.
-
-    Reference: CS294A lecture notes, sections 2 and 3; UFLDL tutorial, "Autoencoders and Sparsity".
-
-    >>> ae = SparseAutoencoder(units=196, sparsity=KLSparsity(rho=0.1, beta=3.0), weight_decay=3e-3)
-    >>> history = keras_sae.fit(ae, x, iterations=400)
-    >>> features = ae.encode(x)
-    """
-
-    def __init__(
-        self,
-        units: int,
-        sparsity: Any = "kl",
-        weight_decay: float | None = None,
-        activation: Any = "sigmoid",
-        output_activation: Any = "sigmoid",
-        tied: bool = False,
-        corruption: Any = 0.0,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        if not isinstance(units, (int, np.integer)) or units < 1:
-            raise ValueError(
-                f"`units`, the number of hidden units, must be a positive integer. Received: units={units}"
-            )
-        self.units = int(units)
-        self.sparsity = penalty_of(sparsity, activation)
-        check("weight_decay", weight_decay)
-        self.weight_decay = None if weight_decay is None else float(weight_decay)
-        self.activation = keras.activations.get(activation)
-        self.output_activation = keras.activations.get(output_activation)
-        self.tied = tied
-        if isinstance(corruption, dict):  # from a saved configuration
-            corruption = keras.saving.deserialize_keras_object(corruption)
-        self.corruption = corruption
-        if isinstance(corruption, keras.layers.Layer):
-            self.corrupt = corruption
-        elif corruption != 0:
-            self.corrupt = MaskingNoise(corruption, name="corrupt", dtype=self.dtype_policy)
-
-    def build(self, input_shape: tuple) -> None:
-        features = input_shape[-1]
-        if features is None or len(input_shape) != 2:
-            raise ValueError(f"Expected data of shape (examples, features). Received shape: {tuple(input_shape)}")
-        if self.weight_decay is None:
-            self.weight_decay = in_proportion(3e-3, features)
-        if isinstance(self.sparsity, KLSparsity):
-            self.sparsity = self.sparsity.for_features(features)
-        shared = {"kernel_regularizer": WeightDecay(self.weight_decay), "dtype": self.dtype_policy}
-        hidden = keras.layers.Dense(self.units, self.activation, name="hidden", **shared)
-        inputs = keras.Input((features,), name="inputs", dtype=self.compute_dtype)
-        activations = hidden(inputs)
-        if self.sparsity is not None:
-            penalty = SparsityRegularization(self.sparsity, dtype=self.dtype_policy, name="sparsity")
-            activations = penalty(activations)
-        self._encoder = keras.Model(inputs, activations, name=f"{self.name}_encoder")
-        if self.tied:
-            self.output_layer = DenseTranspose(hidden, self.output_activation, dtype=self.dtype_policy, name="output")
-        else:
-            self.output_layer = keras.layers.Dense(features, self.output_activation, name="output", **shared)
-        self.output_layer.build((None, self.units))
-
-    @property
-    def kernel(self) -> keras.Variable:
-        """The encoder's kernel W1, (features, units)."""
-        return self.encoder.get_layer("hidden").kernel
-
-    def decode(self, h: Any) -> Any:
-        """Return the reconstruction from features, a tensor: (examples, units) -> (examples, features)."""
-        return self.output_layer(h)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "sparsity": keras.regularizers.serialize(self.sparsity) if self.sparsity else None,
-            "weight_decay": self.weight_decay,
-            "activation": keras.activations.serialize(self.activation),
-            "output_activation": keras.activations.serialize(self.output_activation),
-            "tied": self.tied,
-            "corruption": keras.saving.serialize_keras_object(self.corruption),
-        }

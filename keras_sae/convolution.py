@@ -5,7 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from .autoencoder import SparseAutoencoder, as_single
+from .autoencoder import as_single
+from .sparse_autoencoder import SparseAutoencoder
+from .sparsity import SparsityMethod
 from .stack import StackedAutoencoder
 
 
@@ -52,7 +54,7 @@ def convolutional_encoder(
     inputs = keras.Input((int(np.prod(shape)),), name="inputs", dtype=model.compute_dtype)
     outputs = keras.layers.Reshape(shape)(inputs)
     for number, autoencoder in enumerate(autoencoders, 1):
-        kernel, bias = (as_single(weight) for weight in autoencoder.encoder.get_layer("hidden").weights[:2])
+        kernel, bias = autoencoder.folded()[:2]
         if number == 1:
             kernel, bias = _folded(getattr(model, "preprocessing", None), kernel, bias)
         layer = keras.layers.Conv2D(
@@ -65,6 +67,8 @@ def convolutional_encoder(
         )
         outputs = layer(outputs)
         layer.set_weights([kernel.reshape(layer.kernel.shape), bias])
+        if isinstance(autoencoder.sparsity, SparsityMethod):
+            outputs = autoencoder.sparsity.copy(f"sparsity_{number}")(outputs)
     outputs = keras.layers.AveragePooling2D(pool_size, data_format="channels_last", name="pooling")(outputs)
     return keras.Model(inputs, keras.layers.Flatten()(outputs), name="encoder")
 

@@ -1,5 +1,6 @@
 """Keras' compile, fit and evaluate for models that learn to return their input."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,8 +14,8 @@ from .data.batches import Chunks, inputs_of
 from .data.containers import as_array, is_array
 from .example_weights import weighted_examples
 from .losses import HalfSquaredError, check_reconstruction, warn_of_range
-from .regularizers import KLSparsity
-from .terms import NAMES, Terms, observed_rho_hat
+from .sparsity import KLSparsity, SparsityMethod
+from .terms import NAMES, Terms, observed_activations
 
 
 class InputsAsTargets(keras.Model):
@@ -38,11 +39,13 @@ class InputsAsTargets(keras.Model):
     def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
         """As keras.Model.compile; the loss defaults to HalfSquaredError, the optimizer to Adam."""
         super().compile(optimizer=optimizer, loss=HalfSquaredError() if loss is None else loss, **kwargs)
-        self._terms = Terms(rho_hat=any(isinstance(sparsity, KLSparsity) for sparsity in self.sparsities))
+        kinds = self.sparsities
+        units = sum(method.units for method in kinds if isinstance(method, SparsityMethod))
+        self._terms = Terms(any(isinstance(kind, KLSparsity) for kind in kinds), units)
 
     @property
     def metrics(self) -> list:
-        return super().metrics + ([] if self._terms is None else self._terms.means)
+        return super().metrics + ([] if self._terms is None else self._terms.metrics)
 
     def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> Any:
         """Return what `evaluate` does without return_dict=True: the loss and compiled metrics, no terms."""
@@ -68,13 +71,20 @@ class InputsAsTargets(keras.Model):
         """
         if not self.compiled:
             self.compile()
-        return self._run(super().fit, args, kwargs)
+        x = args[0] if args else kwargs.get("x")
+        return self._run(super().fit, args, kwargs, lambda: self.trained_on(x))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As keras.Model.evaluate, with the inputs as targets."""
         return self._run(super().evaluate, args, kwargs)
 
-    def _run(self, method: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def trained_on(self, x: Any) -> contextlib.AbstractContextManager:
+        """Return what is done around a training on x, which a subclass defines."""
+        return contextlib.nullcontext()
+
+    def _run(
+        self, method: Callable, args: tuple, kwargs: dict[str, Any], around: Callable = contextlib.nullcontext
+    ) -> Any:
         """Call a method of Keras with targets where there are weights of examples, which Keras drops otherwise.
 
         An error in its first step, wrong targets for one, leaves the model as it was.
@@ -95,7 +105,8 @@ class InputsAsTargets(keras.Model):
         if isinstance(held_out, (tuple, list)) and len(held_out) == 3 and held_out[1] is None:
             arguments["validation_data"] = held_out[0], self._target_rows(held_out[0]), held_out[2]
         try:
-            return method(**arguments)
+            with around():
+                return method(**arguments)
         except Exception:
             self.train_function = None  # what failed to compile once may not create the optimizer's variables later
             raise
@@ -108,11 +119,11 @@ class InputsAsTargets(keras.Model):
         return np.concatenate([ops.convert_to_numpy(self.targets(chunk.x)) for chunk in chunks])
 
     def train_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])), observed_rho_hat():
+        with weighted_examples(_weights(args[-1])), observed_activations():
             return super().train_step(*args)
 
     def test_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])), observed_rho_hat():
+        with weighted_examples(_weights(args[-1])), observed_activations():
             return super().test_step(*args)
 
     @property

@@ -9,7 +9,7 @@ from keras import ops
 from . import backend
 from .constraints import check
 from .example_weights import mean_over_examples
-from .regularizers import KLSparsity
+from .sparsity import KLSparsity
 
 
 def penalty_of(sparsity: Any, activation: Any) -> Any:

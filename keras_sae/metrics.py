@@ -8,7 +8,7 @@ from keras import ops
 
 from .autoencoder import Autoencoder
 from .data.batches import Chunks, inputs_of, mean_over_rows
-from .regularizers import KLSparsity
+from .sparsity import KLSparsity
 
 DEAD = 1e-3  # a unit whose mean activation (0 at rest, 1 fully active) is below this counts as dead
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import keras
 
-from .autoencoder import Autoencoder, SparseAutoencoder
+from .autoencoder import Autoencoder
 from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
 from .data.containers import RowSubset, as_array, in_memory, is_array
 from .data.preprocessing import scaled_without_cut_off, unscaled
 from .files import check_space
-from .regularizers import KLSparsity, WeightDecay
+from .regularizers import WeightDecay
+from .sparse_autoencoder import SparseAutoencoder
+from .sparsity import KLSparsity, SparsityMethod
 from .training.fit import fit as fit_one
 
 
@@ -90,6 +92,22 @@ class StackedAutoencoder(Autoencoder):
         for autoencoder in reversed(self.autoencoders):
             h = autoencoder.decode(h)
         return h
+
+    def encode_and_penalize(self, inputs: Any, clean: Any, training: bool = False) -> Any:
+        h = self.targets(inputs)
+        for autoencoder in self.autoencoders:
+            h = autoencoder.encode_and_penalize(h, h, training)
+        return h
+
+    def start(self, x: Any) -> None:
+        if not all(autoencoder.started or not autoencoder.needs_start for autoencoder in self.autoencoders):
+            for autoencoder, inputs in self.stages(x):
+                autoencoder.start(inputs)
+
+    def finish(self, x: Any) -> None:
+        if any(autoencoder.needs_finish for autoencoder in self.autoencoders):
+            for autoencoder, inputs in self.stages(x):
+                autoencoder.finish(inputs)
 
     @property
     def sparsities(self) -> list:
@@ -226,7 +244,9 @@ class StackedAutoencoder(Autoencoder):
                 autoencoder.units, autoencoder.activation, dtype=self.dtype_policy, name=f"hidden_{number}"
             )
             outputs = layer(outputs)
-            layer.set_weights(autoencoder.encoder.get_layer("hidden").get_weights())
+            layer.set_weights(autoencoder.folded()[:2])
+            if isinstance(autoencoder.sparsity, SparsityMethod):
+                outputs = autoencoder.sparsity.copy(f"sparsity_{number}")(outputs)
         return keras.Model(inputs, outputs, name="encoder")
 
     def get_config(self) -> dict[str, Any]:

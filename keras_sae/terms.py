@@ -2,43 +2,56 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-_observed: contextvars.ContextVar[list | None] = contextvars.ContextVar("observed", default=None)
+_observed: contextvars.ContextVar[dict[str, list] | None] = contextvars.ContextVar("observed", default=None)
 
-NAMES = ("reconstruction", "weight_decay", "sparsity", "rho_hat")
+LOSSES = ("reconstruction", "weight_decay", "sparsity")
+OBSERVED = ("rho_hat", "l0", "dead_units")  # what layers know of their activations
+NAMES = LOSSES + OBSERVED
 
 
 @contextlib.contextmanager
-def observed_rho_hat() -> Iterator[None]:
-    """Let `Terms.update` know the rho_hat that the penalties of a step compute anyway."""
-    token = _observed.set([])
+def observed_activations() -> Iterator[None]:
+    """Let `Terms.update` know what layers `observe` in a step."""
+    token = _observed.set({})
     try:
         yield
     finally:
         _observed.reset(token)
 
 
-def observe(rho_hat: Any) -> None:
-    """Take the rho_hat of a batch, (units,), if a step is observed."""
+def observe(name: str, value: Any) -> None:
+    """Take what a layer knows of the activations of a batch, if a step is observed.
+
+    "rho_hat": the mean activation of each unit, (units,).  "l0": active units of an example, their mean, a scalar.
+    "dead_units": 1 for each unit that is dead, else 0, (units,).
+    """
     observed = _observed.get()
     if observed is not None:
-        observed.append(rho_hat)
+        observed.setdefault(name, []).append(value)
 
 
 class Terms:
     """Means over the examples of an epoch: of the terms of the loss, and of rho_hat over all units.
 
-    Their names are those of the History of L-BFGS. It is no object that Keras tracks, so that files of models and
-    models that hold this one have none of it.
+    Of codes that are 0 in places, also L0, and the number of units that are dead in all batches of the epoch. Their
+    names are those of the History of L-BFGS. It is no object that Keras tracks, so that files of models and models that
+    hold this one have none of it.
+
+    Args:
+        rho_hat: whether there is a KLSparsity.
+        units: how many units there are whose codes are 0 in places.
     """
 
-    def __init__(self, rho_hat: bool):
-        self.means = [keras.metrics.Mean(name=name) for name in (NAMES if rho_hat else NAMES[:-1])]
+    def __init__(self, rho_hat: bool, units: int):
+        names = LOSSES + (("rho_hat",) if rho_hat else ()) + (("l0",) if units else ())
+        self.metrics = [keras.metrics.Mean(name=name) for name in names]
+        self.metrics += [DeadUnits(units)] if units else []
 
     def update(self, data_loss: Any, penalties: list, regularized: int, examples: Any) -> None:
         """Count one batch.
@@ -50,12 +63,37 @@ class Terms:
             examples: in the batch.
         """
         activations = len(penalties) - regularized
-        values = [data_loss, _sum(penalties[activations:]), _sum(penalties[:activations])]
-        rho_hat = _observed.get()
-        values += [ops.mean(ops.concatenate(rho_hat))] if rho_hat else []
-        for mean, value in zip(self.means, values, strict=False):
-            mean.update_state(value, sample_weight=examples)
+        values = {
+            "reconstruction": data_loss,
+            "weight_decay": _sum(penalties[activations:]),
+            "sparsity": _sum(penalties[:activations]),
+        }
+        observed = _observed.get() or {}
+        if "rho_hat" in observed:
+            values["rho_hat"] = ops.mean(ops.concatenate(observed["rho_hat"]))
+        if "l0" in observed:
+            values |= {"l0": _sum(observed["l0"]), "dead_units": ops.concatenate(observed["dead_units"])}
+        for metric in self.metrics:
+            if metric.name in values:
+                metric.update_state(values[metric.name], sample_weight=examples)
 
 
-def _sum(values: list) -> Any:
+class DeadUnits(keras.metrics.Metric):
+    """The number of units that are dead in every batch since the last reset."""
+
+    def __init__(self, units: int):
+        super().__init__(name="dead_units")
+        self.dead = self.add_variable((units,), "ones", name="dead")
+
+    def update_state(self, dead: Sequence[float], sample_weight: Any = None) -> None:
+        self.dead.assign(self.dead * ops.cast(dead, self.dtype))
+
+    def reset_state(self) -> None:
+        self.dead.assign(ops.ones_like(self.dead))
+
+    def result(self) -> Any:
+        return ops.sum(self.dead)
+
+
+def _sum(values: Sequence) -> Any:
     return sum(values, start=ops.zeros(()))

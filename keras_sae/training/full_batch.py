@@ -12,7 +12,8 @@ from ..backend import PRECISIONS, at, compile_function, compile_gradients, matmu
 from ..data.batches import CHUNK_SIZE, Chunk, Chunks, inputs_of, mean_over_rows
 from ..example_weights import weighted_examples
 from ..losses import warn_of_range
-from ..regularizers import recorded_activations
+from ..sparsity.kl import recorded_activations
+from ..sparsity.method import check_methods
 from ..sums import Sums
 from .data_loss import DataLoss
 
@@ -102,6 +103,7 @@ class ObjectiveFunction:
         self.chunks = Chunks(x, y, chunk_size, **inputs_of(model), weights=sample_weight)
         if not model.built:
             model.build((None, self.chunks.num_features()))
+        check_methods(model, "no_objective")
         self.loss = DataLoss(model)
         if self.chunks.is_array:
             self.loss.check_targets(self.chunks.y, model)

@@ -8,12 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..autoencoder import Autoencoder
+from ..autoencoder import Autoencoder, around_training
 from ..backend import PRECISIONS, check_precision
 from ..callbacks import ProgressBar
-from ..data.batches import CHUNK_SIZE
+from ..data.batches import CHUNK_SIZE, Chunks
 from ..data.containers import is_array
 from ..errors import DivergedError, InputError
+from ..sparsity.method import check_methods
 from . import checkpoints
 from .full_batch import Objective, ObjectiveFunction
 from .quasi_newton import LBFGS
@@ -83,42 +84,46 @@ def fit_lbfgs(
         model.compile()  # Keras' own callbacks look for an optimizer
     found = checkpoints.read(checkpoint) if checkpoint else None
     check_precision(precision)
-    search = _Search(model, x, y, chunk_size, sample_weight, found, precision)
-    search.validation = _validation(model, validation_data, chunk_size)
-    keras_callbacks = keras.callbacks.CallbackList(
-        [*(callbacks or []), *([ProgressBar()] if verbose else [])],
-        add_history=True, model=model, epochs=max_iterations, verbose=verbose,
-    )  # fmt: skip
-    model.stop_training = False
-    keras_callbacks.on_train_begin()
-    history = model.history
-    history.history, history.epoch = search.history, list(range(search.iterations))
-    saved = time.monotonic()
-    if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last one
-        search.stopped = LIMIT
-    try:
-        while search.stopped is None:
-            keras_callbacks.on_epoch_begin(search.iterations)
-            if search.iterations >= ROUGH * max_iterations:
-                search.refine()
-            logs = search.step(tolerance)
-            if logs is not None:
-                keras_callbacks.on_epoch_end(search.iterations - 1, logs)
-            if model.stop_training:
-                search.stopped = "a callback set stop_training"
-            elif search.iterations >= max_iterations:
-                search.stopped = LIMIT
-            if checkpoint and time.monotonic() - saved > checkpoints.SECONDS:
+    check_methods(model, "no_lbfgs")
+    if not model.built:
+        model.build((None, Chunks(x).num_features()))
+    with around_training(model, x):
+        search = _Search(model, x, y, chunk_size, sample_weight, found, precision)
+        search.validation = _validation(model, validation_data, chunk_size)
+        keras_callbacks = keras.callbacks.CallbackList(
+            [*(callbacks or []), *([ProgressBar()] if verbose else [])],
+            add_history=True, model=model, epochs=max_iterations, verbose=verbose,
+        )  # fmt: skip
+        model.stop_training = False
+        keras_callbacks.on_train_begin()
+        history = model.history
+        history.history, history.epoch = search.history, list(range(search.iterations))
+        saved = time.monotonic()
+        if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last one
+            search.stopped = LIMIT
+        try:
+            while search.stopped is None:
+                keras_callbacks.on_epoch_begin(search.iterations)
+                if search.iterations >= ROUGH * max_iterations:
+                    search.refine()
+                logs = search.step(tolerance)
+                if logs is not None:
+                    keras_callbacks.on_epoch_end(search.iterations - 1, logs)
+                if model.stop_training:
+                    search.stopped = "a callback set stop_training"
+                elif search.iterations >= max_iterations:
+                    search.stopped = LIMIT
+                if checkpoint and time.monotonic() - saved > checkpoints.SECONDS:
+                    search.save(checkpoint)
+                    saved = time.monotonic()
+        finally:
+            if checkpoint:
                 search.save(checkpoint)
-                saved = time.monotonic()
-    finally:
+            history.result = search.counts()
+            keras_callbacks.on_train_end()
         if checkpoint:
-            search.save(checkpoint)
-        history.result = search.counts()
-        keras_callbacks.on_train_end()
-    if checkpoint:
-        search.save(checkpoint)  # again, as EarlyStopping may have restored the best weights
-    return history
+            search.save(checkpoint)  # again, as EarlyStopping may have restored the best weights
+        return history
 
 
 def _validation(model: keras.Model, data: Any, chunk_size: int) -> ObjectiveFunction | None:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..autoencoder import Autoencoder
+from ..autoencoder import Autoencoder, around_training
 from ..backend import check_loss_dtypes
 from ..callbacks import ProgressBar
 from ..data.batches import Chunks, TransformedDataset, inputs_of
@@ -81,37 +81,40 @@ def fit_minibatches(
         model.compile()
     if not isinstance(model, Autoencoder):
         check_loss_dtypes(model)
-    backup = _Backup(model, checkpoint)
-    watching = [*(callbacks or []), keras.callbacks.History(), backup, *([ProgressBar()] if verbose else [])]
-    if is_array(x):
-        chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
-        DataLoss(model).check_targets(chunks.y, model)
-        targets = model.targets if isinstance(model, Autoencoder) else None
-        if targets is not None:
-            some = np.asarray(chunks.x[:batch_size], chunks.dtype)
-            warn_of_range(model, targets(some) if chunks.y is None else chunks.y[:batch_size])
-        x = Minibatches(chunks.x, chunks.y, batch_size, seed, chunks.dtype, chunks.weights, targets)
-        watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
-    elif y is not None or sample_weight is not None:
-        raise ValueError("Give `y` with arrays only; a data set yields (x, y) or (x, y, weights) itself.")
-    held_out, held_out_y, held_out_weights = keras.utils.unpack_x_y_sample_weight(options.get("validation_data"))
-    if is_array(held_out):
-        chunks = Chunks(held_out, held_out_y, **inputs_of(model), weights=held_out_weights)
-        targets = model.targets if isinstance(model, Autoencoder) else None
-        size = options.pop("validation_batch_size", None) or batch_size
-        whole = in_memory(chunks.x)  # Keras' own way to its batches is quicker, and its memory harms no loop
-        rows = len(chunks.x) if whole else size
-        held = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
-        options |= {"validation_data": held[0], "validation_batch_size": size} if whole else {"validation_data": held}
-    # The backup comes after the History, which it restores at the beginning and saves at the end.
-    initial_epoch = epochs if backup.stopped else backup.epoch
-    options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
-    with in_one_loop(model, x, epochs, callbacks or []) as data:
-        options |= {"initial_epoch": initial_epoch, "callbacks": watching, "verbose": 0}
-        run = (
-            model.fit if data["x"] is x else functools.partial(keras.Model.fit, model)
-        )  # numbers of blocks are no rows
-        return run(**data, epochs=epochs, **options)
+    with around_training(model, x):
+        backup = _Backup(model, checkpoint)
+        watching = [*(callbacks or []), keras.callbacks.History(), backup, *([ProgressBar()] if verbose else [])]
+        if is_array(x):
+            chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
+            DataLoss(model).check_targets(chunks.y, model)
+            targets = model.targets if isinstance(model, Autoencoder) else None
+            if targets is not None:
+                some = np.asarray(chunks.x[:batch_size], chunks.dtype)
+                warn_of_range(model, targets(some) if chunks.y is None else chunks.y[:batch_size])
+            x = Minibatches(chunks.x, chunks.y, batch_size, seed, chunks.dtype, chunks.weights, targets)
+            watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
+        elif y is not None or sample_weight is not None:
+            raise ValueError("Give `y` with arrays only; a data set yields (x, y) or (x, y, weights) itself.")
+        held_out, held_out_y, held_out_weights = keras.utils.unpack_x_y_sample_weight(options.get("validation_data"))
+        if is_array(held_out):
+            chunks = Chunks(held_out, held_out_y, **inputs_of(model), weights=held_out_weights)
+            targets = model.targets if isinstance(model, Autoencoder) else None
+            size = options.pop("validation_batch_size", None) or batch_size
+            whole = in_memory(chunks.x)  # Keras' own way to its batches is quicker, and its memory harms no loop
+            rows = len(chunks.x) if whole else size
+            held = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
+            options |= (
+                {"validation_data": held[0], "validation_batch_size": size} if whole else {"validation_data": held}
+            )
+        # The backup comes after the History, which it restores at the beginning and saves at the end.
+        initial_epoch = epochs if backup.stopped else backup.epoch
+        options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
+        with in_one_loop(model, x, epochs, callbacks or []) as data:
+            options |= {"initial_epoch": initial_epoch, "callbacks": watching, "verbose": 0}
+            run = (
+                model.fit if data["x"] is x else functools.partial(keras.Model.fit, model)
+            )  # numbers of blocks are no rows
+            return run(**data, epochs=epochs, **options)
 
 
 class _Backup(keras.callbacks.Callback):

@@ -1,0 +1,5 @@
+"""Methods of sparsity: what makes few units active. Each is a small object for the `sparsity` of an autoencoder."""
+
+from .kl import KLSparsity as KLSparsity
+from .method import CLASSIC as CLASSIC, Conventions as Conventions, SparsityMethod as SparsityMethod
+from .top_k import TopK as TopK

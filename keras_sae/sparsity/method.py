@@ -1,0 +1,140 @@
+"""What the methods that make codes of pre-activations have in common."""
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..constraints import check
+from ..terms import observe
+
+
+@dataclasses.dataclass(frozen=True)
+class Conventions:
+    """What a `SparseAutoencoder` takes where its own arguments are None; they are explained there."""
+
+    activation: str = "linear"
+    output_activation: str = "linear"
+    weight_decay: float | None = 0.0
+    pre_bias: bool = True
+    unit_norm: bool = True
+    transposed_start: bool = True
+
+
+CLASSIC = Conventions("sigmoid", "sigmoid", None, pre_bias=False, unit_norm=False, transposed_start=False)
+
+
+class SparsityMethod(keras.layers.Layer):
+    """Base of layers that make sparse codes of pre-activations, each a way to have few units active.
+
+    As the `sparsity` of a `SparseAutoencoder`, which takes a copy, it gets pre-activations x W1 + b1 and may add terms
+    to the loss. In any other Keras model it is an ordinary layer behind a Dense layer; there it adds no terms.
+
+    The contract:
+        conventions     what suits the method
+        hidden_bias     whether the Dense layer before it has a bias
+        no_objective    why `keras_sae.objective`, and with it L-BFGS, cannot take the method; "" if it can
+        no_lbfgs        why L-BFGS cannot, although the objective can; "" if it can
+        codes           (examples, ..., units) -> codes of the same shape, which a subclass defines
+        terms           what it adds to the loss: scalars, each a mean over examples
+
+    While training it counts for each unit the examples since it was last active, in the weight `silent`, (units,). A
+    unit is dead if they are more than `window`.
+
+    Args:
+        window: examples without activity after which a unit counts as dead.
+    """
+
+    conventions = Conventions()
+    hidden_bias = True
+    no_objective = ""
+    no_lbfgs = ""
+
+    def __init__(self, window: float = 100_000, **kwargs: Any):
+        super().__init__(**kwargs)
+        check("window", window)
+        self.window = window
+        self.units: int | None = None  # known to an autoencoder before the layer is built
+
+    def build(self, input_shape: tuple) -> None:
+        self.units = input_shape[-1]
+        self.silent = self.add_weight(
+            name="silent", shape=input_shape[-1:], initializer="zeros", trainable=False, autocast=False, dtype="float32"
+        )
+
+    def check_activation(self, activation: Any) -> None:
+        """Raise ValueError unless the method can follow units with this activation."""
+        expected = self.conventions.activation
+        if expected == "linear" and activation is not keras.activations.linear:
+            raise ValueError(
+                f"{type(self).__name__} makes codes of pre-activations itself. Expected activation=None. Received: "
+                f"{activation.__name__!r}."
+            )
+
+    def codes(self, pre: Any, training: bool) -> Any:
+        """Return the codes of pre-activations."""
+        raise NotImplementedError
+
+    def call(self, pre: Any, training: bool = False) -> Any:
+        codes = self.codes(pre, training)
+        self._count(codes, training)
+        return codes
+
+    def terms(self, autoencoder: Any, x: Any, pre: Any, codes: Any, training: bool) -> list:
+        """Return what the method adds to the loss of the autoencoder on x, its targets: means over examples.
+
+        pre, codes: (examples, units), what this layer was given and gave for these inputs.
+        """
+        return []
+
+    def begin(self) -> None:
+        """Undo `finish`, before another training."""
+
+    def finish(self, autoencoder: Any, x: Any) -> None:
+        """Set what follows from the trained autoencoder and its data."""
+
+    def fresh(self, units: int, dtype: Any) -> "SparsityMethod":
+        """Return another layer of the same settings for so many units, called "sparsity", with no weights yet."""
+        copy = type(self).from_config({**self.get_config(), "name": "sparsity", "dtype": dtype})
+        copy.units = units
+        return copy
+
+    def copy(self, name: str) -> "SparsityMethod":
+        """Return another layer of the same settings and weights."""
+        copy = type(self).from_config({**self.get_config(), "name": name})
+        copy.build((None, self.units))
+        copy.set_weights(self.get_weights())
+        return copy
+
+    def dead(self) -> Any:
+        """Return 1 for each unit that was not active for more than `window` examples, 0 for others, (units,)."""
+        return ops.cast(ops.convert_to_tensor(self.silent) > self.window, "float32")
+
+    def _count(self, codes: Any, training: bool) -> None:
+        """Count examples without activity, and let the metrics of a step know what is active."""
+        active = ops.reshape(ops.cast(codes != 0, "float32"), (-1, codes.shape[-1]))
+        number = ops.cast(ops.shape(active)[0], "float32")
+        resting = ops.cast(ops.max(active, axis=0) == 0, "float32")
+        if training:
+            self.silent.assign((self.silent + number) * resting)
+        observe("l0", ops.sum(active) / number)
+        observe("dead_units", self.dead() if training else resting)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "window": self.window}
+
+
+def check_methods(model: keras.Model, obstacle: str) -> None:
+    """Raise ValueError if a model has a method of sparsity with this obstacle, "no_objective" or "no_lbfgs"."""
+    for method in getattr(model, "sparsities", []):
+        reason = getattr(method, "no_objective", "") or getattr(method, obstacle, "")
+        if reason:
+            what = "the exact objective takes" if obstacle == "no_objective" else "L-BFGS can train"
+            raise ValueError(
+                f"Expected a method of sparsity that {what}. Received: {type(method).__name__}: {reason}. Train it on "
+                'minibatches: keras_sae.fit(model, x, optimizer="adam").'
+            )
