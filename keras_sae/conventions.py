@@ -158,6 +158,17 @@ def norm_scale(batches: Any) -> float:
     return features**0.5 / float(mean) if mean else 1.0
 
 
+def first_rows(batches: Any, number: int = SAMPLE) -> np.ndarray:
+    """Return the first rows of batches (x, ...), as many as `number` or all, (rows, features)."""
+    found, rows = [], 0
+    for x, *_ in batches:
+        found.append(ops.convert_to_numpy(x[: number - rows]))
+        rows += len(found[-1])
+        if rows == number:
+            break
+    return np.concatenate(found)
+
+
 def geometric_median(x: np.ndarray, steps: int = 100, tolerance: float = 1e-6) -> np.ndarray:
     """Return the point whose distances to the rows have the least sum, (features,) float64.
 

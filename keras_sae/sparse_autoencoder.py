@@ -10,11 +10,11 @@ from keras import ops
 from .autoencoder import Autoencoder, as_single
 from .backend import single
 from .constraints import check
-from .conventions import SAMPLE, DictionaryDecoder, InputCentring, geometric_median, norm_scale
+from .conventions import DictionaryDecoder, InputCentring, first_rows, geometric_median, norm_scale
 from .data.batches import Chunks, inputs_of
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
 from .regularizers import WeightDecay
-from .sparsity import CLASSIC, KLSparsity, SparsityMethod
+from .sparsity import CLASSIC, AuxK, KLSparsity, SparsityMethod
 from .sparsity.kl import in_proportion
 
 
@@ -60,6 +60,7 @@ class SparseAutoencoder(Autoencoder):
         transposed_start: whether W2 starts as W1 transposed.
         input_scale: whether inputs are multiplied with sqrt(features) / mean ||x||, so that settings of methods mean
             the same for all data. Inputs and reconstructions stay in the units of the data, and so does the loss.
+        revive: an AuxK, whose loss brings dead units of a method back, or None.
         dtype: as of keras.Model: "float32", "float64", "mixed_bfloat16", ... In Keras' `fit` the loss itself has the
             dtype of keras.config.floatx().
 
@@ -88,6 +89,7 @@ class SparseAutoencoder(Autoencoder):
         unit_norm: bool | None = None,
         transposed_start: bool | None = None,
         input_scale: bool = False,
+        revive: AuxK | None = None,
         **kwargs: Any,
     ):
         started = kwargs.pop("started", False)
@@ -111,6 +113,9 @@ class SparseAutoencoder(Autoencoder):
         self.unit_norm = _first(unit_norm, usual.unit_norm and not tied)
         self.transposed_start = _first(transposed_start, usual.transposed_start and not tied)
         self._check_conventions()
+        self.revive = keras.saving.deserialize_keras_object(revive) if isinstance(revive, dict) else revive
+        if revive is not None and not isinstance(self.sparsity, SparsityMethod):
+            raise ValueError(f"`revive` is for methods of keras_sae.sparsity. Received: sparsity={self.sparsity!r}")
         self.started = started  # whether what begins with the data has done so
         if isinstance(corruption, dict):  # from a saved configuration
             corruption = keras.saving.deserialize_keras_object(corruption)
@@ -217,20 +222,9 @@ class SparseAutoencoder(Autoencoder):
         if self.input_scale:
             self.centring.scale.assign(norm_scale(chunks.read()))
         if self.pre_bias:
-            rows = self._first_rows(chunks)
-            scale = float(self.output_layer.scale)
-            self.output_layer.bias.assign(scale * geometric_median(rows))
+            median = geometric_median(first_rows(chunks.read()))
+            self.output_layer.bias.assign(float(self.output_layer.scale) * median)
         self.started = True
-
-    def _first_rows(self, chunks: Chunks) -> np.ndarray:
-        """Return the first rows, as many as the start of b2 takes."""
-        found, number = [], 0
-        for chunk in chunks.read():
-            found.append(ops.convert_to_numpy(chunk.x[: SAMPLE - number]))
-            number += len(found[-1])
-            if number == SAMPLE:
-                break
-        return np.concatenate(found)
 
     def finish(self, x: Any) -> None:
         """Set what follows from the trained weights, such as the threshold that stands for TopK over a batch.
@@ -251,9 +245,16 @@ class SparseAutoencoder(Autoencoder):
             return self.encoder(inputs, training=training)
         before, codes = self._both(inputs, training=training)
         scale = self.output_layer.scale
-        for term in self.sparsity.terms(self, clean * scale, before, codes, training):
+        terms = self.sparsity.terms(self, clean * scale, before, codes, training)
+        if training and self.revive is not None:
+            terms = [*terms, self.revive.term(self, clean * scale, before, codes)]
+        for term in terms:
             self.add_loss(term / scale**2)  # terms are in the units of scaled inputs, the loss in those of the data
         return codes
+
+    def pre_activations(self, x: Any) -> Any:
+        """Return what a method of sparsity makes codes of, a tensor: (examples, features) -> (examples, units)."""
+        return self._both(x, training=False)[0]
 
     def decode(self, h: Any) -> Any:
         """Return the reconstruction from features, a tensor: (examples, units) -> (examples, features)."""
@@ -284,6 +285,7 @@ class SparseAutoencoder(Autoencoder):
             "sparsity": keras.saving.serialize_keras_object(self.sparsity) if self.sparsity else None,
             "activation": keras.activations.serialize(self.activation),
             "output_activation": keras.activations.serialize(self.output_activation),
+            "revive": keras.saving.serialize_keras_object(self.revive) if self.revive else None,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
         }
 

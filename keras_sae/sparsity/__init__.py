@@ -1,5 +1,8 @@
 """Methods of sparsity: what makes few units active. Each is a small object for the `sparsity` of an autoencoder."""
 
+from .aux_k import AuxK as AuxK
+from .batch_top_k import BatchTopK as BatchTopK
 from .kl import KLSparsity as KLSparsity
+from .matryoshka import MatryoshkaBatchTopK as MatryoshkaBatchTopK
 from .method import CLASSIC as CLASSIC, Conventions as Conventions, SparsityMethod as SparsityMethod
 from .top_k import TopK as TopK

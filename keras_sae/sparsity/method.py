@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from ..backend import wide
 from ..constraints import check
+from ..example_weights import weigh
 from ..terms import observe
 
 
@@ -72,6 +74,11 @@ class SparsityMethod(keras.layers.Layer):
                 f"{activation.__name__!r}."
             )
 
+    def check_k(self, k: int, units: int) -> None:
+        """Raise ValueError if there are fewer units than are to be active."""
+        if k > units:
+            raise ValueError(f"Expected k of at most the {units} units. Received: {k}.")
+
     def codes(self, pre: Any, training: bool) -> Any:
         """Return the codes of pre-activations."""
         raise NotImplementedError
@@ -126,6 +133,11 @@ class SparsityMethod(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "window": self.window}
+
+
+def mean_error(outputs: Any, targets: Any) -> Any:
+    """Return 1/m sum_i 1/2 ||outputs_i - targets_i||^2, a scalar in float32 at least, with the weights of examples."""
+    return ops.mean(weigh(0.5 * ops.sum(ops.square(wide(outputs) - wide(targets)), axis=-1)))
 
 
 def check_methods(model: keras.Model, obstacle: str) -> None:

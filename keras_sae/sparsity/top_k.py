@@ -46,9 +46,7 @@ class TopK(SparsityMethod):
         self.relu = relu
 
     def build(self, input_shape: tuple) -> None:
-        most = max(self.k, self.k_inference or 0)
-        if most > input_shape[-1]:
-            raise ValueError(f"Expected k of at most the {input_shape[-1]} units. Received: {most}.")
+        self.check_k(max(self.k, self.k_inference or 0), input_shape[-1])
         super().build(input_shape)
 
     def codes(self, pre: Any, training: bool) -> Any:
