@@ -72,7 +72,8 @@ class Terms:
         if "rho_hat" in observed:
             values["rho_hat"] = ops.mean(ops.concatenate(observed["rho_hat"]))
         if "l0" in observed:
-            values |= {"l0": _sum(observed["l0"]), "dead_units": ops.concatenate(observed["dead_units"])}
+            counts = [ops.cast(count, keras.config.floatx()) for count in observed["l0"]]
+            values |= {"l0": _sum(counts), "dead_units": ops.concatenate(observed["dead_units"])}
         for metric in self.metrics:
             if metric.name in values:
                 metric.update_state(values[metric.name], sample_weight=examples)

@@ -45,7 +45,12 @@ class AuxK:
         lowest = ops.where(dead > 0, ops.cast(ops.stop_gradient(pre), "float32"), float("-inf"))
         chosen = ops.logical_and(largest_of_each(lowest, k) != 0, dead > 0)
         alone = ops.where(chosen, pre, ops.zeros_like(pre))
-        return self.weight * ops.minimum(ops.sum(dead) / k, 1.0) * mean_error(decoder.contribution(alone), error)
+        loss = mean_error(decoder.contribution(alone), error)
+        return self.weight * ops.cast(ops.minimum(ops.sum(dead) / k, 1.0), loss.dtype) * loss
 
     def get_config(self) -> dict[str, Any]:
         return {"k": self.k, "weight": self.weight}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AuxK":
+        return cls(**config)

@@ -212,7 +212,8 @@ class KLSparsity(keras.regularizers.Regularizer):
     def __repr__(self) -> str:
         more = f", inactive={self.inactive:g}" if self.inactive else ""
         more += "" if self.window is None else f", window={self.window:g}"
-        return f"KLSparsity(rho={self.rho:g}, beta={self.beta:g}{more})"
+        beta = None if self.beta is None else f"{self.beta:g}"
+        return f"KLSparsity(rho={self.rho:g}, beta={beta}{more})"
 
     def get_config(self) -> dict[str, Any]:
         return {"rho": self.rho, "beta": self.beta, "inactive": self.inactive, "window": self.window}
