@@ -1,70 +1,24 @@
 """Whether features are any good: what they keep of the data, how sparse they are, and what a softmax makes of them."""
 
-import dataclasses
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from .autoencoder import Autoencoder, draw_weights
+from .autoencoder import Autoencoder, as_single, draw_weights
 from .data.batches import Chunks, inputs_of, mean_over_rows, predict_in_chunks
 from .data.containers import RowSubset, as_array, in_memory, is_array
 from .data.preprocessing import LARGEST_WHITENED
+from .feature_report import Accuracy, FeatureReport, wilson_interval
 from .metrics import DEAD, half_variance
-from .regularizers import KLSparsity, WeightDecay
+from .probing import probe_features
+from .regularizers import WeightDecay
+from .sparsity import KLSparsity, SparsityMethod
 from .training.fit import fit_head
 
 ACTIVE = 0.5  # a bounded unit (0 at rest, 1 fully active) is active above this; one without bounds is above 0
-
-
-class Accuracy(NamedTuple):
-    """The share of right predictions, and the ends of Wilson's interval of 95 % confidence."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class FeatureReport:
-    """What `evaluate_features` measures.
-
-    Attributes:
-        explained_variance: 1 - E||xhat - x||^2 / (E||x||^2 - ||E x||^2): 1 if nothing is lost, 0 for the mean of x.
-        reconstruction_error: the mean of 1/2 ||xhat - x||^2.
-        rho_hat: the mean activation of each unit, from 0 (at rest) to 1, (units,) float64.
-        active_share: the share of activations above 0.5 or, of units without a KLSparsity, above 0.
-        dead_units: how many units have a rho_hat below `keras_sae.metrics.DEAD`.
-        accuracies: name -> Accuracy of a softmax on held-out rows, if there are labels: on the "features"; on the
-            "inputs"; on as many principal components, "pca", unless there are too many inputs for it; on the features
-            of an "untrained" model of the same shape. "commonest" is that of the commonest class.
-    """
-
-    explained_variance: float
-    reconstruction_error: float
-    rho_hat: np.ndarray
-    active_share: float
-    dead_units: int
-    accuracies: dict[str, Accuracy]
-
-    def _numbers(self) -> dict[str, str]:
-        numbers = {"explained_variance": self.explained_variance, "reconstruction_error": self.reconstruction_error}
-        numbers |= {"rho_hat": float(self.rho_hat.mean()), "active_share": self.active_share}
-        found = {name: f"{value:.4g}" for name, value in numbers.items()}
-        found["dead_units"] = f"{self.dead_units} of {len(self.rho_hat)}"
-        return found | {
-            f"accuracy_{k}": f"{a.value:.2%} ({a.low:.2%} to {a.high:.2%})" for k, a in self.accuracies.items()
-        }
-
-    def __repr__(self) -> str:
-        return "FeatureReport(\n" + "".join(f"  {name}: {text}\n" for name, text in self._numbers().items()) + ")"
-
-    def _repr_html_(self) -> str:
-        rows = (f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in self._numbers().items())
-        return f"<table>{''.join(rows)}</table>"
 
 
 def evaluate_features(
@@ -75,6 +29,7 @@ def evaluate_features(
     iterations: int = 200,
     weight_decay: float = 1e-4,
     seed: int = 0,
+    probes: bool = False,
 ) -> FeatureReport:
     """Return what the features of an autoencoder or a stack keep of x, and with labels what they are worth.
 
@@ -90,19 +45,32 @@ def evaluate_features(
         iterations: of L-BFGS, for each softmax, at most.
         weight_decay: lambda of the softmax.
         seed: of the rows held out and of the weights of the untrained model.
+        probes: whether to train the probes of `probing.probe_features` too, which takes scikit-learn, and minutes for
+            tens of thousands of rows.
 
     >>> print(evaluate_features(ae, digits.x_train, digits.y_train))
     """
     if not isinstance(model, Autoencoder):
         raise ValueError(f"Expected an autoencoder or a stack of this library. Received: {type(model).__name__}.")
-    error, rho_hat, active = _measure(model, x)
+    error, length, product, cosine, rho_hat, frequency = _measure(model, x)
     variance = 2 * half_variance(x, _Targets(model))
-    explained = 1 - 2 * error / variance if variance else float("nan")
+    method = isinstance(model.sparsities[-1], SparsityMethod)
+    measured = {
+        "explained_variance": 1 - 2 * error / variance if variance else float("nan"),
+        "reconstruction_error": float(error),
+        "reconstruction_bias": float(length / product) if product else float("nan"),
+        "cosine": float(cosine),
+        "rho_hat": rho_hat,
+        "frequency": frequency,
+        "dead_units": int(np.sum(frequency == 0 if method else rho_hat < DEAD)),
+        "decoder_similarity": _decoder_similarity(model),
+    }
     accuracies = {}
     if y is not None:
         train, held_out, classes = _labelled(x, y, validation_data, seed)
         accuracies = _accuracies(model, train, held_out, classes, {"iterations": iterations}, weight_decay, seed)
-    return FeatureReport(explained, error, rho_hat, active, int(np.sum(rho_hat < DEAD)), accuracies)
+    found = probe_features(model, train, held_out, seed) if probes and y is not None else {}
+    return FeatureReport(**measured, accuracies=accuracies, probes=found)
 
 
 class _Targets:
@@ -115,22 +83,42 @@ class _Targets:
         return self.model.targets(x)
 
 
-def _measure(model: Autoencoder, x: Any) -> tuple[float, np.ndarray, float]:
-    """Return (the mean of half the squared error, rho_hat of each unit, the share of active ones), in one pass."""
+def _measure(model: Autoencoder, x: Any) -> list[np.ndarray]:
+    """Return means over all rows, in one pass, in float64.
+
+    Of half the squared error, ||xhat||^2, <x, xhat> and the cosine, scalars, of activations and of whether they are
+    active, (units,).
+    """
     sparsity = model.sparsities[-1]
     bounded = isinstance(sparsity, KLSparsity)
 
     def sums(chunk: Any, *_: Any) -> list:
         features = model.encoder(chunk, training=False)
-        error = ops.convert_to_numpy(model.decode(features)).astype("float64") - ops.convert_to_numpy(
-            model.targets(chunk)
-        )
-        activations = ops.convert_to_numpy(sparsity.normalize(features) if bounded else features).astype("float64")
-        active = activations > (ACTIVE if bounded else 0)
-        return [0.5 * (error**2).sum(), activations.sum(axis=0), active.mean(axis=1).sum()]
+        outputs, targets = (as_single(t).astype("float64") for t in (model.decode(features), model.targets(chunk)))
+        activations = as_single(sparsity.normalize(features) if bounded else features).astype("float64")
+        active = activations != 0 if isinstance(sparsity, SparsityMethod) else activations > (ACTIVE if bounded else 0)
+        products = (outputs * targets).sum(axis=1)
+        lengths = np.linalg.norm(outputs, axis=1) * np.linalg.norm(targets, axis=1)
+        cosines = np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        error = 0.5 * ((outputs - targets) ** 2).sum()
+        return [error, (outputs**2).sum(), products.sum(), cosines.sum(), activations.sum(axis=0), active.sum(axis=0)]
 
-    error, rho_hat, active = mean_over_rows(Chunks(x, **inputs_of(model.encoder)).read(), sums)
-    return float(error), rho_hat, float(active)
+    return mean_over_rows(Chunks(x, **inputs_of(model.encoder)).read(), sums)
+
+
+def _decoder_similarity(model: Autoencoder, block: int = 1024) -> float:
+    """Return the mean over units of the cosine of their row of the decoder with the one most like it."""
+    layers = getattr(model, "autoencoders", [model])
+    if len(layers) > 1 or layers[0].units == 1:
+        return float("nan")
+    rows = layers[0].folded()[2].astype("float32")
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo("float32").tiny)
+    nearest = []
+    for start in range(0, len(rows), block):
+        cosines = rows[start : start + block] @ rows.T
+        cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = -np.inf  # each with itself
+        nearest.append(cosines.max(axis=1))
+    return float(np.concatenate(nearest).mean())
 
 
 def _labelled(x: Any, y: Any, held_out: tuple[Any, Any] | None, seed: int) -> tuple[tuple, tuple, int]:
@@ -222,17 +210,3 @@ def principal_components(x: Any, units: int, transform: Any = None) -> keras.lay
     layer.build((None, features))
     layer.set_weights([kernel, -mean @ kernel])
     return layer
-
-
-def wilson_interval(share: float, number: int) -> tuple[float, float]:
-    """Return the ends of the 95 % interval (Wilson 1927) of a share that was measured on so many examples.
-
-        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)          z = 1.96
-
-    Unlike p +- z sqrt(p (1 - p)/n), it is right for few examples, and for shares of 0 or 1.
-    """
-    z = 1.959964
-    centre = share + z**2 / (2 * number)
-    half = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
-    low, high = ((centre + sign * half) / (1 + z**2 / number) for sign in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)

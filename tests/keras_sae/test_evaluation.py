@@ -126,10 +126,12 @@ def test_wilsons_interval_by_hand():
 
 def test_a_report_describes_itself():
     accuracies = {"features": evaluation.Accuracy(0.9, 0.59585, 0.98212)}
-    report = evaluation.FeatureReport(0.5, 2.25, np.array([0.25, 0.0]), 0.125, 1, accuracies)
+    rho_hat, frequency = np.array([0.25, 0.0]), np.array([0.25, 0.0])
+    report = evaluation.FeatureReport(0.5, 2.25, 0.9, 0.8, rho_hat, frequency, 1, 0.3, accuracies, {"probe_1": 0.75})
     lines = [
-        "explained_variance: 0.5", "reconstruction_error: 2.25", "rho_hat: 0.125", "active_share: 0.125",
-        "dead_units: 1 of 2", "accuracy_features: 90.00% (59.59% to 98.21%)",
+        "explained_variance: 0.5", "reconstruction_error: 2.25", "reconstruction_bias: 0.9", "cosine: 0.8",
+        "rho_hat: 0.125", "active_share: 0.125", "l0: 0.25", "decoder_similarity: 0.3", "dead_units: 1 of 2",
+        "dense_units: 1 of 2", "probe_1: 0.75", "accuracy_features: 90.00% (59.59% to 98.21%)",
     ]  # fmt: skip
     assert repr(report).split("\n") == ["FeatureReport(", *(f"  {line}" for line in lines), ")"]
     assert "<tr><th>dead_units</th><td>1 of 2</td></tr>" in report._repr_html_()
@@ -144,3 +146,33 @@ def test_what_cannot_be_evaluated_is_said(x, labels):
         keras_sae.evaluate_features(autoencoder(), x, labels[1:])
     with raises(ValueError, "Expected one label for each of the 3 rows. Received: 2"):
         keras_sae.evaluate_features(autoencoder(), x, labels, (x[:3], labels[:2]))
+
+
+def test_the_numbers_of_codes_that_are_zero_in_places(x):
+    ae = keras_sae.SparseAutoencoder(8, keras_sae.sparsity.TopK(2), dtype="float64")
+    ae.build((None, 6))
+    ae.start(x)
+    codes, outputs = np.asarray(ae.encode(x)), np.asarray(ae(x))
+    found = keras_sae.evaluate_features(ae, x)
+    np.testing.assert_allclose(found.frequency, (codes != 0).mean(axis=0))
+    assert found.l0 == pytest.approx((codes != 0).sum(axis=1).mean())
+    assert found.dead_units == (codes == 0).all(axis=0).sum()
+    assert found.dense_units == ((codes != 0).mean(axis=0) > 0.1).sum()
+    assert found.reconstruction_bias == pytest.approx((outputs**2).sum() / (outputs * x).sum())
+    cosines = (outputs * x).sum(axis=1) / np.linalg.norm(outputs, axis=1) / np.linalg.norm(x, axis=1)
+    assert found.cosine == pytest.approx(cosines.mean())
+    rows = np.asarray(ae.output_layer.kernel)
+    nearest = (rows @ rows.T - 2 * np.eye(8)).max(axis=1)
+    assert found.decoder_similarity == pytest.approx(nearest.mean(), rel=1e-5)
+    counts, edges = found.density_histogram()
+    assert counts.sum() == 8 - found.dead_units
+    assert edges[-1] >= 0
+
+
+def test_reconstructions_that_are_too_short_have_a_bias_below_one():
+    ae = keras_sae.SparseAutoencoder(2, keras_sae.sparsity.TopK(2), pre_bias=False, unit_norm=False)
+    ae.build((None, 2))
+    ae.set_weights([np.zeros(2), np.eye(2), np.zeros(2), np.eye(2) / 2, np.zeros(2)])
+    found = keras_sae.evaluate_features(ae, np.array([[1.0, 2.0], [3.0, 1.0]]))
+    assert found.reconstruction_bias == pytest.approx(0.5)
+    assert found.cosine == pytest.approx(1)
