@@ -1,5 +1,8 @@
 """Methods of sparsity: what makes few units active. Each is a small object for the `sparsity` of an autoencoder."""
 
+from .contractive import Contractive as Contractive
 from .kl import KLSparsity as KLSparsity
+from .l1 import L1 as L1
 from .method import CLASSIC as CLASSIC, Conventions as Conventions, SparsityMethod as SparsityMethod
 from .top_k import TopK as TopK
+from .winner_take_all import WinnerTakeAll as WinnerTakeAll
