@@ -69,6 +69,17 @@ def test_the_loss_and_its_gradients_in_training_are_those_of_numpy(options, x):
     assert ae.losses == []
 
 
+def test_it_compiles_for_batches_of_a_size_that_is_not_known(x):
+    layer = WinnerTakeAll(0.5)
+    layer.build((None, 3))
+    compiled = tf.function(
+        lambda pre: layer(pre, training=True), [tf.TensorSpec((None, 3))], autograph=False, jit_compile=True
+    )
+    np.testing.assert_array_equal(compiled(PRE.astype("float32")), [[3, 0, 0], [0, 0, 5], [2, 4, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(compiled(PRE[:2].astype("float32")), [[3, 0, 0], [0, 0, 5]])
+
+
+@pytest.mark.slow
 def test_in_a_compiled_loop_and_with_a_rest_it_trains_as_in_single_steps(x, monkeypatch):
     """XLA compiles the loop; 23 rows in batches of 5 leave one of 3, of which other numbers are kept."""
     monkeypatch.setattr(order, "STEPS", 2)
