@@ -1,4 +1,4 @@
-"""Keras callbacks for `fit`, `fit_lbfgs` and `pretrain`: progress bar, exact sparsity, TensorBoard with pictures."""
+"""Keras callbacks for `fit`, `fit_lbfgs` and `pretrain`: progress bar, sparsity, dead units, TensorBoard's pictures."""
 
 import pathlib
 import sys
@@ -9,6 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from . import extras
+from .constraints import check
+from .dead_units import check_resampling, resample
 from .metrics import DEAD, mean_activations
 from .visualization import display_network
 
@@ -64,6 +66,53 @@ class SparsityMonitor(keras.callbacks.Callback):
         rates = mean_activations(self.model, self.x)
         logs["rho_hat"] = float(rates.mean())
         logs["dead_units"] = int(np.sum(rates < DEAD))
+
+
+class ResampleDeadUnits(keras.callbacks.Callback):
+    """Gives units that a method of sparsity counts as dead another start, where the autoencoder reconstructs badly.
+
+    At the end of every `every` epochs each dead unit gets a row of x, drawn with a probability in proportion to the
+    square of its loss 1/2 ||xhat - x||^2, and no row twice. With v the unit vector of the row less what the decoder
+    gives if no unit is active (scale x - b2, for linear outputs),
+
+        W1_j = size * mean length of the columns of units that are not dead * v       b1_j = 0       W2_j = v
+
+    and the optimizer's moments of these weights, as those of Adam, are set to 0. The unit counts as active now. How
+    many units there were is "resampled_units" in the logs. It costs a pass over x each time there are dead units.
+
+    What is drawn depends on the seed and the epoch alone, so that a training that resumes is the same.
+
+    Args:
+        x: rows to start from, (examples, features), of every kind that `transform` takes; some thousands are enough.
+        every: epochs from one time to the next. A unit is dead after `window` examples of its method.
+        size: length of the new columns of W1, as a share of those of other units. The published 0.2 is for units that
+            are active on their own, such as those of L1. With TopK, where they compete, they would stay silent: 1.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the model is no SparseAutoencoder with a method of sparsity, or an argument is out of range.
+
+    Reference: Bricken et al. 2023, "Towards Monosemanticity", appendix "Neuron Resampling".
+
+    >>> resampling = keras_sae.callbacks.ResampleDeadUnits(x[:10_000], every=5)
+    >>> history = keras_sae.fit(ae, x, optimizer="adam", iterations=30, callbacks=[resampling])
+    """
+
+    def __init__(self, x: Any, every: int, size: float = 0.2, seed: int = 0):
+        super().__init__()
+        check("every", every)
+        check("size", size)
+        check("seed", seed)
+        self.x, self.every, self.size, self.seed = x, every, size, seed
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        check_resampling(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["resampled_units"] = 0
+        if (epoch + 1) % self.every == 0:
+            random = np.random.default_rng((self.seed, epoch, 1))  # 1: other numbers than those of the order of rows
+            logs["resampled_units"] = resample(self.model, self.x, self.size, random)
 
 
 class TensorBoard(keras.callbacks.Callback):

@@ -118,6 +118,13 @@ class SparsityMethod(keras.layers.Layer):
         """Return 1 for each unit that was not active for more than `window` examples, 0 for others, (units,)."""
         return ops.cast(ops.convert_to_tensor(self.silent) > self.window, "float32")
 
+    def revive(self, units: Any) -> None:
+        """Count these units, a mask (units,), as active now, and set the weights that they have here as at the start.
+
+        A method with weights of its own extends it. Weights are assigned as a whole: parts of a copy would be lost.
+        """
+        self.silent.assign(ops.where(units, 0.0, self.silent))
+
     def _count(self, codes: Any, training: bool) -> None:
         """Count examples without activity, and let the metrics of a step know what is active."""
         active = ops.reshape(ops.cast(codes != 0, "float32"), (-1, codes.shape[-1]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..autoencoder import Autoencoder, around_training
 from ..backend import PRECISIONS, check_precision
-from ..callbacks import ProgressBar
+from ..callbacks import ProgressBar, ResampleDeadUnits
 from ..data.batches import CHUNK_SIZE, Chunks
 from ..data.containers import is_array
 from ..errors import DivergedError, InputError
@@ -50,7 +50,8 @@ def fit_lbfgs(
         max_iterations: steps at most. A step evaluates the objective on all of x once, sometimes more often.
         tolerance: training stops when a step lowers J by less than this fraction of it.
         callbacks: Keras callbacks; an iteration counts as an epoch. `model.stop_training = True` stops. Callbacks that
-            set a learning rate are refused: L-BFGS has none, its line search finds the length of a step.
+            set a learning rate are refused: L-BFGS has none, its line search finds the length of a step. So is
+            ResampleDeadUnits, because L-BFGS keeps weights of its own.
         checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one
             CPU, as without the interruption. It is written every 20 seconds, when training is interrupted, and at the
             end; another call then finds the training finished. Remove it to train from the model's present weights.
@@ -68,7 +69,7 @@ def fit_lbfgs(
         "seconds", and "stopped" (why, in words).
 
     Raises:
-        ValueError: a callback sets a learning rate.
+        ValueError: a callback sets a learning rate or weights.
         DivergedError: the objective is NaN or infinite.
         InputError: the checkpoint is broken, or of another model or other data.
 
@@ -79,6 +80,11 @@ def fit_lbfgs(
             raise ValueError(
                 "L-BFGS has no learning rate: its line search finds the length of a step. Received: the callback "
                 f"{type(callback).__name__}. Leave it out, or train with a Keras optimizer."
+            )
+        if isinstance(callback, ResampleDeadUnits):
+            raise ValueError(
+                "L-BFGS keeps weights of its own, which would replace those of a callback, and counts no dead units. "
+                "Received: the callback ResampleDeadUnits. Leave it out, or train with a Keras optimizer."
             )
     if isinstance(model, Autoencoder) and not model.compiled:
         model.compile()  # Keras' own callbacks look for an optimizer
