@@ -25,6 +25,9 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_iterations": (lambda iterations: iterations >= 1, "1 or more"),
     "batch_size": (lambda rows: rows >= 1, "1 row or more"),
     "chunk_size": (lambda rows: rows >= 1, "1 row or more"),
+    "target_l0": (lambda l0: l0 is None or 0 < l0 < math.inf, "None, or a number of active units above 0"),
+    "threshold": (_at_least_zero, "a finite number of 0 or more"),
+    "bandwidth": (lambda width: 0 < width < math.inf, "a finite width above 0"),
     "k": (lambda k: k >= 1, "1 or more active units"),
     "seed": (lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
 }
