@@ -51,7 +51,7 @@ class Contractive(SparsityMethod):
 
     def __init__(self, weight: float, window: float = 100_000, **kwargs: Any):
         super().__init__(window, **kwargs)
-        check("penalty", weight, "`weight`")
+        check("weight", weight)
         self.weight = float(weight)
 
     def check_activation(self, activation: Any) -> None:

@@ -8,7 +8,7 @@ from keras import ops
 
 from ..backend import wide
 from ..constraints import check
-from ..example_weights import weigh
+from ..example_weights import mean
 from ..terms import observe
 
 
@@ -95,6 +95,10 @@ class SparsityMethod(keras.layers.Layer):
         """
         return []
 
+    def start(self) -> None:
+        """Give the weights the values that they have before training."""
+        self.silent.assign(ops.zeros_like(self.silent))
+
     def begin(self) -> None:
         """Undo `finish`, before another training."""
 
@@ -144,7 +148,7 @@ class SparsityMethod(keras.layers.Layer):
 
 def mean_error(outputs: Any, targets: Any) -> Any:
     """Return 1/m sum_i 1/2 ||outputs_i - targets_i||^2, a scalar in float32 at least, with the weights of examples."""
-    return ops.mean(weigh(0.5 * ops.sum(ops.square(wide(outputs) - wide(targets)), axis=-1)))
+    return mean(0.5 * ops.sum(ops.square(wide(outputs) - wide(targets)), axis=-1))
 
 
 def check_methods(model: keras.Model, obstacle: str) -> None:
