@@ -75,3 +75,36 @@ def save_codes(path, codes):
     axes.set_yticks(range(codes.shape[0]), [f"input {i + 1}" for i in range(codes.shape[0])])
     axes.set_title("Hidden codes", fontsize=10)
     figure.savefig(path, dpi=150)
+
+
+def save_comparison(path, rows, title):
+    """Write what codes keep of the data and of its classes against their active units, a line a method, as PNG.
+
+    rows: (method, setting, means by name, spreads over seeds by name) with "l0", "explained_variance" and "accuracy".
+    """
+    figure, panels = new_figure(figsize=(11, 4.6), ncols=2)
+    labels = {
+        "explained_variance": "variance explained, held-out rows",
+        "accuracy": "accuracy of a softmax, test rows (%)",
+    }
+    for panel, (name, label) in zip(panels, labels.items(), strict=True):
+        scale = 100 if name == "accuracy" else 1
+        for number, method in enumerate(dict.fromkeys(row[0] for row in rows)):
+            points = sorted(
+                (means["l0"], means[name], spreads[name]) for kind, _, means, spreads in rows if kind == method
+            )
+            l0, values, spread = np.transpose(points)
+            style = {
+                "marker": "osD^v<>P"[number % 8],
+                "capsize": 2,
+                "linewidth": 1.2,
+                "label": method.replace("_", " "),
+            }
+            panel.errorbar(l0, scale * values, scale * spread, **style)
+        panel.set_xscale("log")
+        panel.set_xlabel("active units of an example (L0)")
+        panel.set_ylabel(label)
+        panel.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,235 @@
+"""Methods of sparsity side by side: what codes of so many active units keep of the data, and of its classes.
+
+Each method of `keras_sae.sparsity` trains at several strengths and from several seeds, all on the same rows, with as
+many units, epochs and steps, by Adam at one learning rate with the last fifth of the steps at a tenth of it. A sixth of
+the training rows, drawn at random, is held out. Measured on them are: active units of an example (L0), the variance
+that is explained, dead units, and the accuracy of a softmax on the codes, whose weight decay they choose. That accuracy
+is measured on the test rows too, by which nothing is chosen.
+
+  python -m train.compare_sparsity                  the embedded digits, some minutes
+  python -m train.compare_sparsity --data DIR --dataset mnist --seeds 0 1 2
+  python -m train.compare_sparsity --methods top_k l1 --active 16 --data DIR
+"""
+
+import dataclasses
+
+from . import cli
+
+PROGRAM = "train.compare_sparsity"
+METHODS = ("top_k", "batch_top_k", "matryoshka", "jump_relu", "gated", "l1", "winner_take_all", "kl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(cli.RunConfig):
+    data: str | None = cli.setting(None, cli.IMAGE_DATA)
+    dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
+    methods: tuple[str, ...] = cli.setting(METHODS, f"of {', '.join(METHODS)}")
+    active: tuple[int, ...] = cli.setting(
+        (8, 16, 32), "active units of an example, which methods without such a setting are set to roughly"
+    )
+    units: int = cli.setting(512, "hidden units")
+    epochs: int = cli.setting(10, "passes over the training rows")
+    seeds: tuple[int, ...] = cli.setting((0,), "of the random initial weights and of the order of rows, one or more")
+
+    @property
+    def seed(self):
+        """The first of the seeds."""
+        return self.seeds[0]
+
+    def __post_init__(self):
+        unknown = sorted(set(self.methods) - set(METHODS))
+        cli.check(not unknown, "--methods", f"some of {', '.join(METHODS)}", unknown)
+        cli.check(1 <= min(self.active) <= max(self.active) < self.units, "--active", "1 to --units", self.active)
+        cli.check(self.epochs >= 1, "--epochs", "1 or more", self.epochs)
+        cli.check_autoencoder(self)
+
+
+cli.prepare(__name__, Config, PROGRAM, __doc__)
+
+import json
+import time
+import warnings
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+import keras_sae
+from keras_sae import model_files, sparsity, visualization
+from keras_sae.data import datasets
+from keras_sae.data.batches import predict_in_chunks
+from keras_sae.evaluation import softmax_on
+from keras_sae.files import write_json
+
+from . import figures
+from .experiment import Experiment
+
+BATCH, RATE = 256, 1e-3
+DECAYS = (1e-4, 1e-3, 1e-2)  # of the softmax
+NUMBERS = ("l0", "explained_variance", "dead_units", "accuracy_held_out", "accuracy")
+
+
+def run(config, verbose=1):
+    """Train as `config` says, write the run directory, return its metrics, a dict."""
+    out = cli.run_directory(config, "compare_sparsity")
+    images = shuffled(datasets.load_images(config.dataset, config.data))
+    held_out = len(images.x_train) // 6
+    numbers = {"num_train": len(images.x_train) - held_out, "num_held_out": held_out, "num_test": len(images.x_test)}
+    data = f"{images.source}; {numbers['num_train']:,} to train, {held_out:,} held out, {numbers['num_test']:,} to test"
+    title = f"Methods of sparsity on {config.dataset}"
+    experiment = Experiment(config, PROGRAM, title, data, out, images.image_shape, 0, pixel_range=1)
+    results = Results(experiment.directory)
+    bar = tqdm(list(jobs(config)), disable=not verbose, desc="trainings", dynamic_ncols=True)
+    for job in bar:
+        cli.Interrupted.check()
+        name = "{}_{}_{}".format(*job)
+        bar.set_postfix_str(name)
+        if name not in results.found:
+            checkpoint = experiment.checkpoints / f"{name}.npz"
+            began = time.perf_counter()
+            autoencoder = train(config, images.x_train[:-held_out], checkpoint, *job)
+            found = measure(autoencoder, images, held_out)
+            results.add(name, job, {**found, "seconds": round(time.perf_counter() - began, 1)}, autoencoder)
+            checkpoint.unlink()
+    rows = results.means()
+    (experiment.directory / "comparison.md").write_text(table(rows))
+    print(table(rows))
+    figures.save_comparison(experiment.directory / "comparison.png", rows, title)
+    best = results.best_model()
+    visualization.save_features(
+        experiment.directory / "features.png", best.kernel, f"Features of {results.best()}", images.image_shape
+    )
+    metrics = {
+        f"{name}_{key}": value for name, found in results.found.items() for key, value in found["numbers"].items()
+    }
+    experiment.metrics |= metrics
+    return experiment.finish(best, images.x_test, images.x_train, images.y_test, **numbers)
+
+
+def shuffled(images):
+    """Return the images with their training rows in random order: the last ones may be of one class."""
+    order = np.random.default_rng(0).permutation(len(images.x_train))
+    return dataclasses.replace(images, x_train=images.x_train[order], y_train=images.y_train[order])
+
+
+def jobs(config):
+    """Yield (method, active units, seed) of each training; those of one seed come together."""
+    for seed in config.seeds:
+        for active in config.active:
+            for method in config.methods:
+                yield method, active, seed
+
+
+def method_of(name, active, units):
+    """Return the method of this name with about so many active units of an example.
+
+    The weights of L1 and of the gates are what gives about as many on MNIST; what they give is measured.
+    """
+    match name:
+        case "top_k":
+            return sparsity.TopK(active)
+        case "batch_top_k":
+            return sparsity.BatchTopK(active)
+        case "matryoshka":
+            return sparsity.MatryoshkaBatchTopK(active)
+        case "jump_relu":
+            return sparsity.JumpReLU(active)
+        case "gated":
+            return sparsity.Gated(100 / active)
+        case "l1":
+            return sparsity.L1(40 / active)
+        case "winner_take_all":
+            return sparsity.WinnerTakeAll(active / units)
+        case "kl":
+            return sparsity.KLSparsity(active / units, beta=None)
+
+
+def train(config, x, checkpoint, name, active, seed):
+    """Return the autoencoder of one training."""
+    keras.utils.set_random_seed(seed)
+    method = method_of(name, active, config.units)
+    scaled = isinstance(method, sparsity.SparsityMethod)
+    autoencoder = keras_sae.SparseAutoencoder(config.units, method, input_scale=scaled, name=name)
+    steps = config.epochs * -(-len(x) // BATCH)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([round(0.8 * steps)], [RATE, RATE / 10])
+    options = {"batch_size": BATCH, "seed": seed, "checkpoint": checkpoint, "verbose": 0}
+    watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "After training .* active units")  # L0 is measured and shown
+        keras_sae.fit(
+            autoencoder, x, None, keras.optimizers.Adam(schedule), config.epochs, callbacks=watching, **options
+        )
+    return autoencoder
+
+
+def measure(autoencoder, images, held_out):
+    """Return NUMBERS of an autoencoder, by name; the last of the training rows are those held out."""
+    x, y = images.x_train, images.y_train
+    report = keras_sae.evaluate_features(autoencoder, x[-held_out:])
+    found = {name: float(getattr(report, name)) for name in ("l0", "explained_variance", "dead_units")}
+    codes, held, test = (autoencoder.transform(rows) for rows in (x[:-held_out], x[-held_out:], images.x_test))
+    accuracies = []
+    for decay in DECAYS:
+        softmax = softmax_on([], codes.shape[1], images.num_classes, decay)
+        keras_sae.fit(softmax, codes, y[:-held_out], iterations=100, verbose=0)
+        accuracies.append([right(softmax, held, y[-held_out:]), right(softmax, test, images.y_test)])
+    return found | dict(zip(("accuracy_held_out", "accuracy"), max(accuracies), strict=True))
+
+
+def right(softmax, x, y):
+    return float((predict_in_chunks(softmax, x).argmax(axis=1) == y).mean())
+
+
+class Results:
+    """What was measured, in results.json, and the model whose codes tell held-out rows apart best, in best.keras."""
+
+    def __init__(self, directory):
+        self.path, self.model = directory / "results.json", directory / "checkpoints" / "best.keras"
+        self.found = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def add(self, name, job, numbers, autoencoder):
+        """Keep the numbers of a training; of the best one its model as well, which is written first."""
+        if not self.found or numbers["accuracy_held_out"] > self.found[self.best()]["numbers"]["accuracy_held_out"]:
+            model_files.save_model(autoencoder, self.model)
+        self.found[name] = {"method": job[0], "active": job[1], "seed": job[2], "numbers": numbers}
+        write_json(self.path, self.found)
+
+    def best(self):
+        """Return the name of the training with the highest accuracy on held-out rows."""
+        return max(self.found, key=lambda name: self.found[name]["numbers"]["accuracy_held_out"])
+
+    def best_model(self):
+        return model_files.load_model(self.model)
+
+    def means(self):
+        """Return rows (method, active, means by name, spreads by name) over seeds, method by method."""
+        groups = {}
+        for found in self.found.values():
+            groups.setdefault((found["method"], found["active"]), []).append(found["numbers"])
+        rows = []
+        for (method, active), numbers in sorted(
+            groups.items(), key=lambda item: (METHODS.index(item[0][0]), item[0][1])
+        ):
+            values = {name: [number[name] for number in numbers] for name in NUMBERS}
+            means = {name: float(np.mean(value)) for name, value in values.items()}
+            rows.append((method, active, means, {name: float(np.std(value)) for name, value in values.items()}))
+        return rows
+
+
+def table(rows):
+    """Return the means and their spreads over seeds as a table in Markdown."""
+    lines = ["| method | set to | L0 | variance explained | dead units | accuracy, held out | accuracy, test |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for method, active, means, spreads in rows:
+        cells = [f"{means['l0']:.1f}"]
+        cells += [
+            f"{means['explained_variance']:.4f} ± {spreads['explained_variance']:.4f}",
+            f"{means['dead_units']:.0f}",
+        ]
+        cells += [f"{means[name]:.2%} ± {spreads[name]:.2%}" for name in ("accuracy_held_out", "accuracy")]
+        lines.append(f"| {' | '.join([method, str(active), *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    cli.main(Config, run, PROGRAM, __doc__)
