@@ -114,7 +114,11 @@ class Autoencoder(InputsAsTargets):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         noisy = inputs if self.corrupt is None else self.corrupt(inputs, training=training)
-        return self.decode(self.encode_and_penalize(noisy, inputs, training))
+        return self.decode_codes(self.encode_and_penalize(noisy, inputs, training), training)
+
+    def decode_codes(self, codes: Any, training: bool) -> Any:
+        """Return `decode` of codes that the model itself has just made, of which it may know where they are 0."""
+        return self.decode(codes)
 
     def encode_and_penalize(self, inputs: Any, clean: Any, training: bool = False) -> Any:
         """Return the features of inputs, and add what a method of sparsity has to add to the losses.

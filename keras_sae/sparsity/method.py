@@ -38,6 +38,7 @@ class SparsityMethod(keras.layers.Layer):
         hidden_bias     whether the Dense layer before it has a bias
         no_objective    why `keras_sae.objective`, and with it L-BFGS, cannot take the method; "" if it can
         no_lbfgs        why L-BFGS cannot, although the objective can; "" if it can
+        at_most         units of an example that are active while training, at most, if that is known, and none below 0
         codes           (examples, ..., units) -> codes of the same shape, which a subclass defines
         terms           what it adds to the loss: scalars, each a mean over examples
 
@@ -52,6 +53,7 @@ class SparsityMethod(keras.layers.Layer):
     hidden_bias = True
     no_objective = ""
     no_lbfgs = ""
+    at_most: int | None = None
 
     def __init__(self, window: float = 100_000, **kwargs: Any):
         super().__init__(**kwargs)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_sae
+from keras_sae.conventions import ROWS_PAY
 from keras_sae.sparsity import BatchTopK, MatryoshkaBatchTopK, TopK
 from tests.keras_sae.conftest import raises
 from tests.keras_sae.sparsity.dictionary import FEATURES, autoencoder, forward, loss_and_gradients, of_keras, weights_of
@@ -49,6 +50,21 @@ def test_loss_and_gradients_are_those_of_numpy(rows, relu, scale):
     for name, gradient in gradients.items():
         np.testing.assert_allclose(of_model[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
     np.testing.assert_allclose(ae.encode(rows), codes, rtol=1e-12)
+
+
+def test_many_units_are_decoded_by_rows_with_the_same_loss_and_gradients(rows):
+    ae = autoencoder(TopK(2), 0.5, units=2 * ROWS_PAY)
+    weights = weights_of(ae)
+    codes = largest(forward(rows, weights, 0.5)[0], 2)
+    value, gradients = loss_and_gradients(rows, weights, codes, codes != 0, 0.5)
+    calls = []
+    of_rows = ae.output_layer.of_rows
+    ae.output_layer.of_rows = lambda *arguments: calls.append(1) or of_rows(*arguments)
+    found, of_model = of_keras(ae, rows)
+    assert calls
+    assert found == pytest.approx(value, rel=1e-12)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(of_model[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 def test_the_objective_takes_it_and_its_gradient_is_that_of_differences(rows):
