@@ -22,6 +22,15 @@ METHODS = {
 every_method = pytest.mark.parametrize(("method", "options"), [values[:2] for values in METHODS.values()], ids=METHODS)
 
 
+def slow_but(one):
+    """Every method, those besides one only with --run-slow."""
+    cases = [
+        pytest.param(*values[:2], id=name, marks=() if name == one else pytest.mark.slow)
+        for name, values in METHODS.items()
+    ]
+    return pytest.mark.parametrize(("method", "options"), cases)
+
+
 def arguments(layer):
     return set(inspect.signature(type(layer)).parameters) - {"kwargs"}
 
@@ -54,12 +63,11 @@ def test_models_come_back_from_files(method, options, x, tmp_path):
         assert getattr(again, name) == getattr(ae, name)
 
 
-@every_method
+@slow_but("l1")
 def test_in_a_stack_a_classifier_has_the_same_codes(method, options, x):
     above = keras_sae.SparseAutoencoder(3, "kl", output_activation="linear", dtype="float64")
     stack = keras_sae.StackedAutoencoder([dictionary(method, **options), above], dtype="float64")
-    for autoencoder in stack.autoencoders:
-        autoencoder.compile("adam", run_eagerly=True)
+    above.compile("adam", run_eagerly=True)
     histories = stack.pretrain(x, optimizer=None, iterations=1, verbose=0)
     assert all(np.isfinite(history.history["loss"]).all() for history in histories)
     encoder = stack.classifier(2).get_layer("encoder")
@@ -68,7 +76,7 @@ def test_in_a_stack_a_classifier_has_the_same_codes(method, options, x):
     np.testing.assert_allclose(encoder(x), stack.encode(x), rtol=1e-6)
 
 
-@every_method
+@slow_but("contractive")
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_a_training_that_resumes_is_the_same_bit_for_bit(method, options, optimizer, x, tmp_path):
     if optimizer == "lbfgs" and not METHODS[method.name][2]:
@@ -76,7 +84,6 @@ def test_a_training_that_resumes_is_the_same_bit_for_bit(method, options, optimi
 
     def trained(iterations, interrupted=False, **more):
         ae = dictionary(method, dtype="float32", **options)
-        ae.compile("adam", run_eagerly=True)
 
         def interrupt(epoch, logs):
             if interrupted and epoch == 1:
