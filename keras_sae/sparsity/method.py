@@ -129,7 +129,7 @@ class SparsityMethod(keras.layers.Layer):
 
         A method with weights of its own extends it. Weights are assigned as a whole: parts of a copy would be lost.
         """
-        self.silent.assign(ops.where(units, 0.0, self.silent))
+        self.silent.assign(ops.where(units, 0.0, ops.convert_to_tensor(self.silent)))
 
     def _count(self, codes: Any, training: bool) -> None:
         """Count examples without activity, and let the metrics of a step know what is active."""

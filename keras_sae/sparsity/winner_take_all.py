@@ -17,10 +17,10 @@ class WinnerTakeAll(SparsityMethod):
         a_ij = max(pre_ij, 0) if example i is among the n of the batch that activate unit j most, else 0
         n    = rate * examples of the batch, rounded, at least 1
 
-    So every unit learns from some examples of each batch, and none dies. After training it is an ordinary ReLU, as
-    published: codes then have more active units than in training. It adds no term to the loss. Activations that are
-    equal to the n-th largest are kept as well. The gradient goes through what is kept. Under tf.distribute each replica
-    takes its part of a batch for the batch.
+    So every unit that is above 0 for some example of a batch learns from it, and few units die. After training it is an
+    ordinary ReLU, as published: codes then have more active units than in training. It adds no term to the loss.
+    Activations that are equal to the n-th largest are kept as well. The gradient goes through what is kept. Under
+    tf.distribute each replica takes its part of a batch for the batch.
 
     Args:
         rate: the share of the examples for which a unit is active, above 0, at most 1.

@@ -13,6 +13,8 @@ from benchmarks import classic
 from keras_sae import layers, runs
 from keras_sae.backend import PRECISIONS, has_float64
 from keras_sae.data.preprocessing import fit_zca
+from keras_sae.sparsity import L1, Contractive, WinnerTakeAll
+from keras_sae.sparsity.largest import nth_largest
 from keras_sae.training import order
 from tests import generated
 
@@ -205,6 +207,44 @@ def test_many_minibatches_in_one_loop_train_as_single_steps_do(x, monkeypatch):
     assert len(compiled) == 1
     for looped, single in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(looped, single, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [L1(0.3), L1(0.3, decoder_norms=True), Contractive(0.3)], ids=lambda m: m.name)
+def test_the_terms_of_methods_are_in_the_objective_and_its_gradient(method, x):
+    ae = keras_sae.SparseAutoencoder(5, method, **FLOAT64)
+    ae.compile(keras.optimizers.SGD(0.0))
+    ae.fit(x, batch_size=len(x), verbose=0)
+    found = keras_sae.objective(ae, x, chunk_size=7)
+    history = ae.fit(x, batch_size=len(x), verbose=0).history
+    assert history["sparsity"] == pytest.approx([found.parts["sparsity"]], rel=1e-4)
+    assert history["loss"] == pytest.approx([found.value], rel=1e-4)
+    if has_float64():
+        assert keras_sae.check_gradients(ae, x) < 1e-6
+
+
+def test_the_nth_largest_is_what_numpy_finds(x):
+    for n in (1, 7, 60):
+        found = keras.ops.convert_to_numpy(nth_largest(keras.ops.convert_to_tensor(x), n, axis=0))
+        np.testing.assert_array_equal(found, np.sort(x, axis=0)[-n][None])
+
+
+@pytest.mark.parametrize("pays", [1, 10**9])
+def test_winners_take_all_and_dead_units_start_again(pays, x, monkeypatch):
+    """In a compiled loop, and in single steps."""
+    monkeypatch.setattr(order, "PAYS", pays)
+    x = x.astype("float32")
+    ae = keras_sae.SparseAutoencoder(6, WinnerTakeAll(0.5, window=50))
+    ae.build((None, 12))
+    hidden = ae.encoder.get_layer("hidden")
+    hidden.bias.assign([0.1, 0.1, 0.1, 0.1, -50.0, -50.0])
+    resampling = keras_sae.callbacks.ResampleDeadUnits(x, every=1)
+    options = {"optimizer": "adam", "iterations": 2, "batch_size": 20, "verbose": 0, "callbacks": [resampling]}
+    history = keras_sae.fit(ae, x, **options).history
+    assert history["resampled_units"] == [2, 0]
+    assert history["l0"][0] <= 0.5 * 4
+    biases = keras.ops.convert_to_numpy(hidden.bias)
+    assert (np.abs(biases) < 0.2).all()  # the new ones have been trained on
+    assert (biases != 0).all()
 
 
 def test_every_precision_of_products_is_taken(x):

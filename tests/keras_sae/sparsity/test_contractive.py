@@ -6,7 +6,7 @@ import keras_sae
 from keras_sae.sparsity import Contractive
 from keras_sae.sparsity.contractive import DERIVATIVES
 from tests.keras_sae.conftest import raises
-from tests.keras_sae.sparsity.dictionaries import SCALE, assert_objective_is, dictionary
+from tests.keras_sae.sparsity.dictionaries import SCALE, assert_objective_is, dictionary, objective
 from tests.keras_sae.sparsity.numpy_dictionary import Twin
 
 LINEAR = {"output_activation": "linear", "pre_bias": True}
@@ -18,7 +18,7 @@ def test_by_hand():
     ae = dictionary(Contractive(2.0), units=2, features=2)
     for variable, value in zip(ae.trainable_variables[:2], [[[1, 0], [2, 2]], [0, -np.log(3)]], strict=True):
         variable.assign(value)
-    found = keras_sae.objective(ae, np.zeros((1, 2)))
+    found = objective(ae, np.zeros((1, 2)))
     assert found.parts["sparsity"] == pytest.approx(2 * 116 / 256, rel=1e-14)
 
 
@@ -56,9 +56,8 @@ def test_the_objective_and_its_gradients_are_those_of_numpy(case, x):
     assert_objective_is(twin, ae, x, np.arange(len(x)) / 5 if case else None)
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[-1]], ids=str)
-def test_gradients_agree_with_central_differences(case, x):
-    assert keras_sae.check_gradients(dictionary(Contractive(0.3), **case), x) < 1e-7
+def test_gradients_agree_with_central_differences(x):
+    assert keras_sae.check_gradients(dictionary(Contractive(0.3), **CASES[-1]), x) < 1e-7
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -70,12 +69,12 @@ def test_it_is_the_jacobian_of_the_encoder_by_finite_differences(case, x):
     for feature in np.eye(x.shape[1]):
         up, down = (np.asarray(ae.encode(x + sign * step / scale * feature)) for sign in (1, -1))
         squares += (((up - down) / (2 * step)) ** 2).sum(axis=1).mean()
-    assert keras_sae.objective(ae, x).parts["sparsity"] * scale**2 == pytest.approx(0.3 * squares, rel=1e-7)
+    assert objective(ae, x).parts["sparsity"] * scale**2 == pytest.approx(0.3 * squares, rel=1e-7)
 
 
 def test_the_objective_is_what_evaluate_says(x):
     ae = dictionary(Contractive(0.3), tied=True)
-    expected = keras_sae.objective(ae, x)
+    expected = objective(ae, x)
     found = ae.evaluate(x, batch_size=len(x), verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(expected.value, rel=1e-6)
     assert found["sparsity"] == pytest.approx(expected.parts["sparsity"], rel=1e-6)
