@@ -89,10 +89,10 @@ class DeadUnits(keras.metrics.Metric):
         self.dead.assign(self.dead * ops.cast(dead, self.dtype))
 
     def reset_state(self) -> None:
-        self.dead.assign(ops.ones_like(self.dead))
+        self.dead.assign(ops.ones(self.dead.shape))
 
     def result(self) -> Any:
-        return ops.sum(self.dead)
+        return ops.sum(ops.convert_to_tensor(self.dead))
 
 
 def _sum(values: Sequence) -> Any:

@@ -57,7 +57,7 @@ class Gated(SparsityMethod):
     def start(self) -> None:
         super().start()
         for variable in (self.gate_bias, self.log_scale, self.magnitude_bias):
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(ops.zeros(variable.shape))
 
     def codes(self, pre: Any, training: bool) -> Any:
         gate = pre + self.gate_bias

@@ -94,7 +94,7 @@ class JumpReLU(SparsityMethod):
 
     def start(self) -> None:
         super().start()
-        self.theta.assign(ops.full_like(self.theta, self.threshold))
+        self.theta.assign(ops.full(self.theta.shape, self.threshold))
 
     def codes(self, pre: Any, training: bool) -> Any:
         codes = ops.where(self._active(pre), pre, ops.zeros_like(pre))

@@ -34,7 +34,7 @@ def model(method, **options):
 
 
 def fit(ae, x, iterations, **options):
-    return keras_sae.fit(ae, x, optimizer=None, iterations=iterations, batch_size=8, verbose=0, **options)
+    return keras_sae.fit(ae, x, optimizer=None, iterations=iterations, batch_size=12, verbose=0, **options)
 
 
 def test_the_configuration_holds_every_argument(method):
@@ -91,9 +91,9 @@ def test_lbfgs_trains_a_classifier_on_its_codes(method, x, labels):
 
 def test_a_training_resumes_to_the_same_bits(method, x, tmp_path):
     whole, part, resumed = model(method), model(method), model(method, seed=5)
-    expected = fit(whole, x, 6)
-    fit(part, x, 3, checkpoint=tmp_path / "training.npz")
-    history = fit(resumed, x, 6, checkpoint=tmp_path / "training.npz")
+    expected = fit(whole, x, 4)
+    fit(part, x, 2, checkpoint=tmp_path / "training.npz")
+    history = fit(resumed, x, 4, checkpoint=tmp_path / "training.npz")
     assert same_weights(resumed, whole)
     assert history.history == expected.history
     assert ops.convert_to_numpy(whole.sparsity.silent).shape == (4,)
