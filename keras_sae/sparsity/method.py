@@ -90,7 +90,7 @@ class SparsityMethod(keras.layers.Layer):
 
     def start(self) -> None:
         """Give the weights the values that they have before training."""
-        self.silent.assign(ops.zeros(self.silent.shape))
+        self.revive(ops.ones(self.silent.shape, "bool"))
 
     def begin(self) -> None:
         """Undo `finish`, before another training."""
@@ -114,6 +114,13 @@ class SparsityMethod(keras.layers.Layer):
     def dead(self) -> Any:
         """Return 1 for each unit that was not active for more than `window` examples, 0 for others, (units,)."""
         return ops.cast(ops.convert_to_tensor(self.silent) > self.window, "float32")
+
+    def revive(self, units: Any) -> None:
+        """Count these units, a mask (units,), as active now, and set the weights that they have here as at the start.
+
+        A method with weights of its own extends it. Weights are assigned as a whole: parts of a copy would be lost.
+        """
+        self.silent.assign(ops.where(units, 0.0, ops.convert_to_tensor(self.silent)))
 
     def _count(self, codes: Any, training: bool) -> None:
         """Count examples without activity, and let the metrics of a step know what is active."""

@@ -201,7 +201,13 @@ def test_methods_of_sparsity_are_those_of_the_numpy_version_and_train(method, tw
     ae = keras_sae.SparseAutoencoder(5, method, input_scale=True)
     losses = keras_sae.fit(ae, x, optimizer="adam", iterations=20, batch_size=20, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-    assert len(np.unique(keras.ops.convert_to_numpy(ae.sparsity.trainable_variables[0]))) == 5
+    [weight, *_] = ae.sparsity.trainable_variables
+    trained = keras.ops.convert_to_numpy(weight)
+    assert len(np.unique(trained)) == 5
+    ae.sparsity.revive(np.arange(5) < 2)
+    revived = keras.ops.convert_to_numpy(weight)
+    assert revived[0] == revived[1] != trained[0]
+    np.testing.assert_array_equal(revived[2:], trained[2:])
 
 
 def test_the_preset_loads(x):

@@ -122,12 +122,18 @@ def test_in_another_model_it_is_an_ordinary_layer(method, x):
     assert any(not np.array_equal(*pair) for pair in zip(before, after, strict=True))
 
 
-def test_an_untrained_model_begins_anew(method):
-    """As `evaluate_features` takes it, which has the weights of the trained one first."""
-    ae = model(method)
-    ae.sparsity.silent.assign([1, 2, 3, 4])
+def test_units_begin_anew(method):
+    """Some of them, when they are revived, or all: `evaluate_features` compares with an untrained model."""
     fresh = keras_sae.SparseAutoencoder(4, method)
     fresh.build((None, FEATURES))
+    ae = model(method)
+    ae.sparsity.silent.assign([1, 2, 3, 4])
+    before = [ops.convert_to_numpy(weight) for weight in ae.sparsity.weights]
+    expected = [ops.convert_to_numpy(weight) for weight in fresh.sparsity.weights]
+    dead = np.array([False, True, False, True])
+    ae.sparsity.revive(dead)
+    for weight, old, new in zip(ae.sparsity.weights, before, expected, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), np.where(dead, new, old))
     keras_sae.autoencoder.draw_weights(ae, np.random.RandomState(0))
-    for found, expected in zip(ae.sparsity.weights, fresh.sparsity.weights, strict=True):
-        np.testing.assert_array_equal(ops.convert_to_numpy(found), ops.convert_to_numpy(expected))
+    for weight, new in zip(ae.sparsity.weights, expected, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), new)
