@@ -93,7 +93,7 @@ class DeadUnits(keras.metrics.Metric):
         self.dead.assign(ops.ones(self.dead.shape))
 
     def result(self) -> Any:
-        return ops.sum(self.dead)
+        return ops.sum(ops.convert_to_tensor(self.dead))
 
 
 def _sum(values: Sequence) -> Any:

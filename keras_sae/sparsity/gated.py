@@ -54,10 +54,10 @@ class Gated(SparsityMethod):
         for name in ("gate_bias", "log_scale", "magnitude_bias"):
             setattr(self, name, self.add_weight(name=name, shape=input_shape[-1:], initializer="zeros"))
 
-    def start(self) -> None:
-        super().start()
+    def revive(self, units: Any) -> None:
+        super().revive(units)
         for variable in (self.gate_bias, self.log_scale, self.magnitude_bias):
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(ops.where(units, 0.0, ops.convert_to_tensor(variable)))
 
     def codes(self, pre: Any, training: bool) -> Any:
         gate = pre + self.gate_bias

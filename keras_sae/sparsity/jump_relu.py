@@ -92,9 +92,9 @@ class JumpReLU(SparsityMethod):
             dtype=single(self.variable_dtype),  # half precision would lose the steps
         )
 
-    def start(self) -> None:
-        super().start()
-        self.theta.assign(ops.full_like(self.theta, self.threshold))
+    def revive(self, units: Any) -> None:
+        super().revive(units)
+        self.theta.assign(ops.where(units, self.threshold, ops.convert_to_tensor(self.theta)))
 
     def codes(self, pre: Any, training: bool) -> Any:
         codes = ops.where(self._active(pre), pre, ops.zeros_like(pre))

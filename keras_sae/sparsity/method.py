@@ -99,7 +99,7 @@ class SparsityMethod(keras.layers.Layer):
 
     def start(self) -> None:
         """Give the weights the values that they have before training."""
-        self.silent.assign(ops.zeros_like(self.silent))
+        self.revive(ops.ones(self.silent.shape, "bool"))
 
     def begin(self) -> None:
         """Undo `finish`, before another training."""

@@ -16,7 +16,7 @@ from keras_sae.data.preprocessing import fit_zca
 from keras_sae.sparsity import L1, Contractive, WinnerTakeAll
 from keras_sae.sparsity.largest import nth_largest
 from keras_sae.training import order
-from tests import generated
+from tests import dictionary_twin, generated
 
 BACKEND = os.environ["KERAS_BACKEND"]
 FLOAT64 = {"dtype": "float64"} if has_float64() else {}
@@ -182,6 +182,34 @@ def test_a_convolution_is_the_encoder_at_every_place():
     found = keras_sae.convolutional_encoder(stack, (3, 5), (3, 4), pool_size=1)(images.reshape(6, -1))
     places = [stack.transform(images[:, :, left : left + 4].reshape(6, -1)) for left in (0, 1)]
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), np.hstack(places), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "twin"),
+    [
+        (keras_sae.sparsity.JumpReLU(2, bandwidth=0.3), dictionary_twin.JumpReLUTwin),
+        (keras_sae.sparsity.Gated(0.2), dictionary_twin.GatedTwin),
+    ],
+    ids=["JumpReLU", "Gated"],
+)
+def test_methods_of_sparsity_are_those_of_the_numpy_version_and_train(method, twin, x):
+    keras.utils.set_random_seed(0)
+    ae = keras_sae.SparseAutoencoder(5, method, input_scale=True, **FLOAT64)
+    ae.build((None, x.shape[1]))
+    ae.start(x)
+    for weight in ae.sparsity.trainable_variables:
+        weight.assign(np.linspace(0.05, 0.5, 5))
+    dictionary_twin.compare(twin, ae, x, np.linspace(0, 2, len(x)), tolerance=1e-10 if FLOAT64 else 1e-4)
+    ae = keras_sae.SparseAutoencoder(5, method, input_scale=True)
+    losses = keras_sae.fit(ae, x, optimizer="adam", iterations=20, batch_size=20, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    [weight, *_] = ae.sparsity.trainable_variables
+    trained = keras.ops.convert_to_numpy(weight)
+    assert len(np.unique(trained)) == 5
+    ae.sparsity.revive(np.arange(5) < 2)
+    revived = keras.ops.convert_to_numpy(weight)
+    assert revived[0] == revived[1] != trained[0]
+    np.testing.assert_array_equal(revived[2:], trained[2:])
 
 
 def test_the_preset_loads(x):
