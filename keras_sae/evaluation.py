@@ -55,7 +55,7 @@ def evaluate_features(
     error, length, product, cosine, rho_hat, frequency = _measure(model, x)
     variance = 2 * half_variance(x, _Targets(model))
     method = isinstance(model.sparsities[-1], SparsityMethod)
-    measured = {
+    measured: dict[str, Any] = {
         "explained_variance": 1 - 2 * error / variance if variance else float("nan"),
         "reconstruction_error": float(error),
         "reconstruction_bias": float(length / product) if product else float("nan"),

@@ -40,7 +40,7 @@ class InputsAsTargets(keras.Model):
         """As keras.Model.compile; the loss defaults to HalfSquaredError, the optimizer to Adam."""
         super().compile(optimizer=optimizer, loss=HalfSquaredError() if loss is None else loss, **kwargs)
         kinds = self.sparsities
-        units = sum(method.units for method in kinds if isinstance(method, SparsityMethod))
+        units = sum(method.units or 0 for method in kinds if isinstance(method, SparsityMethod))
         self._terms = Terms(any(isinstance(kind, KLSparsity) for kind in kinds), units)
 
     @property

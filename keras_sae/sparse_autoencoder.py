@@ -97,10 +97,8 @@ class SparseAutoencoder(Autoencoder):
         if isinstance(sparsity, dict):  # from a saved configuration
             sparsity = keras.saving.deserialize_keras_object(sparsity)
         if not isinstance(units, (int, np.integer)) or units < 1:
-            raise ValueError(
-                f"`units`, the number of hidden units, must be a positive integer. Received: units={units}"
-            )
-        self.units = int(units)
+            raise ValueError(f"`units`, the number of hidden units, must be a positive integer. Received: {units=}")
+        self.units, self._both = int(units), None
         usual = sparsity.conventions if isinstance(sparsity, SparsityMethod) else CLASSIC
         self.activation = keras.activations.get(_first(activation, usual.activation))
         self.output_activation = keras.activations.get(_first(output_activation, usual.output_activation))
@@ -170,7 +168,8 @@ class SparseAutoencoder(Autoencoder):
         elif self.sparsity is not None:
             codes = SparsityRegularization(self.sparsity, name="sparsity", **shared)(before)
         self._encoder = keras.Model(inputs, codes, name=f"{self.name}_encoder")
-        self._both = keras.Model(inputs, [before, codes]) if isinstance(self.sparsity, SparsityMethod) else None
+        if isinstance(self.sparsity, SparsityMethod):
+            self._both = keras.Model(inputs, [before, codes])
         self.output_layer = self._decoder_of(hidden, features, decay, shared)
         self.output_layer.build((None, self.units))
 
@@ -204,13 +203,10 @@ class SparseAutoencoder(Autoencoder):
     def start(self, x: Any) -> None:
         """Set what begins with the data: the scale of the inputs, and b2 at their geometric median.
 
-        Training does so itself, once. It costs a pass over x for the scale; the median is that of the first 32,768
-        rows.
+        Training does so itself, once. It costs a pass over x for the scale; the median is that of 32,768 rows at most.
 
         x: of every kind that `transform` takes.
         """
-        if isinstance(self.sparsity, SparsityMethod):
-            self.sparsity.begin()
         if self.started or not self.needs_start:
             return
         if isinstance(x, Iterator):
@@ -218,6 +214,8 @@ class SparseAutoencoder(Autoencoder):
                 "pre_bias and input_scale begin with the data, which are then read again. Expected data that can be. "
                 f"Received: {type(x).__name__}. Call start(rows) with some rows first."
             )
+        if not self.built:
+            self.build((None, Chunks(x).num_features()))
         chunks = Chunks(x, **inputs_of(self.encoder))
         if self.input_scale:
             self.centring.scale.assign(norm_scale(chunks.read()))
@@ -254,6 +252,8 @@ class SparseAutoencoder(Autoencoder):
 
     def pre_activations(self, x: Any) -> Any:
         """Return what a method of sparsity makes codes of, a tensor: (examples, features) -> (examples, units)."""
+        if self._both is None:
+            raise ValueError(f"Expected a method of keras_sae.sparsity, and weights. Received: {self.sparsity!r}.")
         return self._both(x, training=False)[0]
 
     def decode_codes(self, codes: Any, training: bool) -> Any:

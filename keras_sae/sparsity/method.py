@@ -101,9 +101,6 @@ class SparsityMethod(keras.layers.Layer):
         """Give the weights the values that they have before training."""
         self.revive(ops.ones(self.silent.shape, "bool"))
 
-    def begin(self) -> None:
-        """Undo `finish`, before another training."""
-
     def finish(self, autoencoder: Any, x: Any) -> None:
         """Set what follows from the trained autoencoder and its data."""
 
