@@ -68,6 +68,39 @@ def refuse_replicas(what: str) -> None:
         )
 
 
+def _devices() -> int:
+    """Return among how many devices a `keras.distribution` shares each batch."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
+def shared(rows: Any) -> Any:
+    """Return a tensor with an equal part of its rows on each device of a `keras.distribution`, if there is one.
+
+    All devices have all rows, if these have no equal parts.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return rows
+    layout = distribution.get_data_layout(rows.shape)
+    if rows.shape[0] % _devices():
+        layout = keras.distribution.TensorLayout([None] * len(rows.shape), distribution.device_mesh)
+    return keras.distribution.distribute_tensor(rows, layout)
+
+
+def check_shares(rows: int, batch_size: int) -> None:
+    """Raise ValueError if batches of so many rows have no equal parts for the devices of a `keras.distribution`."""
+    if rows % _devices() or min(batch_size, rows) % _devices():
+        raise ValueError(
+            f"Each of the {_devices()} devices of a keras.distribution takes an equal part of a batch. Expected a "
+            f"batch_size and a number of rows that {_devices()} divides. Received: batch_size={batch_size} and {rows} "
+            'rows. Leave the last rows out, or use optimizer="lbfgs", which takes any number.'
+        )
+
+
 def check_loss_dtypes(model: keras.Model) -> None:
     """Raise ValueError if Keras' `fit` would fail: under TensorFlow it adds a loss and penalties of one dtype only.
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ..autoencoder import Autoencoder
-from ..backend import check_loss_dtypes
+from ..backend import check_loss_dtypes, check_shares
 from ..callbacks import ProgressBar
 from ..data.batches import Chunks, TransformedDataset, inputs_of
 from ..data.containers import in_memory, is_array
@@ -86,6 +86,7 @@ def fit_minibatches(
     if is_array(x):
         chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
         DataLoss(model).check_targets(chunks.y, model)
+        check_shares(len(chunks.x), batch_size)
         targets = model.targets if isinstance(model, Autoencoder) else None
         if targets is not None:
             some = np.asarray(chunks.x[:batch_size], chunks.dtype)
@@ -99,6 +100,7 @@ def fit_minibatches(
         chunks = Chunks(held_out, held_out_y, **inputs_of(model), weights=held_out_weights)
         targets = model.targets if isinstance(model, Autoencoder) else None
         size = options.pop("validation_batch_size", None) or batch_size
+        check_shares(len(chunks.x), size)
         whole = in_memory(chunks.x)  # Keras' own way to its batches is quicker, and its memory harms no loop
         rows = len(chunks.x) if whole else size
         held = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
