@@ -18,8 +18,9 @@ from ..data.containers import in_memory, is_array
 from ..errors import DivergedError, InputError
 from ..losses import warn_of_range
 from . import checkpoints
+from .blocks import in_one_loop
 from .data_loss import DataLoss
-from .order import Minibatches, in_one_loop
+from .order import Minibatches
 
 
 def fit_minibatches(
@@ -39,8 +40,9 @@ def fit_minibatches(
 
     Like `fit_lbfgs` it can be interrupted and resumed, and its memory does not grow with x if x is memory-mapped.
 
-    Arrays in memory train in a loop over Keras' own train step that XLA compiles as a whole, 32 minibatches a call, if
-    there are 500 steps or more. Keras' batch hooks of callbacks are then called once for each such block, unless a
+    Arrays train in a loop over Keras' own train step that XLA compiles as a whole, 32 minibatches a call, if there are
+    500 steps or more. Rows that are not in memory, or of more than 2 GB, are read by a thread, up to 64 MB while the
+    loop computes those before. Keras' batch hooks of callbacks are called once for each block of minibatches, unless a
     callback of your own has one.
 
     Args:
@@ -108,7 +110,8 @@ def fit_minibatches(
     # The backup comes after the History, which it restores at the beginning and saves at the end.
     initial_epoch = epochs if backup.stopped else backup.epoch
     options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
-    with in_one_loop(model, x, epochs, callbacks or []) as data:
+    whole = options.get("steps_per_epoch") is None
+    with in_one_loop(model, x, epochs, callbacks or [], whole) as data:
         options |= {"initial_epoch": initial_epoch, "callbacks": watching, "verbose": 0}
         run = (
             model.fit if data["x"] is x else functools.partial(keras.Model.fit, model)

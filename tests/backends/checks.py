@@ -14,7 +14,7 @@ from keras_sae import layers, runs
 from keras_sae.backend import PRECISIONS, has_float64
 from keras_sae.data.batches import Chunks
 from keras_sae.data.preprocessing import fit_zca
-from keras_sae.training import order
+from keras_sae.training import blocks
 from tests import generated
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -194,12 +194,12 @@ def test_tensorflow_was_never_imported():
 
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch has no XLA")
 def test_many_minibatches_in_one_loop_train_as_single_steps_do(x, monkeypatch):
-    compiled, compile_loop = [], order.compile_train_loop
-    monkeypatch.setattr(order, "compile_train_loop", lambda *args: compiled.append(args) or compile_loop(*args))
-    monkeypatch.setattr(order, "STEPS", 3)
+    compiled, compile_loop = [], blocks.compile_train_loop
+    monkeypatch.setattr(blocks, "compile_train_loop", lambda *args: compiled.append(args) or compile_loop(*args))
+    monkeypatch.setattr(blocks, "STEPS", 3)
     models = []
     for pays in (1, 10**9):
-        monkeypatch.setattr(order, "PAYS", pays)
+        monkeypatch.setattr(blocks, "PAYS", pays)
         models.append(autoencoder())
         options = {"optimizer": "adam", "iterations": 2, "batch_size": 8, "verbose": 0}
         keras_sae.fit(models[-1], x.astype("float32"), sample_weight=np.arange(60.0), **options)
