@@ -26,6 +26,15 @@ def widest_float() -> str:
     return "float64"
 
 
+def has_float64_on_gpu() -> bool:
+    """Return whether gradients are computed on a GPU that keeps float64: in JAX with `jax_enable_x64`."""
+    if keras.backend.backend() != "jax" or widest_float() != "float64":
+        return False
+    import jax
+
+    return jax.default_backend() == "gpu"
+
+
 def single(dtype: str) -> str:
     """Return "float32" for a half precision, which cannot hold sums over rows; other dtypes as they are."""
     return "float32" if dtype in ("float16", "bfloat16") else dtype

@@ -11,10 +11,11 @@ import pytest
 import keras_sae
 from benchmarks import classic
 from keras_sae import layers, runs
-from keras_sae.backend import PRECISIONS, has_float64
+from keras_sae.backend import PRECISIONS, has_float64, has_float64_on_gpu
 from keras_sae.data.batches import Chunks
 from keras_sae.data.preprocessing import fit_zca
-from keras_sae.training import blocks
+from keras_sae.training import blocks, lbfgs
+from keras_sae.training.quasi_newton import LBFGS
 from tests import generated
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -280,6 +281,42 @@ def test_every_precision_of_products_is_taken(x):
     ae = autoencoder()
     values = [keras_sae.objective(ae, x.astype("float32"), precision=precision).value for precision in PRECISIONS]
     assert values == pytest.approx([values[0]] * 3, rel=1e-2)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="vectors of JAX")
+def test_lbfgs_with_its_vectors_on_the_device_takes_the_same_path_and_resumes(x, monkeypatch, tmp_path):
+    import jax
+
+    optimizers, options = [], {"iterations": 12, "verbose": 0, "chunk_size": 20, "precision": "bfloat16"}
+
+    def remember(*args, **options):
+        optimizers.append(LBFGS(*args, **options))
+        return optimizers[-1]
+
+    def losses(**more):
+        ae = autoencoder()
+        ae.build((None, 12))
+        return keras_sae.fit(ae, x.astype("float32"), **options, **more).history["loss"]
+
+    monkeypatch.setattr(lbfgs, "LBFGS", remember)
+    on_host = losses()
+    monkeypatch.setattr(lbfgs, "has_float64_on_gpu", lambda: True)
+    on_device = losses()
+    assert on_device == pytest.approx(on_host, rel=1e-6)
+    resume = {"checkpoint": tmp_path / "checkpoint.npz"}
+    stop = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: 1 / (7 - epoch))
+    with pytest.raises(ZeroDivisionError):
+        losses(callbacks=[stop], **resume)
+    assert losses(**resume) == on_device
+    vectors = [[o.theta, o.gradient, *o.steps, *o.changes] for o in optimizers]
+    assert {type(vector) for vector in vectors[0]} == {np.ndarray}
+    for of_device in vectors[1:]:
+        assert len(of_device) > 10
+        assert all(isinstance(vector, jax.Array) and vector.dtype == "float64" for vector in of_device)
+
+
+def test_no_cpu_keeps_vectors():
+    assert not has_float64_on_gpu()
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="the form in JAX")
