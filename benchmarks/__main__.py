@@ -5,6 +5,10 @@
   KERAS_BACKEND=jax python -m benchmarks objective epoch --units 4096 --precisions float32 tensorfloat32 bfloat16
                                                           on a GPU, if JAX and PyTorch find one
 
+Sections: exactness of gradients; one objective; an epoch; a training by L-BFGS; what reaches its J; encoding a row, by
+Keras and by exported files; the growth of an objective's time with rows, units and layers. `result` is the error of the
+gradient, J, or the largest error of a feature.
+
 Contenders compute in processes of their own, in rounds of one call each, so that the drift of the machine's speed
 meets all of them. One whose package is missing says so in its row. Other benchmarks are commands of their own:
 python -m benchmarks.NAME --help.
@@ -20,15 +24,8 @@ import time
 
 import numpy as np
 
+from benchmarks.sections import FORMS, SECTIONS
 from benchmarks.side_by_side import measure
-
-FORMS = {
-    "NumPy": ("numpy_form", {}),
-    "PyTorch": ("pytorch_form", {}),
-    "PyTorch compiled": ("pytorch_form", {"compiled": True}),
-    "JAX": ("jax_form", {}),
-    "keras_sae": ("keras_sae_form", {}),
-}
 
 
 def main():
@@ -57,10 +54,12 @@ def main():
         x = pathlib.Path(folder) / "x.npy"
         np.save(x, rows(options.data, options.rows, options.features))
         for section in options.sections or SECTIONS:
-            for title, jobs in SECTIONS[section](options, str(x)):
-                found = measure(jobs, options.repeats)
-                results.append({"section": section, "case": title, "found": found})
-                print(table(title, found), flush=True)
+            for case in SECTIONS[section](options, str(x)):
+                found = measure(case.jobs, options.repeats)
+                results.append({"section": section, "case": case.title, "found": found})
+                if case.sizes:
+                    results[-1]["exponent"] = case.exponent(found)
+                print(table(case, found), flush=True)
     if options.json:
         where = {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor(), "cores": os.cpu_count()}
         options.json.write_text(json.dumps({**where, "results": results}, indent=1))
@@ -75,80 +74,22 @@ def rows(data, number, features):
     return np.resize(datasets.load_images("mnist", data).x_train, (number, 784)).astype("float32")
 
 
-def objective(options, x):
-    """Yield the jobs of one objective and gradient of all rows."""
-    for units in options.units:
-        jobs = {}
-        for name, module, precision, more in contenders(options):
-            arguments = {"x": x, "units": units, "precision": precision, **more}
-            jobs[f"{name} {precision}"] = (module, "objective", arguments)
-        for precision in options.precisions:
-            sizes = {"rows": options.rows, "features": options.features, "units": units, "precision": precision}
-            jobs[f"products alone, keras_sae {precision}"] = ("benchmarks.contenders.keras_sae_form", "product", sizes)
-            jobs[f"products alone, PyTorch {precision}"] = ("benchmarks.contenders.pytorch_form", "product", sizes)
-        yield f"one objective and gradient, {options.rows:,} x {options.features}-{units:,}", jobs
-
-
-def epoch(options, x):
-    """Yield the jobs of one epoch of Adam on minibatches."""
-    for units in options.units:
-        for size in options.batch_sizes:
-            jobs = {}
-            for name, module, precision, more in contenders(options):
-                if name != "NumPy":
-                    more = {option: value for option, value in more.items() if option != "chunk_size"}
-                    arguments = {"x": x, "units": units, "batch_size": size, "precision": precision, **more}
-                    jobs[f"{name} {precision}"] = (module, "epoch", arguments)
-            yield f"an epoch, {options.rows:,} x {options.features}-{units:,}, batches of {size:,}", jobs
-
-
-def exactness(options, x):
-    """Yield the jobs that compare gradients with NumPy's in float64."""
-    for units in options.units:
-        jobs = {}
-        for precision in options.precisions:
-            arguments = {"x": x, "units": units, "precision": precision}
-            jobs[f"keras_sae {precision}"] = ("benchmarks.contenders.keras_sae_form", "exactness", arguments)
-        yield f"largest relative error of a gradient, {options.rows:,} x {options.features}-{units:,}", jobs
-
-
-def training(options, x):
-    """Yield the jobs of some iterations of L-BFGS."""
-    for units in options.units:
-        jobs = {}
-        for name, module, precision, more in contenders(options):
-            if name == "keras_sae":
-                arguments = {"x": x, "units": units, "iterations": options.iterations, "precision": precision, **more}
-                jobs[f"{name} {precision}"] = (module, "training", arguments)
-        yield f"{options.iterations} iterations of L-BFGS, {options.rows:,} x {options.features}-{units:,}", jobs
-
-
-def contenders(options):
-    """Yield (name, module, precision, other arguments) of each contender."""
-    for name in options.forms:
-        module, more = FORMS[name]
-        if name == "keras_sae" and options.chunk_size:
-            more = {"chunk_size": options.chunk_size}
-        for precision in ["float64"] if name == "NumPy" else options.precisions:
-            yield name, f"benchmarks.contenders.{module}", precision, more
-
-
-SECTIONS = {"exactness": exactness, "objective": objective, "epoch": epoch, "training": training}
-
-
-def table(title, found):
+def table(case, found):
     """Return the lines of the table of a case, Markdown."""
-    lines = [f"\n{title}\n", "| | seconds | least to most | peak MB | result |", "|---|---|---|---|---|"]
+    unit, factor = ("microseconds a row", 1e6) if case.per_row else ("seconds", 1)
+    lines = [f"\n{case.title}\n", f"| | {unit} | least to most | peak MB | result |", "|---|---|---|---|---|"]
     for name, result in found.items():
         if "error" in result:
             lines.append(f"| {name} | {result['error']} |")
             continue
-        least, most = result["spread"]
+        middle, least, most = (factor * seconds for seconds in (result["seconds"], *result["spread"]))
         value = "" if result["value"] is None else f"{result['value']:.6g}"
         lines.append(
-            f"| {name} | {result['seconds']:.4g} | {least:.4g} to {most:.4g} "
-            f"| {result['peak_bytes'] / 1e6:,.0f} | {value} |"
+            f"| {name} | {middle:.4g} | {least:.4g} to {most:.4g} | {result['peak_bytes'] / 1e6:,.0f} | {value} |"
         )
+    if case.sizes:
+        exponent = case.exponent(found)
+        lines.append("" if exponent is None else f"\nThe time grows with the power {exponent:.2f} of the size.")
     return "\n".join(lines)
 
 

@@ -88,7 +88,7 @@ def _work(connection, module, function, arguments):
                 elif what == "prepare":
                     run = getattr(importlib.import_module(module), function)(**_with_data(arguments))
                     value = run()
-                    connection.send({"value": None if isinstance(value, Seconds) else value})
+                    connection.send({"value": value.value if isinstance(value, Seconds) else value})
                 elif what == "run":
                     start = time.perf_counter()
                     value = run()

@@ -1,8 +1,9 @@
 """The sparse autoencoder as a keras.Model."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import keras
 import numpy as np
@@ -13,6 +14,8 @@ from .conventions import DictionaryDecoder
 from .data.batches import CHUNK_SIZE, Chunks, inputs_of
 from .inputs_as_targets import InputsAsTargets
 from .sparsity import SparsityMethod
+
+Trainer = TypeVar("Trainer", bound=Callable)
 
 
 class Autoencoder(InputsAsTargets):
@@ -159,9 +162,17 @@ class Autoencoder(InputsAsTargets):
         return input_shape
 
 
-def around_training(model: keras.Model, x: Any) -> contextlib.AbstractContextManager:
-    """Return what is done around a training on x: nothing, if the model is none of this library."""
-    return model.trained_on(x) if isinstance(model, Autoencoder) else contextlib.nullcontext()
+def around_training(trainer: Trainer) -> Trainer:
+    """Return a function `trainer(model, x, ...)` that does what comes before and after a training on x as well."""
+
+    @functools.wraps(trainer)
+    def train(model: keras.Model, x: Any, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(model, Autoencoder):
+            return trainer(model, x, *arguments, **options)
+        with model.trained_on(x):
+            return trainer(model, x, *arguments, **options)
+
+    return cast(Trainer, train)
 
 
 def draw_weights(model: keras.Model, random: np.random.RandomState) -> None:

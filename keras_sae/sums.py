@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from .backend import widest_float
@@ -32,8 +31,10 @@ class Sums:
             self._sums = [total for total, _ in added]
             self._lost = [before + lost for before, (_, lost) in zip(self._lost, added, strict=True)]
 
-    def read(self) -> list[np.ndarray]:
-        """Return the sums as float64 arrays."""
+    def read(self, there: bool = False) -> list[Any]:
+        """Return the sums as float64 arrays; `there`, where they are computed, which then has float64."""
+        if there:
+            return self._sums
         return [_float64(total) + _float64(lost) for total, lost in zip(self._sums, self._lost, strict=True)]
 
 

@@ -4,6 +4,8 @@
     epoch(x, units, batch_size, precision)    -> function() -> Seconds of an epoch of Adam
     product(rows, features, units, precision) -> function() -> None: the matrix products of an objective, alone
 
+keras_sae_form has more, of which there is nothing to compare with; encoders is the features alone.
+
 All start from the same weights. x is (examples, features), float32. What a module lacks, it cannot do.
 """
 
@@ -17,7 +19,12 @@ PRODUCTS = 6  # of 2 * rows * features * units operations: pass 1 takes one, pas
 
 
 class Seconds(float):
-    """What a function has measured itself."""
+    """What a function has measured itself, and what it has found, a number or None."""
+
+    def __new__(cls, seconds, value=None):
+        self = super().__new__(cls, seconds)
+        self.value = value
+        return self
 
 
 def median_epoch(one):

@@ -1,5 +1,6 @@
 """keras_sae, on the backend that KERAS_BACKEND names."""
 
+import itertools
 import statistics
 import time
 
@@ -15,11 +16,17 @@ def autoencoder(features, units):
     return model
 
 
-def objective(x, units, precision="float32", chunk_size=CHUNK_SIZE):
+def objective(x, units, precision="float32", chunk_size=CHUNK_SIZE, rows=None, layers=1):
+    """Of a stack, if there are several layers, each of so many units; of the first rows, if a number is given."""
+    from keras_sae.backend import has_float64_on_gpu
     from keras_sae.training.full_batch import ObjectiveFunction
 
-    function = ObjectiveFunction(autoencoder(x.shape[1], units), x, chunk_size=chunk_size)
-    return lambda: function(precision=precision).value
+    sizes = [x.shape[1], *[units] * layers]
+    models = [autoencoder(*pair) for pair in itertools.pairwise(sizes)]
+    model = models[0] if layers == 1 else keras_sae.StackedAutoencoder(models)
+    function = ObjectiveFunction(model, x[:rows], chunk_size=chunk_size)
+    there = has_float64_on_gpu()  # where L-BFGS takes the gradient
+    return lambda: function(precision=precision, there=there).value
 
 
 def epoch(x, units, batch_size, precision="float32"):
@@ -93,3 +100,46 @@ def training(x, units, iterations, precision="float32", chunk_size=CHUNK_SIZE):
         return keras_sae.fit(model, x, iterations=iterations, verbose=0, **options).history["loss"][-1]
 
     return run
+
+
+def reach(x, units, iterations, epochs, then):
+    """As of epochs of Adam, then iterations of L-BFGS, both at most, until J is what `iterations` of L-BFGS alone give.
+
+    What J of all rows takes after each epoch of minibatches, which tell but their own, does not count.
+    """
+    target = training(x, units, iterations)()
+
+    def run():
+        model = autoencoder(x.shape[1], units)
+        arrival = _arrival(model, x, target)
+        began = time.perf_counter()
+        if epochs:
+            keras_sae.fit(model, x, optimizer="adam", iterations=epochs, callbacks=[arrival], verbose=0)
+        if then and arrival.value > target:
+            keras_sae.fit(model, x, iterations=then, callbacks=[arrival], verbose=0)
+        seconds = time.perf_counter() - began - arrival.seconds
+        if arrival.value > target:
+            raise ValueError(f"J = {arrival.value:.6g} at the end, not {target:.6g}")
+        return Seconds(seconds, arrival.value)
+
+    return run
+
+
+def _arrival(model, x, target):
+    """Return a callback that ends training if J of all rows is no higher: `value`; it takes `seconds` to measure it."""
+    import keras
+
+    from keras_sae.training.full_batch import ObjectiveFunction
+
+    function = ObjectiveFunction(model, x)
+
+    class Arrival(keras.callbacks.Callback):
+        value, seconds = float("inf"), 0.0
+
+        def on_epoch_end(self, epoch, logs=None):
+            began = time.perf_counter()
+            self.value = function(gradients=False).value
+            self.seconds += time.perf_counter() - began
+            self.model.stop_training = self.value <= target
+
+    return Arrival()

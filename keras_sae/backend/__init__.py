@@ -26,6 +26,15 @@ def widest_float() -> str:
     return "float64"
 
 
+def has_float64_on_gpu() -> bool:
+    """Return whether gradients are computed on a GPU that keeps float64: in JAX with `jax_enable_x64`."""
+    if keras.backend.backend() != "jax" or widest_float() != "float64":
+        return False
+    import jax
+
+    return jax.default_backend() == "gpu"
+
+
 def single(dtype: str) -> str:
     """Return "float32" for a half precision, which cannot hold sums over rows; other dtypes as they are."""
     return "float32" if dtype in ("float16", "bfloat16") else dtype
@@ -65,6 +74,39 @@ def refuse_replicas(what: str) -> None:
         raise ValueError(
             f"{what} needs the mean over the whole batch, but each replica of a tf.distribute strategy sees its own "
             f"part. Expected one replica. Received: {replicas()}. Train without the strategy."
+        )
+
+
+def _devices() -> int:
+    """Return among how many devices a `keras.distribution` shares each batch."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
+def shared(rows: Any) -> Any:
+    """Return a tensor with an equal part of its rows on each device of a `keras.distribution`, if there is one.
+
+    All devices have all rows, if these have no equal parts.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return rows
+    layout = distribution.get_data_layout(rows.shape)
+    if rows.shape[0] % _devices():
+        layout = keras.distribution.TensorLayout([None] * len(rows.shape), distribution.device_mesh)
+    return keras.distribution.distribute_tensor(rows, layout)
+
+
+def check_shares(rows: int, batch_size: int) -> None:
+    """Raise ValueError if batches of so many rows have no equal parts for the devices of a `keras.distribution`."""
+    if rows % _devices() or min(batch_size, rows) % _devices():
+        raise ValueError(
+            f"Each of the {_devices()} devices of a keras.distribution takes an equal part of a batch. Expected a "
+            f"batch_size and a number of rows that {_devices()} divides. Received: batch_size={batch_size} and {rows} "
+            'rows. Leave the last rows out, or use optimizer="lbfgs", which takes any number.'
         )
 
 

@@ -1,4 +1,4 @@
-"""Many steps of Keras' own training in one compiled loop, for the rows of arrays that are in memory."""
+"""Many steps of Keras' own training in one compiled loop, for blocks of minibatches."""
 
 from collections.abc import Callable
 from typing import Any

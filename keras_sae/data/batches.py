@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..backend import widest_float
+from ..backend import shared, widest_float
 from ..constraints import check
 from ..files import forget, write_aside
 from ..sums import Sums
@@ -208,7 +208,8 @@ class Chunks:
             raise ValueError(f"Expected batches of x, (x, y) or (x, y, weights). Received: {3 + len(others)} elements.")
         x = ops.convert_to_tensor(x, dtype=self.dtype)
         y = None if y is None else ops.convert_to_tensor(y)
-        return Chunk(x, y, None if weights is None else ops.convert_to_tensor(weights, dtype=widest_float()))
+        weights = None if weights is None else ops.convert_to_tensor(weights, dtype=widest_float())
+        return Chunk(*(None if array is None else shared(array) for array in (x, y, weights)))
 
 
 def check_weights(weights: np.ndarray, examples: int, all_zero: bool = False) -> None:

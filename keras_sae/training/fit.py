@@ -37,6 +37,10 @@ def fit(
 ) -> keras.callbacks.History:
     """Train an autoencoder, a stack, a classifier or any Keras model with a loss, in place.
 
+    Several devices of one machine share the rows, of each chunk or of each minibatch, if the model is made under a
+    `keras.distribution.DataParallel` (JAX): the result is that of one device to rounding, rho_hat being over the rows
+    of all. A chunk_size that is no multiple of their number leaves all of the work to each.
+
     Args:
         model: an autoencoder of this library, or a compiled keras.Model; layers with `trainable = False` stay as they
             are.

@@ -130,16 +130,23 @@ class ObjectiveFunction:
         weighted_mean = self.loss.reduction == "mean_with_sample_weight"
         return 1 / self.mean_weight if weighted_mean and self.mean_weight else 1.0
 
-    def __call__(self, values: list | None = None, gradients: bool = True, precision: str = PRECISIONS[0]) -> Objective:
+    def __call__(
+        self,
+        values: list | None = None,
+        gradients: bool = True,
+        precision: str = PRECISIONS[0],
+        there: bool = False,
+    ) -> Objective:
         """Return the Objective at these weight values (an array for each trainable variable), or at the model's own.
 
         gradients: whether to compute the gradient; without it the call takes about half the time.
         precision: of the products, see `objective`.
+        there: whether gradients stay where they are computed, see `backend.has_float64_on_gpu`.
         """
         with matmul_precision(precision):
-            return self._evaluate(values, gradients)
+            return self._evaluate(values, gradients, there)
 
-    def _evaluate(self, values: list | None, gradients: bool) -> Objective:
+    def _evaluate(self, values: list | None, gradients: bool, there: bool) -> Objective:
         if values is None:
             values = [ops.convert_to_numpy(v.value) for v in self.variables]
         tensors = [ops.convert_to_tensor(a, single(v.dtype)) for a, v in zip(values, self.variables, strict=True)]
@@ -159,12 +166,13 @@ class ObjectiveFunction:
             if self.adds_losses and self.additive is None:
                 self._check_additive(tensors, chunk, means)
             rows += len(chunk.x)
-        loss, additive, *totals = (total / rows for total in sums.read())
+        loss, additive, *totals = (total / rows for total in sums.read(there))
         decay = 0.0
         if self.penalised:
             decay, parts = self._weight_gradients(tensors)
-            for total, part in zip(totals, parts, strict=True) if totals else ():
-                total += ops.convert_to_numpy(part)
+            if totals:
+                parts = parts if there else map(ops.convert_to_numpy, parts)
+                totals = [total + part for total, part in zip(totals, parts, strict=True)]
         kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities or [], means, strict=True))
         terms = {self.data_term: float(loss), "weight_decay": float(decay), "sparsity": kl + float(additive)}
         return Objective(sum(terms.values()), totals, terms, rho_hat)

@@ -9,21 +9,22 @@ import keras
 import numpy as np
 
 from ..autoencoder import Autoencoder, around_training
-from ..backend import PRECISIONS, check_precision
+from ..backend import PRECISIONS, check_precision, has_float64_on_gpu
 from ..callbacks import ProgressBar, ResampleDeadUnits
-from ..data.batches import CHUNK_SIZE, Chunks
+from ..data.batches import CHUNK_SIZE
 from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from ..sparsity.method import check_methods
 from . import checkpoints
 from .full_batch import Objective, ObjectiveFunction
-from .quasi_newton import LBFGS
+from .quasi_newton import LBFGS, Vector
 
 LIMIT = "the limit of iterations"  # a reason why training stopped
 ROUGH = 0.9  # the share of the iterations that may multiply in less than single precision
 SETS_LEARNING_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
+@around_training
 def fit_lbfgs(
     model: keras.Model,
     x: Any,
@@ -44,6 +45,9 @@ def fit_lbfgs(
     autoencoder is given one corrupted copy of x, drawn at the start, because L-BFGS needs an objective that does not
     change between evaluations. When training is interrupted (Ctrl-C, an error in a callback), the model holds the
     weights of the last completed iteration.
+
+    On a GPU under JAX with `JAX_ENABLE_X64=1` the vectors of L-BFGS stay there, about 200 bytes for each weight.
+    Otherwise the gradient comes to the CPU at each evaluation, which takes long from some million weights on.
 
     Args:
         model, x, y, chunk_size, sample_weight: as for `keras_sae.objective`.
@@ -69,7 +73,7 @@ def fit_lbfgs(
         "seconds", and "stopped" (why, in words).
 
     Raises:
-        ValueError: a callback sets a learning rate or weights.
+        ValueError: a callback sets a learning rate or weights, or the sparsity has no objective to minimise.
         DivergedError: the objective is NaN or infinite.
         InputError: the checkpoint is broken, or of another model or other data.
 
@@ -86,50 +90,47 @@ def fit_lbfgs(
                 "L-BFGS keeps weights of its own, which would replace those of a callback, and counts no dead units. "
                 "Received: the callback ResampleDeadUnits. Leave it out, or train with a Keras optimizer."
             )
+    check_methods(model, "no_lbfgs")
     if isinstance(model, Autoencoder) and not model.compiled:
         model.compile()  # Keras' own callbacks look for an optimizer
     found = checkpoints.read(checkpoint) if checkpoint else None
     check_precision(precision)
-    check_methods(model, "no_lbfgs")
-    if not model.built:
-        model.build((None, Chunks(x).num_features()))
-    with around_training(model, x):
-        search = _Search(model, x, y, chunk_size, sample_weight, found, precision)
-        search.validation = _validation(model, validation_data, chunk_size)
-        keras_callbacks = keras.callbacks.CallbackList(
-            [*(callbacks or []), *([ProgressBar()] if verbose else [])],
-            add_history=True, model=model, epochs=max_iterations, verbose=verbose,
-        )  # fmt: skip
-        model.stop_training = False
-        keras_callbacks.on_train_begin()
-        history = model.history
-        history.history, history.epoch = search.history, list(range(search.iterations))
-        saved = time.monotonic()
-        if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last one
-            search.stopped = LIMIT
-        try:
-            while search.stopped is None:
-                keras_callbacks.on_epoch_begin(search.iterations)
-                if search.iterations >= ROUGH * max_iterations:
-                    search.refine()
-                logs = search.step(tolerance)
-                if logs is not None:
-                    keras_callbacks.on_epoch_end(search.iterations - 1, logs)
-                if model.stop_training:
-                    search.stopped = "a callback set stop_training"
-                elif search.iterations >= max_iterations:
-                    search.stopped = LIMIT
-                if checkpoint and time.monotonic() - saved > checkpoints.SECONDS:
-                    search.save(checkpoint)
-                    saved = time.monotonic()
-        finally:
-            if checkpoint:
+    search = _Search(model, x, y, chunk_size, sample_weight, found, precision)
+    search.validation = _validation(model, validation_data, chunk_size)
+    keras_callbacks = keras.callbacks.CallbackList(
+        [*(callbacks or []), *([ProgressBar()] if verbose else [])],
+        add_history=True, model=model, epochs=max_iterations, verbose=verbose,
+    )  # fmt: skip
+    model.stop_training = False
+    keras_callbacks.on_train_begin()
+    history = model.history
+    history.history, history.epoch = search.history, list(range(search.iterations))
+    saved = time.monotonic()
+    if search.stopped is None and search.iterations >= max_iterations:  # interrupted in a callback of the last one
+        search.stopped = LIMIT
+    try:
+        while search.stopped is None:
+            keras_callbacks.on_epoch_begin(search.iterations)
+            if search.iterations >= ROUGH * max_iterations:
+                search.refine()
+            logs = search.step(tolerance)
+            if logs is not None:
+                keras_callbacks.on_epoch_end(search.iterations - 1, logs)
+            if model.stop_training:
+                search.stopped = "a callback set stop_training"
+            elif search.iterations >= max_iterations:
+                search.stopped = LIMIT
+            if checkpoint and time.monotonic() - saved > checkpoints.SECONDS:
                 search.save(checkpoint)
-            history.result = search.counts()
-            keras_callbacks.on_train_end()
+                saved = time.monotonic()
+    finally:
         if checkpoint:
-            search.save(checkpoint)  # again, as EarlyStopping may have restored the best weights
-        return history
+            search.save(checkpoint)
+        history.result = search.counts()
+        keras_callbacks.on_train_end()
+    if checkpoint:
+        search.save(checkpoint)  # again, as EarlyStopping may have restored the best weights
+    return history
 
 
 def _validation(model: keras.Model, data: Any, chunk_size: int) -> ObjectiveFunction | None:
@@ -150,7 +151,10 @@ def corrupted_once(model: keras.Model, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 class _Search:
-    """The minimisation over one flat float64 vector; the model has the weights of the last completed iteration."""
+    """The minimisation over one flat float64 vector; the model has the weights of the last completed iteration.
+
+    It and some twenty others are arrays of NumPy, or of JAX if they can stay where gradients are computed.
+    """
 
     def __init__(
         self,
@@ -172,7 +176,8 @@ class _Search:
         self.model, self.objective = model, ObjectiveFunction(model, x, y, chunk_size, sample_weight)
         self.variables = self.objective.variables
         self.shapes = [tuple(v.shape) for v in self.variables]
-        self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])
+        self.there = has_float64_on_gpu()
         self.iterations, self.evaluations = record.get("iterations", 0), record.get("evaluations", 0)
         self.history, self.stopped = record.get("history", {}), record.get("stopped")
         self.seconds, self.began = record.get("seconds", 0.0), time.monotonic()
@@ -180,19 +185,23 @@ class _Search:
         start = self.weights()
         if checkpoint:
             self._check(state, start)
+        if self.there:
+            start = keras.ops.convert_to_tensor(start)
+            state = {name: [keras.ops.convert_to_tensor(array) for array in arrays] for name, arrays in state.items()}
         self.optimizer = LBFGS(self, start, state=state or None)
         self.assign()
         self.validation: ObjectiveFunction | None = None  # the objective on held-out data
         # The last completed iteration: the state of L-BFGS, how many iterations there were, and its logs.
-        self.completed: tuple[dict[str, list[np.ndarray]], int, dict[str, float]] = (
+        self.completed: tuple[dict[str, list[Vector]], int, dict[str, float]] = (
             self.optimizer.state(), self.iterations, {}
         )  # fmt: skip
 
-    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def __call__(self, theta: Vector) -> tuple[float, Vector]:
         """Return (J, gradient), as L-BFGS expects them."""
-        self.result = self.objective(self.split(theta), precision=self.precision)
+        self.result = self.objective(self.split(theta), precision=self.precision, there=self.there)
         self.evaluations += 1
-        return self.result.value, np.concatenate([g.ravel() for g in self.result.gradients])
+        concatenate = keras.ops.concatenate if self.there else np.concatenate
+        return self.result.value, concatenate([g.ravel() for g in self.result.gradients])
 
     def step(self, tolerance: float) -> dict[str, float] | None:
         """Do one iteration and return its logs, or None if it found no lower point. Set `stopped` if it is the last."""
@@ -229,9 +238,10 @@ class _Search:
         self.completed = self.optimizer.state(), *self.completed[1:]
         return True
 
-    def split(self, theta: np.ndarray) -> list[np.ndarray]:
+    def split(self, theta: Vector) -> list[Vector]:
         """Return theta as one array for each variable, in its shape."""
-        return [a.reshape(s) for a, s in zip(np.split(theta, self.ends), self.shapes, strict=True)]
+        starts = [0, *self.ends[:-1]]
+        return [theta[a:b].reshape(s) for a, b, s in zip(starts, self.ends, self.shapes, strict=True)]
 
     def weights(self) -> np.ndarray:
         """Return the weights that the model has, as one flat float64 vector."""
@@ -254,6 +264,7 @@ class _Search:
             return
         if self.stopped:  # no iteration will need the remembered steps, and a callback may have changed the weights
             state = {"theta": [self.weights()], "value": state["value"], "gradient": state["gradient"]}
+        state = {name: [np.asarray(array) for array in arrays] for name, arrays in state.items()}
         history = {name: values[:iterations] for name, values in self.history.items()}
         for name, value in logs.items():
             if len(history.setdefault(name, [])) < iterations:  # a callback failed before the History got it

@@ -11,17 +11,19 @@ import keras
 import numpy as np
 
 from ..autoencoder import Autoencoder, around_training
-from ..backend import check_loss_dtypes
+from ..backend import check_loss_dtypes, check_shares
 from ..callbacks import ProgressBar
 from ..data.batches import Chunks, TransformedDataset, inputs_of
 from ..data.containers import in_memory, is_array
 from ..errors import DivergedError, InputError
 from ..losses import warn_of_range
 from . import checkpoints
+from .blocks import in_one_loop
 from .data_loss import DataLoss
-from .order import Minibatches, in_one_loop
+from .order import Minibatches
 
 
+@around_training
 def fit_minibatches(
     model: keras.Model,
     x: Any,
@@ -39,8 +41,9 @@ def fit_minibatches(
 
     Like `fit_lbfgs` it can be interrupted and resumed, and its memory does not grow with x if x is memory-mapped.
 
-    Arrays in memory train in a loop over Keras' own train step that XLA compiles as a whole, 32 minibatches a call, if
-    there are 500 steps or more. Keras' batch hooks of callbacks are then called once for each such block, unless a
+    Arrays train in a loop over Keras' own train step that XLA compiles as a whole, 32 minibatches a call, if there are
+    500 steps or more. Rows that are not in memory, or of more than 2 GB, are read by a thread, up to 64 MB while the
+    loop computes those before. Keras' batch hooks of callbacks are called once for each block of minibatches, unless a
     callback of your own has one.
 
     Args:
@@ -81,40 +84,40 @@ def fit_minibatches(
         model.compile()
     if not isinstance(model, Autoencoder):
         check_loss_dtypes(model)
-    with around_training(model, x):
-        backup = _Backup(model, checkpoint)
-        watching = [*(callbacks or []), keras.callbacks.History(), backup, *([ProgressBar()] if verbose else [])]
-        if is_array(x):
-            chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
-            DataLoss(model).check_targets(chunks.y, model)
-            targets = model.targets if isinstance(model, Autoencoder) else None
-            if targets is not None:
-                some = np.asarray(chunks.x[:batch_size], chunks.dtype)
-                warn_of_range(model, targets(some) if chunks.y is None else chunks.y[:batch_size])
-            x = Minibatches(chunks.x, chunks.y, batch_size, seed, chunks.dtype, chunks.weights, targets)
-            watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
-        elif y is not None or sample_weight is not None:
-            raise ValueError("Give `y` with arrays only; a data set yields (x, y) or (x, y, weights) itself.")
-        held_out, held_out_y, held_out_weights = keras.utils.unpack_x_y_sample_weight(options.get("validation_data"))
-        if is_array(held_out):
-            chunks = Chunks(held_out, held_out_y, **inputs_of(model), weights=held_out_weights)
-            targets = model.targets if isinstance(model, Autoencoder) else None
-            size = options.pop("validation_batch_size", None) or batch_size
-            whole = in_memory(chunks.x)  # Keras' own way to its batches is quicker, and its memory harms no loop
-            rows = len(chunks.x) if whole else size
-            held = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
-            options |= (
-                {"validation_data": held[0], "validation_batch_size": size} if whole else {"validation_data": held}
-            )
-        # The backup comes after the History, which it restores at the beginning and saves at the end.
-        initial_epoch = epochs if backup.stopped else backup.epoch
-        options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
-        with in_one_loop(model, x, epochs, callbacks or []) as data:
-            options |= {"initial_epoch": initial_epoch, "callbacks": watching, "verbose": 0}
-            run = (
-                model.fit if data["x"] is x else functools.partial(keras.Model.fit, model)
-            )  # numbers of blocks are no rows
-            return run(**data, epochs=epochs, **options)
+    backup = _Backup(model, checkpoint)
+    watching = [*(callbacks or []), keras.callbacks.History(), backup, *([ProgressBar()] if verbose else [])]
+    if is_array(x):
+        chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
+        DataLoss(model).check_targets(chunks.y, model)
+        check_shares(len(chunks.x), batch_size)
+        targets = model.targets if isinstance(model, Autoencoder) else None
+        if targets is not None:
+            some = np.asarray(chunks.x[:batch_size], chunks.dtype)
+            warn_of_range(model, targets(some) if chunks.y is None else chunks.y[:batch_size])
+        x = Minibatches(chunks.x, chunks.y, batch_size, seed, chunks.dtype, chunks.weights, targets)
+        watching.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: x.begin(epoch)))
+    elif y is not None or sample_weight is not None:
+        raise ValueError("Give `y` with arrays only; a data set yields (x, y) or (x, y, weights) itself.")
+    held_out, held_out_y, held_out_weights = keras.utils.unpack_x_y_sample_weight(options.get("validation_data"))
+    if is_array(held_out):
+        chunks = Chunks(held_out, held_out_y, **inputs_of(model), weights=held_out_weights)
+        targets = model.targets if isinstance(model, Autoencoder) else None
+        size = options.pop("validation_batch_size", None) or batch_size
+        check_shares(len(chunks.x), size)
+        whole = in_memory(chunks.x)  # Keras' own way to its batches is quicker, and its memory harms no loop
+        rows = len(chunks.x) if whole else size
+        held = Minibatches(chunks.x, chunks.y, rows, seed, chunks.dtype, chunks.weights, targets)
+        options |= {"validation_data": held[0], "validation_batch_size": size} if whole else {"validation_data": held}
+    # The backup comes after the History, which it restores at the beginning and saves at the end.
+    initial_epoch = epochs if backup.stopped else backup.epoch
+    options = {"shuffle": False, **options}  # Minibatches shuffles, and a data set has an order of its own
+    whole = options.get("steps_per_epoch") is None
+    with in_one_loop(model, x, epochs, callbacks or [], whole) as data:
+        options |= {"initial_epoch": initial_epoch, "callbacks": watching, "verbose": 0}
+        run = (
+            model.fit if data["x"] is x else functools.partial(keras.Model.fit, model)
+        )  # numbers of blocks are no rows
+        return run(**data, epochs=epochs, **options)
 
 
 class _Backup(keras.callbacks.Callback):

@@ -3,11 +3,13 @@
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.optimize
 
-Function = Callable[[np.ndarray], tuple[float, np.ndarray]]  # theta -> (value, gradient)
+Vector = Any  # a flat float64 array of NumPy, or of JAX, on the device that computes gradients
+Function = Callable[[Vector], tuple[float, Vector]]  # theta -> (value, gradient)
 
 
 class LBFGS:
@@ -32,13 +34,13 @@ class LBFGS:
     def __init__(
         self,
         function: Function,
-        theta: np.ndarray,
+        theta: Vector,
         memory: int = 10,
-        state: dict[str, list[np.ndarray]] | None = None,
+        state: dict[str, list[Vector]] | None = None,
     ):
         self.function, self.memory = _Remembering(function), memory
-        self.steps: list[np.ndarray] = []  # s_i, oldest first
-        self.changes: list[np.ndarray] = []  # y_i, in the same order
+        self.steps: list[Vector] = []  # s_i, oldest first
+        self.changes: list[Vector] = []  # y_i, in the same order
         if state is None:
             self.theta, (self.value, self.gradient) = theta, self.function(theta)
         else:
@@ -65,7 +67,7 @@ class LBFGS:
         self.function.theta = None
         self.value, self.gradient = self.function(self.theta)
 
-    def state(self) -> dict[str, list[np.ndarray]]:
+    def state(self) -> dict[str, list[Vector]]:
         """Return all that the next iterations depend on, lists of arrays by name."""
         return {
             "theta": [self.theta],
@@ -75,7 +77,7 @@ class LBFGS:
             "changes": self.changes,
         }
 
-    def _direction(self) -> np.ndarray:
+    def _direction(self) -> Vector:
         """Return -H g by the two-loop recursion (algorithm 7.4)."""
         direction = -self.gradient
         if not self.steps:
@@ -91,7 +93,7 @@ class LBFGS:
             direction += (weights.pop() - _dot(y, direction) / curvature) * s
         return direction
 
-    def _search(self, direction: np.ndarray) -> np.ndarray | None:
+    def _search(self, direction: Vector) -> Vector | None:
         """Return a point along the direction that meets the Wolfe conditions or at least is lower; None if none is."""
         if not _dot(direction, self.gradient) < 0:
             return None
@@ -101,25 +103,30 @@ class LBFGS:
             direction = direction / 10
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the result already says that no point was found
-            alpha, _, _, value, *_ = scipy.optimize.line_search(
-                lambda theta: self.function(theta)[0],
-                lambda theta: self.function(theta)[1],
-                self.theta,
-                direction,
-                gfk=self.gradient,
+            alpha, _, _, value, *_ = scipy.optimize.line_search(  # in one dimension, that of alpha
+                lambda alpha: self.function(self.theta + alpha[0] * direction)[0],
+                lambda alpha: _slope(self.function(self.theta + alpha[0] * direction)[1], direction),
+                np.zeros(1),
+                np.ones(1),
+                gfk=_slope(self.gradient, direction),
                 old_fval=self.value,
             )
         return self.theta + alpha * direction if alpha and value < self.value else None
 
-    def _remember(self, s: np.ndarray, y: np.ndarray) -> None:
+    def _remember(self, s: Vector, y: Vector) -> None:
         if _dot(s, y) <= np.finfo("float64").eps * _dot(y, y):  # no curvature: H would not stay positive definite
             return
         self.steps, self.changes = [*self.steps, s][-self.memory :], [*self.changes, y][-self.memory :]
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
+def _dot(a: Vector, b: Vector) -> float:
     """Return a'b, computed on one thread: BLAS starts one for each core, and waits for cores that others use."""
-    return float(np.einsum("i,i->", a, b))
+    return float(np.einsum("i,i->", a, b) if isinstance(a, np.ndarray) else a @ b)
+
+
+def _slope(gradient: Vector, direction: Vector) -> np.ndarray:
+    """Return the derivative along the direction, (1,)."""
+    return np.array([float(gradient @ direction)])
 
 
 class _Remembering:
@@ -127,13 +134,13 @@ class _Remembering:
 
     def __init__(self, function: Function):
         self.function = function
-        self.theta: np.ndarray | None = None  # the point computed last
-        self.result: tuple[float, np.ndarray]
+        self.theta: Vector | None = None  # the point computed last
+        self.result: tuple[float, Vector]
 
-    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        if self.theta is None or not np.array_equal(theta, self.theta):
+    def __call__(self, theta: Vector) -> tuple[float, Vector]:
+        if self.theta is None or not (theta == self.theta).all():
             self.remember(theta, *self.function(theta))
         return self.result
 
-    def remember(self, theta: np.ndarray, value: float, gradient: np.ndarray) -> None:
+    def remember(self, theta: Vector, value: float, gradient: Vector) -> None:
         self.theta, self.result = theta, (value, gradient)

@@ -22,6 +22,7 @@ def test_a_backend_in_an_environment_without_tensorflow(backend, tmp_path):
         pytest.skip(f"needs {backend}: pip install {backend}")
     python = environment.make(tmp_path / "environment", [*OURS, backend, "pytest", "hypothesis"])
     variables = {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+    variables["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"  # JAX alone reads it
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", CHECKS]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
