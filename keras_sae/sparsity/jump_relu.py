@@ -40,8 +40,8 @@ class JumpReLU(SparsityMethod):
 
     Args:
         target_l0: active units of an example, which training aims at; None for a penalty in proportion to L0.
-        weight: of the term, beside an error in units of scaled inputs. None is features / 2, half of the mean
-            ||scale x||^2 or a bit more. With target_l0=None it has to be given.
+        weight: of the term, beside an error in units of scaled inputs. None is features / 2, about half of
+            the mean ||scale x||^2. With target_l0=None it has to be given.
         threshold: at which every theta starts.
         bandwidth: the width of the window, above 0. A wider one has less noise, and more bias.
         window: as of `SparsityMethod`.
