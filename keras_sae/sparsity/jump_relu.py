@@ -33,13 +33,15 @@ class JumpReLU(SparsityMethod):
         da_j/dpre_j   = H_j                      dH_j/dpre_j   = 0
 
     `threshold` and `bandwidth` are in units of pre-activations, so take `input_scale=True`: in data of another size the
-    bandwidth would hold all pre-activations or none, and the term would do nothing. After training there is a warning
-    if L0 is more than twice the target, or less than half of it.
+    bandwidth would hold all pre-activations or none, and the term would do nothing. A step of Adam moves a
+    threshold by the learning rate at most, about, and thresholds of 1 are usual: fewer steps than some
+    1 / learning_rate leave L0 above the target. After training there is a warning if it is more than twice the target,
+    or less than half of it.
 
     Args:
         target_l0: active units of an example, which training aims at; None for a penalty in proportion to L0.
-        weight: of the term, beside an error in units of scaled inputs. None is features / 2, half of the mean
-            ||scale x||^2 or a bit more. With target_l0=None it has to be given.
+        weight: of the term, beside an error in units of scaled inputs. None is features / 2, about half of
+            the mean ||scale x||^2. With target_l0=None it has to be given.
         threshold: at which every theta starts.
         bandwidth: the width of the window, above 0. A wider one has less noise, and more bias.
         window: as of `SparsityMethod`.
@@ -118,8 +120,8 @@ class JumpReLU(SparsityMethod):
         if not self.target_l0 / 2 <= l0 <= 2 * self.target_l0:
             warnings.warn(
                 f"After training {autoencoder.name} has {l0:.3g} active units an example. Expected about "
-                f"target_l0={self.target_l0:g}. Train longer or with a higher learning rate: a threshold moves by no "
-                "more than that a step. If L0 does not answer, take input_scale=True, because `threshold` and "
+                f"target_l0={self.target_l0:g}. Train longer or with a higher learning rate: a threshold moves by "
+                "about that a step. If L0 does not answer, take input_scale=True, because `threshold` and "
                 "`bandwidth` are in units of pre-activations, or another `weight`.",
                 stacklevel=2,
             )
