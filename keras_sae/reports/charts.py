@@ -66,7 +66,13 @@ def rho_hats(name: str, rho_hat: np.ndarray, rho: float | None) -> dict[str, Any
     bars = _bars(counts, edges)
     aim = f"; the target rho is {rho:g}" if rho is not None else ""
     text = f"{name}: mean activations of {len(rho_hat)} units, from {rho_hat.min():.3g} to {rho_hat.max():.3g}{aim}"
-    layers = [{"data": {"values": bars}, "mark": {"type": "bar", "tooltip": True}, "encoding": _histogram("units")}]
+    layers = [
+        {
+            "data": {"values": bars},
+            "mark": {"type": "bar", "tooltip": True},
+            "encoding": _histogram("mean activation", "units"),
+        }
+    ]
     if rho is not None:
         rule = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 2, "color": COLORS[1]}
         layers.append(
@@ -77,7 +83,7 @@ def rho_hats(name: str, rho_hat: np.ndarray, rho: float | None) -> dict[str, Any
 
 def activation_histogram() -> dict[str, Any]:
     """Return the histogram of a unit's activations, into which the page puts {"low", "high", "count"}."""
-    encoding = _histogram("rows (few and many shown alike)", scale={"type": "symlog", "constant": 1})
+    encoding = _histogram("activation", "rows", scale={"type": "symlog", "constant": 1})
     return chart(
         "How often the unit has which activation", height=110, mark={"type": "bar", "tooltip": True}, encoding=encoding
     )
@@ -127,9 +133,9 @@ def _bars(counts: np.ndarray, edges: np.ndarray) -> list[dict[str, Any]]:
     return [{"low": low, "high": high, "count": count} for low, high, count in pairs]
 
 
-def _histogram(title: str, **of_y: Any) -> dict[str, Any]:
+def _histogram(of_x: str, of_y: str, **options: Any) -> dict[str, Any]:
     return {
-        "x": {"field": "low", **QUANTITY, "title": "activation", "bin": {"binned": True}},
+        "x": {"field": "low", **QUANTITY, "title": of_x, "bin": {"binned": True}, "axis": {"labelOverlap": "greedy"}},
         "x2": {"field": "high"},
-        "y": {"field": "count", **QUANTITY, "title": title, **of_y},
+        "y": {"field": "count", **QUANTITY, "title": of_y, **options},
     }

@@ -20,7 +20,7 @@ from .words import is_dead
 
 MOST_CLASSES = 30  # of a confusion matrix that is shown whole
 MOST_COLUMNS = 30  # of the table of how well columns come back
-TILE, EXAMPLE = 40, 64  # pixels on the screen, about, of the height of what units look for and of examples
+TILE, EXAMPLE = 48, 64  # pixels on the screen, about, of the height of what units look for and of examples
 SHOWN_COLUMNS, SHOWN_ROWS = 6, 8  # of a table, beside what comes back
 
 
@@ -44,16 +44,18 @@ def render_report(
     if len(names) != features:
         raise InputError(f"Expected {features:,} names of columns, as the rows have. Received: {len(names):,}.")
     data, sprites = payload(facts, shape, names)
-    data["charts"] = _charts(facts, histories, rho_hats, step)
+    exact = len(rho_hats) == len(facts.layers) > 0
+    measured = rho_hats if exact else [units.rho_hat for units in facts.layers]
+    data["charts"] = _charts(facts, histories, measured, step)
     data["sprites"] = {name: {"columns": sprite.columns, "rows": sprite.rows} for name, sprite in sprites.items()}
     data["size"] = _enlarged(shape[0], EXAMPLE) if shape else None
     judge = classifier or (None if isinstance(model, Autoencoder) else model)
     context = {
-        "record": {**dict.fromkeys(records.KINDS), **record}, "facts": facts, "data": data, "sprites": sprites, "names": names, "shape": shape,
-        "headlines": _headlines(facts, metrics),
+        "record": {**dict.fromkeys(records.KINDS), **record}, "facts": facts, "data": data, "sprites": sprites,
+        "headlines": _headlines(facts), "shape": shape,
         "numbers": cards.measured(metrics, record.get("meanings") or {}),
         "architecture": _architecture(model, facts),
-        "of_training": bool(rho_hats), "columns": _columns(facts, names), "values": _values(facts, model, names, shape),
+        "of_training": exact, "columns": _columns(facts, names), "values": _values(facts, model, names, shape),
         "confusions": _confusions(facts), "most_classes": MOST_CLASSES, "judge": judge is not None,
         "units": len(facts.layers[-1].mean) if facts.layers else None,
         "tile_size": _enlarged(shape[0], TILE) if shape else None,
@@ -86,16 +88,15 @@ def _enlarged(height: int, wanted: int) -> int:
 
 def _charts(facts: Facts, histories: Mapping, rho_hats: Sequence[np.ndarray], step: str) -> dict[str, list]:
     """Return the charts of every stage and layer."""
-    exact = len(rho_hats) == len(facts.layers)
     found = []
     for place, units in enumerate(facts.layers):
         rho = units.layer.sparsity.rho if isinstance(units.layer.sparsity, KLSparsity) else None
-        found.append(charts.rho_hats(units.layer.name, rho_hats[place] if exact else units.rho_hat, rho))
+        found.append(charts.rho_hats(units.layer.name, rho_hats[place], rho))
     drawn = [charts.curves(name, history, step) for name, history in histories.items() if any(history.get("loss", []))]
     return {"rho_hat": found, "curves": drawn}
 
 
-def _headlines(facts: Facts, metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+def _headlines(facts: Facts) -> list[tuple[str, str]]:
     """Return (number, what it is) of what one asks first."""
     found = []
     if facts.confusion is not None:

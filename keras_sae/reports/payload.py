@@ -11,6 +11,7 @@ from .facts import Facts
 from .units import Best, Units
 
 COLUMNS = 8  # of a table at most that are shown of a unit: those that drive it
+VALUES = 5  # of these, whose values are shown of each row
 MOST_CLASSES = 20  # in the chart of a unit: those it fires for most
 
 
@@ -84,7 +85,8 @@ def _unit(units: Units, place: int, facts: Facts, names: Sequence[str]) -> dict[
     if names:
         found["columns"] = _columns(units, place, facts, names, found["top"])
         found["values"] = {
-            kind: [_values(facts, pair[0], found["columns"]) for pair in found[kind]] for kind in ("top", "middling")
+            kind: [_values(facts, pair[0], found["columns"][:VALUES]) for pair in found[kind]]
+            for kind in ("top", "middling")
         }
     return found
 

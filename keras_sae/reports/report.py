@@ -73,7 +73,7 @@ def report(
     >>> keras_sae.report(ae, digits.x_test, digits.y_test, "report.html")
     """
     extras.check_for_reports()
-    record: dict[str, Any] = {"title": f"{type(model).__name__} {model.name}"}
+    record: dict[str, Any] = {"title": f"What {model.name} has learned"}
     names = feature_names if feature_names is not None else getattr(x, "columns", None)
     if names is not None:
         record["feature_names"] = [str(name) for name in names]

@@ -64,8 +64,9 @@ def _classes(units: Units, unit: int, names: Sequence[str]) -> str:
     found = preferred(units, unit)
     if not found:
         return "It tells the classes hardly apart: on none of them it is much more active than on all."
-    means = _joined([f"{names[label]} ({_number(units.of_classes[label, unit])})" for label in found])
-    return f"It fires most for {means}: mean activations; over all classes it is {_number(units.mean[unit])}."
+    means = _joined([_number(units.of_classes[label, unit]) for label in found])
+    there = f"its mean activation there is {means}, over all rows {_number(units.mean[unit])}"
+    return f"It fires most for {_joined([names[label] for label in found])}: {there}."
 
 
 def _activity(units: Units, unit: int) -> str:
@@ -73,7 +74,8 @@ def _activity(units: Units, unit: int) -> str:
         return f"It is exactly 0 for {units.zeros[unit]:.1%} of the rows, and reaches {_number(units.high[unit])}."
     sparsity = units.layer.sparsity
     rho = f", where training aims at rho = {sparsity.rho:g}" if isinstance(sparsity, KLSparsity) else ""
-    ends = f"from {_number(units.low[unit])} to {_number(units.high[unit])}"
+    low = units.low[unit] if abs(units.low[unit]) > 1e-3 * abs(units.high[unit]) else 0
+    ends = f"from {_number(low)} to {_number(units.high[unit])}"
     return f"Its activation goes {ends}; its mean, rho_hat, is {_number(units.rho_hat[unit])}{rho}."
 
 

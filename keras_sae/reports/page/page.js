@@ -40,7 +40,7 @@ function examples(title, unit, kind) {
   if (!found.length) return [];
   if (!data.examples) {
     const lines = found.map(([example, value], i) => [nameOf(example), short(value), ...unit.values[kind][i].map(short)]);
-    return [table(title, ["row", "activation", ...unit.columns.map(column => column.name)], lines)];
+    return [table(title, ["row", "activation", ...unit.columns.slice(0, unit.values[kind][0].length).map(column => column.name)], lines)];
   }
   return [element("h4", {}, title), element("div", {class: "tiles"}, ...found.map(([example, value]) => {
     const label = data.labels ? `${data.classes[data.labels[example]]} · ` : "";
@@ -90,7 +90,7 @@ function show(layerNumber, unitNumber) {
   parts.push(...examples("The rows that activate it most, with its activation", unit, "top"));
   parts.push(...examples("Rows that activate it half as much", unit, "middling"));
   const histogram = element("div", {class: "chart"}), bars = element("div", {class: "chart"});
-  if (!unit.dead) parts.push(element("h4", {}, "Its activations on all rows"), histogram);
+  if (!unit.dead) parts.push(element("h4", {}, "Its activations on all rows (how many, on a log scale)"), histogram);
   if (unit.means) parts.push(element("h4", {}, "Its mean activation on each class"), bars);
   if (unit.near.length) {
     parts.push(element("h4", {}, "Units that look for much the same (1: for the same)"), element("div", {class: "tiles"}, ...unit.near.map(([other, cosine]) => {
