@@ -15,12 +15,18 @@ INK = "currentColor"  # the page's, which is light in dark mode
 QUANTITY, NOMINAL = {"type": "quantitative"}, {"type": "nominal"}
 
 
-def chart(description: str, ink: str = INK, height: int = 160, **parts: Any) -> dict[str, Any]:
+def chart(description: str, ink: str = INK, height: Any = 160, **parts: Any) -> dict[str, Any]:
     """Return a chart as wide as its container, on a transparent ground, with lines and letters of one colour.
 
     description: what a screen reader says of it.  parts: of the specification.
     """
-    axis = {"labelColor": ink, "titleColor": ink, "domainColor": ink, "tickColor": ink, "gridColor": ink}
+    axis: dict[str, Any] = {
+        "labelColor": ink,
+        "titleColor": ink,
+        "domainColor": ink,
+        "tickColor": ink,
+        "gridColor": ink,
+    }
     axis |= {"gridOpacity": 0.15, "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 12}
     legend = {
         "labelColor": ink,

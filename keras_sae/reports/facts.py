@@ -184,7 +184,7 @@ def _look_closely(
     for first, x, _, codes in reader.read():
         for layer, h in zip(units, codes, strict=True):
             layer.add(h, first)
-        if judged:
+        if confusion is not None:
             probabilities = as_single(classifier(x, training=False))
             true, guessed = labels[first : first + len(x)], probabilities.argmax(axis=1)
             np.add.at(confusion, (true, guessed), 1)

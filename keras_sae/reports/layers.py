@@ -71,20 +71,25 @@ def activations(layers: Sequence[Layer], inputs: Any) -> Iterator[np.ndarray]:
         yield as_single(inputs)
 
 
-def additions(layer: Layer, mean: np.ndarray, low: np.ndarray, high: np.ndarray, units: np.ndarray) -> np.ndarray:
+def additions(
+    decode: Callable, dtype: str, mean: np.ndarray, low: np.ndarray, high: np.ndarray, units: np.ndarray
+) -> np.ndarray:
     """Return what units add to the reconstruction, (units, features) float64.
 
         decode(mean, with high_j in place of mean_j) - decode(mean, with low_j in place of mean_j)
 
     Of a linear decoder this is the unit's row of the decoder, times high_j - low_j.
 
-    mean, low, high: the mean, least and largest activation of all units, (all units,).  units: which to return.
+    Args:
+        decode, dtype: as of a `Layer`.
+        mean, low, high: the mean, least and largest activation of all units, (all units,).
+        units: the numbers of those to return.
     """
     ends = []
     for end in (low, high):
         codes = np.tile(mean, (len(units), 1))
         codes[np.arange(len(units)), units] = end[units]
-        ends.append(as_float64(layer.decode(keras.ops.convert_to_tensor(codes, layer.dtype))))
+        ends.append(as_float64(decode(keras.ops.convert_to_tensor(codes, dtype))))
     return ends[1] - ends[0]
 
 

@@ -115,9 +115,9 @@ def write_report(
     extras.check_for_reports()
     record, metrics = records.read_config(directory), records.read_metrics(directory)
     facts = measure(model, x, y, classifier, record.get("class_names") or None)
-    path = pathlib.Path(directory) / FILE
-    options = {"rho_hats": rho_hats, "step": step, "classifier": classifier, "directory": pathlib.Path(directory)}
-    Report(render_report(facts, model, record, metrics, histories or {}, **options)).save(path)
+    stages, path = histories or {}, pathlib.Path(directory) / FILE
+    text = render_report(facts, model, record, metrics, stages, rho_hats, step, classifier, pathlib.Path(directory))
+    Report(text).save(path)
     return path
 
 

@@ -81,8 +81,10 @@ class Units:
         self.edges = np.linspace(self.low[self.shown], self.high[self.shown], BINS + 1)
         self.counts = np.zeros((BINS, len(self.shown)), int)
         self.top, self.middling = Best(len(self.shown), EXAMPLES), Best(len(self.shown), EXAMPLES)
-        decoded = self.layer.decode is not None
-        self.additions = additions(self.layer, self.mean, self.low, self.high, self.shown) if decoded else None
+        self.additions = None
+        if self.layer.decode is not None:
+            ends = self.mean, self.low, self.high
+            self.additions = additions(self.layer.decode, self.layer.dtype, *ends, self.shown)
         self.nearest = _nearest(self.layer.maximal[:, self.shown])
 
     def add(self, codes: np.ndarray, first: int) -> None:

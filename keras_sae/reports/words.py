@@ -23,8 +23,8 @@ def sentences(units: Units, place: int, facts: Facts, names: Sequence[str]) -> l
     if is_dead(units, unit):
         return [f"It is dead: its activation is {_number(units.mean[unit])} on average, whatever the input."]
     found = [_looks_for(drives(units, place, facts), names)] if names else []
-    if units.of_classes is not None:
-        found.append(_classes(units, unit, facts.class_names or []))
+    if units.of_classes is not None and facts.class_names is not None:
+        found.append(_classes(units, unit, units.of_classes[:, unit], facts.class_names))
     return [*found, _activity(units, unit)]
 
 
@@ -60,13 +60,13 @@ def _looks_for(shares: np.ndarray, names: Sequence[str]) -> str:
     return f"It is most active if {_joined(parts)}."
 
 
-def _classes(units: Units, unit: int, names: Sequence[str]) -> str:
+def _classes(units: Units, unit: int, means: np.ndarray, names: Sequence[str]) -> str:
     found = preferred(units, unit)
     if not found:
         return "It tells the classes hardly apart: on none of them it is much more active than on all."
-    means = _joined([_number(units.of_classes[label, unit]) for label in found])
-    there = f"its mean activation there is {means}, over all rows {_number(units.mean[unit])}"
-    return f"It fires most for {_joined([names[label] for label in found])}: {there}."
+    there, over_all = _joined([_number(means[label]) for label in found]), _number(units.mean[unit])
+    which = _joined([names[label] for label in found])
+    return f"It fires most for {which}: its mean activation there is {there}, over all rows {over_all}."
 
 
 def _activity(units: Units, unit: int) -> str:
