@@ -45,11 +45,8 @@ def _sprites(facts: Facts, shape: tuple[int, ...]) -> dict[str, tiles.Sprite]:
     """Return the tiles of the rows that are shown, of what units look for and add, and of reconstructions."""
     found = [tiles.Sprite("examples", tiles.exposed(facts.raw, shape, tiles.ends_of(facts.raw)))]
     for number, units in enumerate(facts.layers):
-        # Pictures of what units look for show differences between pixels, as display_network does.
-        looks = units.layer.maximal[:, units.shown].T
-        found.append(
-            tiles.Sprite(f"looks-{number}", tiles.contrasted(looks - looks.mean(axis=1, keepdims=True), shape))
-        )
+        # Unlike those of display_network, tiles keep their mean: a unit that looks for darkness has a dark one.
+        found.append(tiles.Sprite(f"looks-{number}", tiles.contrasted(units.layer.maximal[:, units.shown].T, shape)))
         if units.additions is not None:
             found.append(tiles.Sprite(f"adds-{number}", tiles.contrasted(units.additions, shape)))
     if facts.reconstructions:
@@ -73,7 +70,7 @@ def _unit(units: Units, place: int, facts: Facts, names: Sequence[str]) -> dict[
         "middling": [
             pair for pair in _examples(units.middling, place, facts) if pair not in _examples(units.top, place, facts)
         ],
-        "near": [(other, significant(cosine)) for other, cosine in units.nearest[place]],
+        "near": [(other, significant(cosine)) for other, cosine in units.nearest[place] if cosine > 0],
         "edges": [significant(edge) for edge in units.edges[:, place]],
         "counts": units.counts[:, place].tolist(),
     }

@@ -1,6 +1,7 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const drawn = [];  // charts of the unit that is shown
+const at = {layer: 0, unit: 0};
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -22,7 +23,8 @@ function tile(sprite, number, text, size) {
   const {columns, rows} = data.sprites[sprite];
   const share = (at, of) => of > 1 ? 100 * at / (of - 1) : 0;
   const style = `background-position:${share(number % columns, columns)}% ${share(Math.floor(number / columns), rows)}%`;
-  return element("span", {class: `tile ${sprite}`, role: "img", "aria-label": text, style: style + (size ? `;--size:${size}px` : "")});
+  const said = text ? {role: "img", "aria-label": text} : {"aria-hidden": "true"};
+  return element("span", {class: `tile ${sprite}`, ...said, style: style + (size ? `;--size:${size}px` : "")});
 }
 
 const short = value => value === null ? "" : String(Number(value.toPrecision(3)));
@@ -61,6 +63,7 @@ function drivers(unit) {
 
 function show(layerNumber, unitNumber) {
   const layer = data.layers[layerNumber], unit = layer.units[unitNumber], body = document.getElementById("unit-body");
+  Object.assign(at, {layer: layerNumber, unit: unitNumber});
   drawn.splice(0).forEach(view => view.finalize());
   document.querySelectorAll("[data-layer]").forEach((button, i) => button.setAttribute("aria-pressed", i === layerNumber));
   document.querySelectorAll("[data-of]").forEach(note => { note.hidden = Number(note.dataset.of) !== layerNumber; });
@@ -73,13 +76,8 @@ function show(layerNumber, unitNumber) {
     });
   });
   document.getElementById("unit-name").textContent = `Unit ${unit.number} of ${layer.name}`;
-  const step = (text, by) => {
-    const button = element("button", {type: "button"}, text);
-    button.onclick = () => show(layerNumber, (unitNumber + by + layer.units.length) % layer.units.length);
-    return button;
-  };
-  const parts = [element("div", {class: "steps"}, step("← previous", -1), step("next →", 1)),
-    element("p", {id: "unit-words", "aria-live": "polite"}, unit.sentences.join(" "))];
+  document.getElementById("unit-words").textContent = unit.sentences.join(" ");
+  const parts = [];
   if (layer.looks) {
     const pair = element("div", {class: "pair"}, element("figure", {}, tile(layer.looks, unitNumber, `the input that activates unit ${unit.number} most`),
       element("figcaption", {}, "What it looks for")));
@@ -96,7 +94,10 @@ function show(layerNumber, unitNumber) {
     parts.push(element("h4", {}, "Units that look for much the same (1: for the same)"), element("div", {class: "tiles"}, ...unit.near.map(([other, cosine]) => {
       const number = layer.units[other].number, button = element("button", {type: "button", "aria-label": `Unit ${number}, cosine ${short(cosine)}`},
         ...(layer.looks ? [tile(layer.looks, other, ""), element("br")] : []), `${number} · ${short(cosine)}`);
-      button.onclick = () => show(layerNumber, other);
+      button.onclick = () => {
+        choose(layerNumber, other);
+        document.getElementById("unit").focus({preventScroll: true});  // this button is gone
+      };
       return button;
     })));
   }
@@ -107,13 +108,14 @@ function show(layerNumber, unitNumber) {
   if (unit.means) draw(bars, data.bars, unit.means.map(([label, mean]) => ({name: data.classes[label], mean}))).then(({view}) => drawn.push(view));
 }
 
-function chosen() {  // from an address that ends with #layer-1-unit-7, as of units.shown
+function chosen() {  // by an address that ends with #layer-1-unit-7
   const found = /^#layer-(\d+)-unit-(\d+)$/.exec(location.hash), layer = found && data.layers[found[1] - 1];
   const unit = layer ? layer.units.findIndex(one => one.number === Number(found[2])) : -1;
   return unit < 0 ? null : [found[1] - 1, unit];
 }
 
-function remember(layer, unit) {
+function choose(layer, unit) {
+  show(layer, unit);
   try {
     history.replaceState(null, "", `#layer-${layer + 1}-unit-${data.layers[layer].units[unit].number}`);
   } catch { /* a page within a notebook has no address of its own */ }
@@ -126,19 +128,24 @@ for (const [k, grid] of document.querySelectorAll(".grid").entries()) {
   grid.onclick = event => {
     const button = event.target.closest("button");
     if (!button) return;
-    show(k, buttons.indexOf(button));
-    remember(k, buttons.indexOf(button));
+    choose(k, buttons.indexOf(button));
     if (getComputedStyle(document.getElementById("unit")).position !== "sticky") document.getElementById("unit").scrollIntoView();
   };
   grid.onkeydown = event => {
-    const at = buttons.indexOf(document.activeElement), across = Math.max(1, Math.floor(grid.clientWidth / (buttons[0].offsetWidth + 5)));
-    const by = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across, Home: -at, End: buttons.length - 1 - at}[event.key];
-    if (by === undefined || !buttons[at + by]) return;
+    const here = buttons.indexOf(document.activeElement), across = Math.max(1, Math.floor(grid.clientWidth / (buttons[0].offsetWidth + 5)));
+    const by = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across, Home: -here, End: buttons.length - 1 - here}[event.key];
+    if (by === undefined || !buttons[here + by]) return;
     event.preventDefault();
-    buttons[at + by].focus();
+    buttons[here + by].focus();
   };
 }
-for (const button of document.querySelectorAll("[data-layer]")) button.onclick = () => show(Number(button.dataset.layer), 0);
+for (const button of document.querySelectorAll("[data-layer]")) button.onclick = () => choose(Number(button.dataset.layer), 0);
+for (const button of document.querySelectorAll("[data-step]")) {
+  button.onclick = () => {
+    const number = data.layers[at.layer].units.length;
+    choose(at.layer, (at.unit + Number(button.dataset.step) + number) % number);
+  };
+}
 
 if (data.layers && data.layers.length) {
   const first = data.layers[0].units.findIndex(unit => !unit.dead);
