@@ -1,4 +1,3 @@
-"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const drawn = [];  // charts of the unit that is shown
 const at = {layer: 0, unit: 0};
