@@ -137,7 +137,7 @@ def test_a_page_within_a_notebook(browser, folder):
     made = keras_sae.report(autoencoder(), np.random.default_rng(0).uniform(size=(9, 6)))
     (folder / "notebook.html").write_text(f"<!doctype html><body>{made._repr_html_()}")
     opened(browser, folder / "notebook.html", 0)
-    within = "document.querySelector('iframe').contentDocument"
+    within = "document.querySelector('iframe')?.contentDocument?"
     browser.until(lambda: browser.value(f"{within}.querySelectorAll('.chart svg').length") == 2)
     browser.value(f"{within}.querySelector('#grid-0 button:nth-child(3)').click()")
     assert browser.value(f"{within}.querySelector('#unit-name').textContent") == "Unit 2 of features"
