@@ -18,6 +18,7 @@ from .evaluation import evaluate_features as evaluate_features
 from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentropy as SummedBinaryCrossentropy
 from .presets import from_preset as from_preset, list_presets as list_presets, sample_digits as sample_digits
 from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay
+from .reports.report import report as report
 from .runs import load as load, load_encoder as load_encoder, save as save
 from .sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
 from .stack import StackedAutoencoder as StackedAutoencoder

@@ -6,6 +6,7 @@
   keras-sae export runs/mnist --out exports/mnist     SavedModel and LiteRT file, checked against Keras
   keras-sae features exports/mnist --data x.npy --out features.parquet
   keras-sae anomalies runs/features --data new.csv --out scores.parquet
+  keras-sae compare runs/mnist runs/tied              settings and numbers of runs, side by side
   keras-sae serve exports/mnist                       answers over HTTP, and has a page to draw on
   keras-sae models                                    lists the trained models that come with the library
 
@@ -29,10 +30,12 @@ def main() -> None:
     """Run the command that the command line names, as `python -m` runs its module."""
     parser = Parser(CONSOLE, __doc__)
     parser.add_argument("--version", action="version", version=f"{CONSOLE} {__version__}")
-    parser.add_argument("command", choices=("train", "models", *MODULES), help="what to do; see above")
+    parser.add_argument("command", choices=("train", "compare", "models", *MODULES), help="what to do; see above")
     command, rest = parser.parse_args(sys.argv[1:2] or ["--help"]).command, sys.argv[2:]
     if command == "train":
         train(rest)
+    elif command == "compare":
+        compare(rest)
     elif command == "models":
         models(rest)
     else:
@@ -47,6 +50,13 @@ def train(words: list[str]) -> None:
     parser = Parser("train", text)
     parser.add_argument("name", metavar="NAME", choices=tuple(experiments), help="of the experiment, one of the above")
     run(f"train.{parser.parse_args(words[:1] or ['--help']).name}", words[1:])
+
+
+def compare(words: list[str]) -> None:
+    """Compare the runs that are named."""
+    from .reports import comparison  # what only this command needs
+
+    comparison.main(words)
 
 
 def list_experiments() -> dict[str, str]:

@@ -87,7 +87,7 @@ def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any
         "",
         f"| q | {' | '.join(map(str, supported))} |",
         f"|---|{'---|' * len(supported)}",
-        f"| error | {' | '.join(map(_formatted, supported.values()))} |",
+        f"| error | {' | '.join(map(formatted, supported.values()))} |",
         "",
         spelled(
             f"`python -m export.anomalies {directory} --data FILE --out scores.csv` finds the rows that are odd, and"
@@ -126,17 +126,22 @@ def column_ranges(config: Mapping[str, typing.Any]) -> list[tuple[str, float, fl
 
 def _metrics_table(metrics: Mapping[str, float], meanings: Mapping[str, str] | None) -> list[str]:
     """Return the table of the numbers with their intervals, and say what each is if that is recorded."""
-    cells = {name: _formatted(value) for name, value in metrics.items()}
+    rows = [[escaped(name), text, escaped(meaning)] for name, text, meaning in measured(metrics, meanings or {})]
+    head = ["number", "value", "what it is"] if meanings else ["number", "value"]
+    lines = [f"| {' | '.join(row[: len(head)])} |" for row in [head, *rows]]
+    return [lines[0], "|---" * len(head) + "|", *lines[1:]]
+
+
+def measured(metrics: Mapping[str, float], meanings: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Return (name, number as text, what it is) of the numbers of a run; those with an interval say it."""
+    texts = {name: formatted(value) for name, value in metrics.items()}
     for name in metrics:
         ends = [f"{name}_{end}" for end in ("low", "high")]
-        if cells.keys() >= {*ends}:
-            cells[name] += f" (95 % interval {' to '.join(cells.pop(end) for end in ends)})"
-    if not meanings:
-        rows = [f"| {escaped(name)} | {cell} |" for name, cell in cells.items()]
-        return ["| number | value |", "|---|---|", *rows]
-    rows = [f"| {escaped(name)} | {cell} | {escaped(meanings.get(name, ''))} |" for name, cell in cells.items()]
-    return ["| number | value | what it is |", "|---|---|---|", *rows]
+        if texts.keys() >= {*ends}:
+            texts[name] += f" (95 % interval {' to '.join(texts.pop(end) for end in ends)})"
+    return [(name, text, meanings.get(name, "")) for name, text in texts.items()]
 
 
-def _formatted(value: float) -> str:
+def formatted(value: float) -> str:
+    """Return a number of a run as its card shows it."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"

@@ -8,13 +8,16 @@ from .errors import MissingPackageError
 
 _EXTRAS = {  # module: (package, extra of this library that installs it)
     "PIL": ("pillow", "data"),
+    "jinja2": ("jinja2", "report"),
     "matplotlib": ("matplotlib", "train"),
     "mlxtend": ("mlxtend", "train"),
     "pyarrow": ("pyarrow", "data"),
     "sklearn": ("scikit-learn", "sklearn"),
     "tensorboard": ("tensorboard", "train"),
     "tensorflow_datasets": ("tensorflow-datasets", "train"),
+    "vl_convert": ("vl-convert-python", "report"),
 }
+_OF_REPORTS = dict.fromkeys(("jinja2", "vl_convert", "PIL"), "write a report")
 _OF_RUNS = {"matplotlib": "draw the pictures of a run", "tensorboard": "write the logs of a run"}
 
 
@@ -30,10 +33,13 @@ def imported(name: str, purpose: str = "read such data with") -> types.ModuleTyp
         raise _missing_package(name, purpose) from error
 
 
-def check(name: str, purpose: str) -> None:
-    """Raise MissingPackageError unless there is a module of this name; do not import it."""
+def check(name: str, purpose: str, extra: str | None = None) -> None:
+    """Raise MissingPackageError unless there is a module of this name; do not import it.
+
+    extra: of this library that brings it, if several do.
+    """
     if importlib.util.find_spec(name) is None:
-        raise _missing_package(name, purpose)
+        raise _missing_package(name, purpose, extra)
 
 
 def check_for_runs() -> None:
@@ -42,8 +48,14 @@ def check_for_runs() -> None:
         check(name, purpose)
 
 
-def _missing_package(name: str, purpose: str) -> MissingPackageError:
-    package, extra = _EXTRAS[name.split(".")[0]]
+def check_for_reports() -> None:
+    """Raise MissingPackageError unless all that a report is made with is installed."""
+    for name, purpose in _OF_REPORTS.items():
+        check(name, purpose, "report")
+
+
+def _missing_package(name: str, purpose: str, extra: str | None = None) -> MissingPackageError:
+    package, usual = _EXTRAS[name.split(".")[0]]
     return MissingPackageError(
-        f"Expected {package} to {purpose}. Received: Python without it. pip install 'keras-sae[{extra}]'"
+        f"Expected {package} to {purpose}. Received: Python without it. pip install 'keras-sae[{extra or usual}]'"
     )

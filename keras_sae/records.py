@@ -17,7 +17,7 @@ RECORD, FORMER_RECORD = "run.json", "config.json"
 KINDS: Mapping[str, type | types.UnionType] = {  # of what a record holds, as far as this library reads it
     "title": str, "program": str, "command": str, "data": str, "preset": str, "settings": dict, "versions": dict,
     "meanings": dict, "class_names": list, "feature_names": list, "categories": dict, "notes": list, "cautions": list,
-    "image_shape": list, "pixel_range": int | float, "usual_errors": dict,
+    "image_shape": list, "picture": str, "pixel_range": int | float, "usual_errors": dict,
 }  # fmt: skip
 
 Path = str | os.PathLike[str]

@@ -12,6 +12,10 @@ import numpy as np
 
 from .extras import imported
 
+TERMS = {  # of the objective, as a history names them -> as people do
+    "loss": "objective", "val_loss": "held out", "reconstruction": "loss on the data",
+    "data_loss": "loss on the data", "weight_decay": "weight decay", "sparsity": "sparsity",
+}  # fmt: skip
 PNG = {"dpi": 150, "bbox_inches": "tight", "format": "png"}
 
 
@@ -145,12 +149,8 @@ def plot_history(histories: Any, xlabel: str = "iteration") -> Any:
     if not isinstance(histories, Mapping):
         histories = {"": histories.history}
     figure, axes = new_figure(figsize=(max(4.5, 3.4 * len(histories)), 3.2), ncols=len(histories), squeeze=False)
-    terms = {
-        "loss": "objective", "val_loss": "held out", "reconstruction": "loss on the data",
-        "data_loss": "loss on the data", "weight_decay": "weight decay", "sparsity": "sparsity",
-    }  # fmt: skip
     for panel, (name, history) in zip(axes[0], histories.items(), strict=True):
-        for key, label in terms.items():
+        for key, label in TERMS.items():
             if any(history.get(key, [])):
                 iterations = np.arange(1, len(history[key]) + 1)
                 panel.plot(iterations, history[key], label=label, linewidth=2 if key == "loss" else 1)

@@ -113,14 +113,14 @@ def test_commands_exist(module):
 def test_the_commands_of_an_installed_library_exist():
     named = {command for text in PAGES.values() for command in re.findall(r"keras-sae ([a-z]+)", text)}
     assert named
-    assert named <= {"train", "models", *MODULES_OF_COMMANDS}
+    assert named <= {"train", "models", "compare", *MODULES_OF_COMMANDS}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_has_the_flags_that_its_help_teaches(command, monkeypatch, capsys):
     words = shlex.split(command)
     taught = words[:2] if words[0] == "train" and len(words) > 1 else words[:1]
-    assert taught[-1] in {"train", *MODULES_OF_COMMANDS, *list_experiments()}
+    assert taught[-1] in {"train", "compare", *MODULES_OF_COMMANDS, *list_experiments()}
     flags = {word for word in words if word.startswith("--")}
     if not flags:
         return

@@ -11,10 +11,12 @@ import zlib
 import keras
 
 import keras_sae
-from keras_sae import callbacks, metrics, runs, visualization
+from keras_sae import callbacks, extras, metrics, runs, visualization
 from keras_sae.data import containers
 from keras_sae.data.batches import predict_in_chunks
+from keras_sae.errors import MissingPackageError
 from keras_sae.evaluation import wilson_interval
+from keras_sae.reports.report import write_report
 
 from . import cli, longer
 from .meanings import MEANINGS
@@ -58,7 +60,7 @@ class Experiment:
         cli.Interrupted.hint = f"Resume it: python -m {program} --resume {self.before or self.directory}"
         self.checkpoints = self.directory / "checkpoints"
         self.tile_shape, self.verbose, self.seed = tile_shape, verbose, config.seed
-        self.metrics, self.histories = {}, {}
+        self.metrics, self.histories, self.rho_hats = {}, {}, []
         self.began = time.perf_counter()
         self.seconds_before = 0.0  # of training, before the run was stopped
         print(f"device      {cli.describe_device()}")
@@ -142,6 +144,7 @@ class Experiment:
             self.metrics[f"rho_hat_max_deviation{suffix}"] = float(abs(rho_hat - autoencoder.sparsity.rho).max())
         self.metrics[f"dead_units{suffix}"] = dead = int((rho_hat < metrics.DEAD).sum())
         print(f"sparsity    mean activation {rho_hat.mean():.4f}; {dead} of {len(rho_hat)} units dead", flush=True)
+        self.rho_hats.append(rho_hat)
         return rho_hat
 
     def accuracy(self, classifier, x, y, name, words):
@@ -178,9 +181,22 @@ class Experiment:
         runs.save(model, self.directory, metrics=self.metrics, pretrained=pretrained, **words, **rows)
         for checkpoint in self.checkpoints.glob("*.npz"):  # of stages: a finished run needs them no more
             checkpoint.unlink()
+        page = self.report(model, examples, labels, curves, pretrained)
         if self.before:
             self.directory = longer.publish(self.directory)
         pictures = sorted(path.name for path in self.directory.glob("*.png"))
-        print(f"\nLook at {', '.join(pictures)} in {self.directory}, and at its card, README.md.")
+        print(f"\nLook at {', '.join([*page, *pictures])} in {self.directory}, and at its card, README.md.")
         print(f"Curves as they went: tensorboard --logdir {self.directory / 'logs'}")
         return self.metrics
+
+    def report(self, model, examples, labels, step, pretrained):
+        """Write report.html if its packages are installed, else print how to get them. Return a list of its name."""
+        try:
+            extras.check_for_reports()
+        except MissingPackageError as error:
+            print(f"note        no report.html: {error}")
+            return []
+        learned = model if pretrained is None else pretrained
+        classifier = None if labels is None or model is learned else model
+        options = {"histories": self.histories, "rho_hats": self.rho_hats, "step": step or "iteration"}
+        return [write_report(self.directory, learned, examples, labels, classifier, **options).name]

@@ -92,7 +92,7 @@ def run(config, verbose=1):
         f"{recordings.source}; {len(train):,} utterances to learn from, {len(labelled):,} of them with labels; "
         f"{len(test):,} of {' and '.join(config.test_speakers)} to test"
     )
-    experiment = Experiment(config, PROGRAM, "Spoken digits", data, out, shape, verbose)
+    experiment = Experiment(config, PROGRAM, "Spoken digits", data, out, shape, verbose, picture=picture(shape))
     experiment.fit(autoencoder, "speech", x, iterations=config.max_iterations, tile_shape=shape)
     experiment.measure(autoencoder, x)
     draw(experiment.directory, autoencoder, shape)
@@ -104,6 +104,14 @@ def run(config, verbose=1):
     classify(experiment, config, "_raw", raw, y, labelled, test)
     numbers = {"num_train": len(train), "num_labels": len(labelled), "num_test": len(test)}
     return experiment.finish(autoencoder, held_out, x, curves="L-BFGS iteration", **numbers)
+
+
+def picture(shape):
+    """Return a sentence on what patches of this shape show."""
+    return (
+        f"A tile is a piece of a spectrogram: {10 * shape[1]} ms of sound from left to right, {shape[0]} neighbouring "
+        "bands of frequency, low to high from bottom to top; white is more sound, black less."
+    )
 
 
 def split(recordings, config):
@@ -171,11 +179,7 @@ def classify(experiment, config, suffix, x, y, labelled, test):
 
 def draw(directory, autoencoder, shape):
     """Write features.png."""
-    title = (
-        f"What each of the {autoencoder.units} units listens for: {10 * shape[1]} ms of sound from left to right, "
-        f"{shape[0]} neighbouring bands of frequency,\n"
-        "low to high from bottom to top. White: more sound there; black: less"
-    )
+    title = f"What each of the {autoencoder.units} units listens for.\n{picture(shape)}"
     visualization.save_features(directory / "features.png", autoencoder.kernel, title, shape)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 import keras_sae
 from keras_sae import runs
+from keras_sae.reports import report
 from keras_sae.training import lbfgs
+from train import experiment
 
 
 def interrupt_at(patch, number):
@@ -21,6 +23,12 @@ def interrupt_at(patch, number):
         return step(self, tolerance)
 
     patch.setattr(lbfgs._Search, "step", stop)
+
+
+@pytest.fixture(autouse=True)
+def _without_reports(monkeypatch):
+    """Let runs have no report.html, which takes a second: tests/train/test_reports.py has some."""
+    monkeypatch.setattr(experiment, "write_report", lambda directory, *_, **__: directory / report.FILE)
 
 
 @pytest.fixture
