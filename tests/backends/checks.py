@@ -12,11 +12,10 @@ import keras_sae
 from benchmarks import classic
 from keras_sae import layers, runs
 from keras_sae.backend import PRECISIONS, has_float64, has_float64_on_gpu
-from keras_sae.data.batches import Chunks
 from keras_sae.data.preprocessing import fit_zca
 from keras_sae.sparsity import L1, Contractive, WinnerTakeAll
 from keras_sae.sparsity.largest import nth_largest
-from keras_sae.training import blocks, lbfgs, order
+from keras_sae.training import blocks, lbfgs
 from keras_sae.training.quasi_newton import LBFGS
 from tests import dictionary_twin, generated
 
@@ -261,7 +260,7 @@ def test_the_nth_largest_is_what_numpy_finds(x):
 @pytest.mark.parametrize("pays", [1, 10**9])
 def test_winners_take_all_and_dead_units_start_again(pays, x, monkeypatch):
     """In a compiled loop, and in single steps."""
-    monkeypatch.setattr(order, "PAYS", pays)
+    monkeypatch.setattr(blocks, "PAYS", pays)
     x = x.astype("float32")
     ae = keras_sae.SparseAutoencoder(6, WinnerTakeAll(0.5, window=50))
     ae.build((None, 12))
@@ -275,73 +274,6 @@ def test_winners_take_all_and_dead_units_start_again(pays, x, monkeypatch):
     biases = keras.ops.convert_to_numpy(hidden.bias)
     assert (np.abs(biases) < 0.2).all()  # the new ones have been trained on
     assert (biases != 0).all()
-
-
-@pytest.fixture
-def four_devices():
-    if BACKEND != "jax":
-        pytest.skip("keras.distribution is for JAX")
-    with keras.distribution.DataParallel().scope():
-        yield
-
-
-def by_one_device_and_by_four(function):
-    """What a function returns, without and with a distribution; four devices take their parts of the rows."""
-    with keras.distribution.DataParallel().scope():
-        shared = function()
-    return function(), shared
-
-
-@pytest.mark.skipif(BACKEND != "jax", reason="keras.distribution is for JAX")
-@pytest.mark.parametrize("chunk_size", [7, 20, 60])  # 7 rows are on all devices
-@pytest.mark.parametrize("weights", [None, np.arange(60.0)])
-def test_four_devices_compute_the_objective_of_one(chunk_size, weights, x):
-    def evaluate():
-        ae = autoencoder(**FLOAT64)
-        ae.build((None, 12))
-        return keras_sae.objective(ae, x, chunk_size=chunk_size, sample_weight=weights)
-
-    one, four = by_one_device_and_by_four(evaluate)
-    assert four.value == pytest.approx(one.value, rel=1e-12)
-    np.testing.assert_allclose(four.rho_hat[0], one.rho_hat[0], rtol=1e-12)
-    for ours, theirs in zip(four.gradients, one.gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-12)
-
-
-@pytest.mark.skipif(BACKEND != "jax", reason="keras.distribution is for JAX")
-@pytest.mark.parametrize(
-    ("optimizer", "options"),
-    [("lbfgs", {"chunk_size": 20}), ("adam", {"batch_size": 16}), ("adam", {"sample_weight": np.arange(60.0)})],
-)
-def test_four_devices_train_as_one(optimizer, options, x):
-    def train():
-        ae = autoencoder(corruption=0.3)
-        options_ = {"optimizer": optimizer, "iterations": 4, "verbose": 0, "validation_data": x[:20], **options}
-        return keras_sae.fit(ae, x.astype("float32"), **options_).history, ae.get_weights()
-
-    (history, one), (shared_history, four) = by_one_device_and_by_four(train)
-    for name in history:  # "sparsity" is of the mean over the entire batch: those of its parts have a higher one
-        np.testing.assert_allclose(shared_history[name], history[name], rtol=1e-4)
-    for ours, theirs in zip(four, one, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
-
-
-def test_rows_are_spread_over_devices(four_devices, x):
-    [chunk] = Chunks(x)
-    assert [len(shard.data) for shard in chunk.x.addressable_shards] == [15] * 4
-    ae = autoencoder()
-    ae.build((None, 12))
-    assert ae.transform(x[:7]).shape == (7, 5)  # which four devices cannot share
-
-
-@pytest.mark.parametrize(("rows", "batch_size"), [(60, 10), (59, 16)])
-def test_rows_without_equal_parts_for_four_devices_are_refused(rows, batch_size, four_devices, x):
-    message = f"that 4 divides. Received: batch_size={batch_size} and {rows} rows. Leave the last rows out, or use opti"
-    options = {"optimizer": "adam", "iterations": 1, "verbose": 0}
-    with pytest.raises(ValueError, match=message):
-        keras_sae.fit(autoencoder(), x[:rows], batch_size=batch_size, **options)
-    with pytest.raises(ValueError, match=message):
-        keras_sae.fit(autoencoder(), x, validation_data=x[:rows], validation_batch_size=batch_size, **options)
 
 
 def test_every_precision_of_products_is_taken(x):
