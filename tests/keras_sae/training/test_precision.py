@@ -44,7 +44,7 @@ def test_lbfgs_ends_where_it_ends_in_float32(dtype, digits):
         exact.build(x.shape)
         exact.set_weights([w.astype("float32") for w in ae.get_weights()])
         ends.append(keras_sae.objective(exact, x).value)
-    assert ends[1] < 1.005 * ends[0]
+    assert ends[1] < 1.01 * ends[0]  # how far the paths part depends on how a processor rounds products
 
 
 @pytest.mark.parametrize("dtype", ["float64", *HALF])
