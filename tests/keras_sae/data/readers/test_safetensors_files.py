@@ -18,7 +18,7 @@ HALVES = np.array([[0.5, -1.25, 3.0], [0.0, 2**-10, 96.0]], "float32")  # which 
 
 
 def write(path, metadata=None, **tensors):
-    """Write a file as the format's page says: 8 bytes, a header of JSON, numbers.  tensors: arrays, or (kind, array)."""
+    """Write a file as its format says: 8 bytes, a header of JSON, numbers.  tensors: arrays, or (kind, array)."""
     header, content = {"__metadata__": metadata} if metadata else {}, b""
     for name, tensor in tensors.items():
         kind, array = tensor if isinstance(tensor, tuple) else (KINDS[tensor.dtype.str[1:]], tensor)
@@ -41,9 +41,7 @@ def test_tensors_by_name(images, classes, tmp_path):
     check_digits(found, images, classes)
     assert (found.image_shape, found.source) == ((28, 28), f"tensor train in {path}")
     assert found.notes == ("left out: test (3, 3) F64",)
-    with raises(
-        InputError, "Expected an array named x or x_train", "test (3, 3) F64", "Name the one to read: feature="
-    ):
+    with raises(InputError, "Expected an array named x or x_train", "test (3, 3) F64", "Name the one to read:"):
         readers.read_rows(path)
     with raises(InputError, "Expected an array named 'none' in ", "Received: ", "kind (40,) I64"):
         readers.read_rows(path, feature="none")
@@ -87,12 +85,12 @@ def test_tokens_become_rows_of_all_their_numbers_with_a_note(tmp_path):
 WRONG = {
     "one dimension": (
         np.arange(4.0),
-        ["Expected rows of numbers, (examples, features). Received: shape (4,) in x in "],
+        ["Expected rows of numbers, (examples, features). Received: shape (4,) in x"],
     ),
     "no rows": (np.zeros((0, 3)), ["Expected one row or more. Received: no rows in x in "]),
     "float8": (
         ("F8_E4M3", np.zeros((2, 3), "uint8")),
-        ["types: F64, F32, F16, BF16, BOOL", "Received: F8_E4M3 in x in "],
+        ["types: F64, F32, F16, BF16", "Received: F8_E4M3 in x in "],
     ),
     "complex": (("C64", np.zeros((2, 3), "uint64")), ["Received: C64 in x in ", "Save them as float32 or float16."]),
     "NaN": (np.array([[1, np.nan]]), ["Received: nan in column 2, row 1 (counted from 1) of x in "]),
