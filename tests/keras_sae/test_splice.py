@@ -1,4 +1,4 @@
-"""Splice and loss_recovered: by hand, beside NumPy, in every kind of model, saved, and end to end on digits."""
+"""Splice and loss_recovered: by hand, beside NumPy, in every kind of model, saved. (On digits: the README.)"""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_sae
 from keras_sae import LossRecovered, Splice, loss_recovered
+from keras_sae.layer_outputs import layer_outputs
 from tests.keras_sae.conftest import Batches, raises, randomise
 from tests.keras_sae.test_layer_outputs import MODELS, functional
 
@@ -148,6 +149,15 @@ def test_it_is_trained_and_evaluated_as_a_model_without_penalties_of_the_autoenc
     assert np.mean((Y - spliced(X)) ** 2) < expected
 
 
+@pytest.mark.parametrize("unit", range(5))
+def test_an_edit_changes_what_it_is_about_alone(unit, x):
+    """With the error kept, rows for which an ablated unit is silent stay as they are, to the bit."""
+    model, sae = randomise(functional()), dictionary(3)
+    silent = sae.transform(layer_outputs(model, model.get_layer("hidden"), x))[:, unit] == 0
+    ablated = Splice(model, "hidden", sae, ablate=[unit], keep_error=True)
+    np.testing.assert_array_equal((np.array(ablated(x)) != model(x)).any(axis=1), ~silent)
+
+
 def test_what_cannot_be_spliced(model, sae):
     with raises(ValueError, "Expected a layer of model, which has: hidden, sum. Received: 'none'."):
         Splice(model, "none", sae)
@@ -266,34 +276,3 @@ def test_what_has_no_loss_to_recover(model, sae):
     untrained = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="hidden")], name="untrained")
     with raises(ValueError, "call untrained.compile(loss=...) first."):
         loss_recovered(Splice(untrained, "hidden", sae), X, Y)
-
-
-# --- end to end ---
-
-
-def test_a_classifier_of_digits(digits, tmp_path):
-    """Activations of an MLP, a TopK autoencoder of them, the splice: little is lost, and single units matter."""
-    x, y, x_test, y_test = digits.x_train[::8], digits.y_train[::8], digits.x_test[::4], digits.y_test[::4]
-    layers = [keras.layers.Dense(32, "relu", name=name) for name in ("first", "hidden")]
-    model = keras.Sequential([keras.Input((784,)), *layers, keras.layers.Dense(10, "softmax")])
-    model.compile("adam", loss="sparse_categorical_crossentropy")
-    model.fit(x, y, batch_size=25, epochs=8, verbose=0)
-    hidden = keras_sae.activations(model, "hidden", x, tmp_path / "hidden.npy", verbose=0)
-    sae = keras_sae.SparseAutoencoder(64, sparsity=keras_sae.sparsity.TopK(8))
-    keras_sae.fit(sae, hidden, optimizer="adam", iterations=30, batch_size=100, verbose=0)
-
-    found = loss_recovered(Splice(model, "hidden", sae), x_test, y_test)
-    assert found.clean < found.spliced < found.ablated
-    assert found.value > 0.9
-
-    codes = sae.transform(keras_sae.activations(model, "hidden", x_test, tmp_path / "test.npy", None, verbose=0))
-    unit = int(codes[y_test == 0].mean(axis=0).argmax())  # the one that is active for zeros
-    before, after = (
-        keras_sae.predict_in_chunks(Splice(model, "hidden", sae, units, keep_error=True), x_test)
-        for units in ([], [unit])
-    )
-    loss = (before - after)[np.arange(len(y_test)), y_test]
-    assert loss[y_test == 0].mean() > 5 * np.abs(loss[y_test != 0].mean())
-    silent = codes[:, unit] == 0
-    assert silent.any()
-    np.testing.assert_array_equal(before[silent], after[silent])
