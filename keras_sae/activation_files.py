@@ -102,6 +102,7 @@ def activations(
                     block = block[np.random.default_rng((seed, output.blocks)).permutation(len(block))]
                 output.add(block, batches)
                 bar.update(len(block))
+                del block  # while the next one is computed
         output.publish()
     return output.read()
 
@@ -128,10 +129,16 @@ def _blocks(
     for number, chunk in enumerate(chunks.read(skip), skip + 1):
         pending.append(as_single(as_rows(layer_outputs(model, layer, chunk.x))))
         if sum(map(len, pending)) >= block_rows:
-            yield np.concatenate(pending), number
-            pending = []
+            yield _joined(pending), number
     if pending:
-        yield np.concatenate(pending), number
+        yield _joined(pending), number
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Return the parts as one array, and empty the list, so that they take no memory while that is written."""
+    rows = np.concatenate(parts)
+    parts.clear()
+    return rows
 
 
 def _checksum(tensors: list) -> str:
