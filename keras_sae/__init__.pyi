@@ -10,6 +10,7 @@ from . import (
     sparsity as sparsity,
     visualization as visualization,
 )
+from .activation_files import activations as activations
 from .activation_maximization import maximal_inputs as maximal_inputs
 from .convolution import convolutional_encoder as convolutional_encoder
 from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
@@ -21,6 +22,7 @@ from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay
 from .reports.report import report as report
 from .runs import load as load, load_encoder as load_encoder, save as save
 from .sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
+from .splice import LossRecovered as LossRecovered, Splice as Splice, loss_recovered as loss_recovered
 from .stack import StackedAutoencoder as StackedAutoencoder
 from .training.fit import fit as fit, fit_head as fit_head
 from .training.full_batch import Objective as Objective, objective as objective

@@ -12,6 +12,7 @@ _EXTRAS = {  # module: (package, extra of this library that installs it)
     "matplotlib": ("matplotlib", "train"),
     "mlxtend": ("mlxtend", "train"),
     "pyarrow": ("pyarrow", "data"),
+    "safetensors": ("safetensors", "data"),
     "sklearn": ("scikit-learn", "sklearn"),
     "tensorboard": ("tensorboard", "train"),
     "tensorflow_datasets": ("tensorflow-datasets", "train"),

@@ -66,6 +66,10 @@ EXPECTED = {
     "odd": lambda odd: len(set(odd)) == 10,
     "pooled": lambda pooled: pooled.shape == (200, 3 * 3 * 25),
     "above": lambda above: above.mean() < 0.3,
+    "recovered": lambda recovered: recovered.value > 0.7 and recovered.clean < recovered.spliced < recovered.ablated,
+    "change": lambda change: (  # zeros are taken for zeros no longer, other digits for what they were
+        -change[(y := keras_sae.sample_digits().y_test) == 0, 0].mean() > 3 * abs(change[y != 0]).max(axis=1).mean()
+    ),
 }
 
 

@@ -1,7 +1,8 @@
 """Features of your own data: a stack of sparse autoencoders, with or without labels, that takes raw inputs.
 
 Reads npy (memory-mapped), npz (also scipy's sparse matrices), csv and tsv, Parquet (also lists and images), TFRecord,
-HDF5 (.h5), MATLAB (.mat), images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of tensorflow-datasets.
+HDF5 (.h5), MATLAB (.mat), safetensors, images that Pillow reads (png, jpg, webp, tif, ...), or tfds:NAME of
+tensorflow-datasets.
 These may be one file, several, directories or patterns, all of one kind. What is left out, changed or doubtful is said.
 Not read: Excel, JSON, SQL, text, sound, video, HEIC.
 Inputs are scaled to [0, 1] inside the model, fitted on the training part, so that the encoder, and every export of it,
@@ -31,11 +32,13 @@ class Config(cli.TrainingConfig):
     data: tuple[str, ...] = cli.setting((), "files, directories or patterns of data, or tfds:NAME; required")
     labels: str | None = cli.setting(
         None,
-        "where the classes are: a column, an array of an npz, h5 or mat, a feature, another .npy, or 'folders': the "
-        "first directories below that of the images",
+        "where the classes are: a column, an array of an npz, h5, mat or safetensors, a feature, another .npy, or "
+        "'folders': the first directories below that of the images",
     )
     feature: str | None = cli.setting(
-        None, "name of what to learn from: an array of an npz, h5 or mat, a column of Parquet, a feature of TFRecord"
+        None,
+        "name of what to learn from: an array of an npz, h5, mat or safetensors, a column of Parquet, a feature of "
+        "TFRecord",
     )
     no_header: bool = cli.setting(False, "csv files begin with data, not with names: columns are called 1, 2, ...")
     columns: tuple[str, ...] = cli.setting((), "names of the columns of a table to learn from, others are left out")

@@ -28,8 +28,8 @@ def add_flags(parser: Parser, labels: str) -> None:
     add = parser.add_argument
     add(
         "--data", metavar="DATA", nargs="+", required=True,
-        help="files, directories or patterns of one kind: npy, npz, csv, parquet, tfrecord, h5, mat, images; or "
-        "tfds:NAME",
+        help="files, directories or patterns of one kind: npy, npz, csv, parquet, tfrecord, h5, mat, "
+        "safetensors, images; or tfds:NAME",
     )  # fmt: skip
     add("--labels", help=labels)
     add("--feature", help="of tfrecord and tfds: what to read, where there are several")

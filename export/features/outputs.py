@@ -21,12 +21,7 @@ import numpy as np
 
 from keras_sae.data.readers.rows import Rows, imported
 from keras_sae.errors import InputError
-from keras_sae.files import check_space, to_disk, write_aside, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from keras_sae.files import check_space, held, to_disk, write_aside, write_json
 
 Arrays = dict[str, np.ndarray]  # outputs of a model by name, each (rows, ...)
 PART_BYTES = 2**25  # a part is in memory twice: while it is computed, and while it is written
@@ -54,16 +49,7 @@ class Output(abc.ABC):
         settings: all that the output depends on, by the names that messages use.  Raises InputError if the output
         exists and may not be overwritten, was begun with other settings, or is being written by another process.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / "lock", "w") as lock:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it, however a process ends
-            except OSError as error:
-                raise InputError(
-                    f"Expected one command at a time to write {self.place}. Received: another that is writing it. Wait "
-                    "for it, or stop it."
-                ) from error
+        with held(self.directory, self.place):
             shutil.rmtree(self.cache, ignore_errors=True)
             if self._progress.exists() and self.path.exists():  # what is in its place already is not resumed
                 self.rows, self._settings = json.loads(self._progress.read_text()).values()

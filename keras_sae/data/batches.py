@@ -1,5 +1,6 @@
 """Data sets of any size, read some rows at a time: a memory-mapped one never has to fit into memory."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -40,15 +41,15 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
             for chunk, *_ in chunks.read():
                 rows = ops.convert_to_numpy(model(chunk, training=False))
                 if shape == (0,):
-                    _write_header(file, (0, *rows.shape[1:]), rows.dtype)
+                    write_npy_header(file, (0, *rows.shape[1:]), rows.dtype)
                 shape, dtype = (shape[0] + len(rows), *rows.shape[1:]), rows.dtype
                 rows.tofile(file)
             file.seek(0)
-            _write_header(file, shape, dtype)  # the number of rows is known now
+            write_npy_header(file, shape, dtype)  # the number of rows is known now
     return np.load(path, mmap_mode="r")
 
 
-def _write_header(file: BinaryIO, shape: tuple, dtype: np.dtype) -> None:
+def write_npy_header(file: BinaryIO, shape: tuple, dtype: np.dtype) -> None:
     """Write the header of an .npy file, padded by NumPy so that the header of a longer array fits in its place."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -157,9 +158,9 @@ class Chunks:
             self._converted = list(self.read())
         return iter(self._converted)
 
-    def read(self) -> Iterator[Chunk]:
-        """Return the chunks, which are converted when they are read and not kept."""
-        return self._from_arrays() if self.is_array else self._from_dataset()
+    def read(self, skip: int = 0) -> Iterator[Chunk]:
+        """Return the chunks but the first `skip`, which are converted when they are read and not kept."""
+        return self._from_arrays(skip) if self.is_array else self._from_dataset(skip)
 
     def num_features(self) -> int:
         """Return the number of features of each row."""
@@ -184,23 +185,26 @@ class Chunks:
         """Return the number of examples, which takes a pass over a data set."""
         return len(self.x) if self.is_array else sum(len(chunk.x) for chunk in self.read())
 
-    def _from_arrays(self) -> Iterator[Chunk]:
-        for start in range(0, len(self.x), self.chunk_size):
+    def _from_arrays(self, skip: int) -> Iterator[Chunk]:
+        for start in range(skip * self.chunk_size, len(self.x), self.chunk_size):
             rows = slice(start, start + self.chunk_size)
             y, weights = (None if array is None else array[rows] for array in (self.y, self.weights))
             chunk = self._chunk(self.x[rows], y, weights)
             forget(self.x)
             yield chunk
 
-    def _from_dataset(self) -> Iterator[Chunk]:
-        batches = (self.x[i] for i in range(len(self.x))) if isinstance(self.x, keras.utils.PyDataset) else self.x
+    def _from_dataset(self, skip: int) -> Iterator[Chunk]:
+        if isinstance(self.x, keras.utils.PyDataset):
+            batches: Iterable = (self.x[i] for i in range(skip, len(self.x)))
+        else:
+            batches = itertools.islice(self.x, skip, None)
         rows = 0
         for batch in batches:
             chunk = self._chunk(*batch) if isinstance(batch, (tuple, list)) else self._chunk(batch)
             check_shape(chunk.x.shape, self.shape)
             rows += len(chunk.x)
             yield chunk
-        if rows == 0:
+        if rows == 0 and skip == 0:
             raise ValueError("Expected a data set with at least one row, which can be read again. Received no rows.")
 
     def _chunk(self, x: Any, y: Any = None, weights: Any = None, *others: Any) -> Chunk:

@@ -217,6 +217,24 @@ def test_the_preset_loads(x):
     assert keras_sae.from_preset(keras_sae.list_presets()[0]).output_shape == (None, 10)
 
 
+def test_an_autoencoder_in_place_of_a_layer(x, tmp_path):
+    hidden = keras.layers.Dense(8, "relu", name="hidden")
+    model = keras.Sequential([keras.Input((12,)), hidden, keras.layers.Dense(2)])
+    model.compile(loss="mse")
+    rows = keras_sae.activations(model, "hidden", x, tmp_path / "rows.npy", None, batch_size=7, verbose=0)
+    np.testing.assert_allclose(rows, keras_sae.predict_in_chunks(hidden, x), rtol=1e-5, atol=1e-6)
+    sae = autoencoder()
+    sae.build((None, 8))
+    expected = keras_sae.predict_in_chunks(model.layers[1], sae.reconstruct(rows))
+    spliced = keras_sae.Splice(model, "hidden", sae)
+    np.testing.assert_allclose(keras_sae.predict_in_chunks(spliced, x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(spliced.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5)
+    kept = keras_sae.Splice(model, "hidden", sae, keep_error=True)
+    assert keras_sae.loss_recovered(kept, x, x[:, :2]).value == 1
+    found = keras_sae.loss_recovered(spliced, x, x[:, :2])
+    assert found.spliced == pytest.approx(np.mean((expected - x[:, :2]) ** 2), rel=1e-4)
+
+
 def test_tensorflow_was_never_imported():
     """The last test here."""
     assert "tensorflow" not in sys.modules

@@ -73,6 +73,12 @@ def write_csv(folder, images, classes, table):
     return folder / "x.csv", "digit"
 
 
+def write_safetensors(folder, images, classes, table):
+    save = pytest.importorskip("safetensors.numpy").save_file
+    save({"activations": table.astype("float16"), "digit": classes}, folder / "x.safetensors")
+    return folder / "x.safetensors", "digit"
+
+
 def write_parquet(folder, images, classes, table):
     pyarrow.parquet.write_table(pyarrow.table(columns(classes, table)), folder / "x.parquet")
     return folder / "x.parquet", "digit"
@@ -108,6 +114,7 @@ KINDS = {
     "npz": (write_npz, True, {"whiten": True}, None),
     "csv": (write_csv, True, {"units": (5, 3)}, None),
     "parquet": (write_parquet, True, {"optimizer": "adam"}, None),
+    "safetensors": (write_safetensors, True, {"feature": "activations"}, None),
     "tfrecord": (write_tfrecord, True, {"feature": "row"}, None),
     "grey": (write_images, False, {"image_size": (6,), "contrast": True}, [6, 6]),
     "colour": (write_images, True, {"color": True, "image_size": (4, 5), "whiten": True}, [4, 5, 3]),

@@ -6,15 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import InputError
-from . import arrays, csv_files, hdf5, image_files, mat, parquet, records, sources, tensorflow_dataset
+from . import (
+    arrays,
+    csv_files,
+    hdf5,
+    image_files,
+    mat,
+    parquet,
+    records,
+    safetensors_files,
+    sources,
+    tensorflow_dataset,
+)
 from .rows import Rows, constant_columns, counting_columns
 from .storage import chosen_columns
 
 __all__ = ["FORMATS", "Rows", "chosen_columns", "constant_columns", "counting_columns", "options_of", "read_rows"]
 
 FORMATS = (
-    "npy, npz, csv (or csv.gz), parquet, tfrecord, h5 or mat files, images, a directory or a pattern of such files, or "
-    "a name of tensorflow-datasets such as tfds:mnist"
+    "npy, npz, csv (or csv.gz), parquet, tfrecord, h5, mat or safetensors files, images, a directory or a pattern of "
+    "such files, or a name of tensorflow-datasets such as tfds:mnist"
 )
 
 _IMAGES = ("image_size", "color")
@@ -40,6 +51,7 @@ _READERS = {
     ),
     "hdf5": _Reader(r"\.(h5|hdf5?)", hdf5.read_hdf5, ("labels", "feature")),
     "mat": _Reader(r"\.mat", mat.read_mat, ("labels", "feature")),
+    "safetensors": _Reader(r"\.safetensors", safetensors_files.read_safetensors, ("labels", "feature")),
     sources.IMAGES: _Reader(image_files.SUFFIXES, image_files.read_images, ("labels", *_IMAGES)),
 }
 _DATASET_OPTIONS = ("labels", "feature", *_IMAGES)
@@ -66,6 +78,8 @@ def read_rows(
             the order in which they are named, those of a directory (also in the directories in it) and of a pattern in
             the order of their names. Shards x-00000-of-00002, ... have to be complete. The suffix decides what is read:
             npy    The array (examples, features), mapped as it is; further dimensions become features.
+            safetensors    The tensor that `feature` names, or the only one, as of npz, mapped as npy; bfloat16 becomes
+                   float32.
             npz, h5, mat    The array that `feature` names, or x, or x_train, or the only one of two dimensions or more.
                    A sparse matrix that scipy (save_npz) or MATLAB wrote becomes rows of all its numbers.
             csv    The columns of numbers, as float32. A csv file begins with a line of names (see `no_header`) and may
@@ -76,8 +90,8 @@ def read_rows(
                    single numbers, each as a column. The files may be gzipped.
             Images (png, jpg, webp, tif and what else Pillow reads) as uint8, or with their own values if they have
                    more than 8 bits, of which the first page is read.
-        labels: what holds the classes. npy, sparse matrices: the path of an npy file. npz, h5, mat: the name of an
-            array. csv, parquet: the name of a column; in csv the classes are the text in it. tfrecord,
+        labels: what holds the classes. npy, sparse matrices: the path of an npy file. npz, h5, mat, safetensors: the
+            name of an array. csv, parquet: the name of a column; in csv the classes are the text in it. tfrecord,
             tensorflow-datasets: the name of a feature. Images: "folders", as the class of an image is the first
             directory below the one of the data.
         feature: the name of the array, column or feature to read, if several could be meant.

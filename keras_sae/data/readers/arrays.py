@@ -78,41 +78,55 @@ def _header(file: Any, where: pathlib.Path | str) -> tuple[Shape, bool, np.dtype
 def _rows_of(
     paths: Mapping[Any, pathlib.Path], source: Source, cache: pathlib.Path | str | None
 ) -> tuple[np.ndarray, Shape | None, list[str]]:
-    """Return (x, image_shape, notes) of npy files; x, (examples, features), maps the file, or a copy if it has to.
+    """Return what `rows_of` does for npy files. `paths` are theirs, by what they are called in messages."""
+    described = {}
+    for where, path in paths.items():
+        with open(path, "rb") as file:
+            shape, _, dtype = _header(file, where)
+        described[where] = shape, dtype
+    check_alike(described)
+    return rows_of({where: _mapped(path, where) for where, path in paths.items()}, source, cache)
 
-    `paths` are those of the npy files, by what they are called in messages.
+
+def rows_of(
+    arrays: Mapping[Any, np.ndarray], source: Source, cache: pathlib.Path | str | None
+) -> tuple[np.ndarray, Shape | None, list[str]]:
+    """Return (x, image_shape, notes) of mapped arrays; x, (examples, features), is the only one, or a copy if need be.
+
+    `arrays` are named as they are called in messages.
     """
-    _check_alike(paths)
-    arrays = {where: _mapped(path, where) for where, path in paths.items()}
     first_where, first = next(iter(arrays.items()))
     total = sum(map(len, arrays.values()))
-    check_rows_shape((total, *first.shape[1:]), source if len(arrays) > 1 else first_where)
-    audit = Audit(source if len(arrays) > 1 else first_where)
-    ours = first.dtype.newbyteorder("=") if first.dtype.itemsize <= 8 else np.dtype("float64")
+    where = source if len(arrays) > 1 else first_where
+    check_rows_shape((total, *first.shape[1:]), where)
+    audit = Audit(where)
+    ours = _native(first.dtype)
     in_order = first.ndim == 2 or first.flags.c_contiguous
     if len(arrays) == 1 and ours == first.dtype and in_order:
         x = first.reshape(len(first), -1)
         audit.add(x)
     else:
-        target = cache_file(cache, source.name, list(map(str, paths)), "copy")
+        target = cache_file(cache, source.name, list(map(str, arrays)), "copy")
         x = store(_batches(arrays.values(), ours), target, audit, total)
     image_shape = image_shape_of(first.shape, first.dtype)
     return x, image_shape, [*flattened(first.shape, image_shape), *audit.notes()]
 
 
-def _check_alike(paths: Mapping[Any, pathlib.Path]) -> None:
-    """Raise InputError unless npy files have arrays of one type and, but for the examples, one shape."""
-    headers = {}
-    for where, path in paths.items():
-        with open(path, "rb") as file:
-            shape, _, dtype = _header(file, where)
-        headers[where] = (shape[1:], len(shape), dtype), shape
-    first_where, (first, first_shape) = next(iter(headers.items()))
-    for where, (other, shape) in headers.items():
-        if other != first:
+def _native(dtype: np.dtype) -> np.dtype:
+    """Return the type that numbers are kept in: as they are, but in the order and of a size that all code knows."""
+    if dtype.name == "bfloat16":
+        return np.dtype("float32")
+    return dtype.newbyteorder("=") if dtype.itemsize <= 8 else np.dtype("float64")
+
+
+def check_alike(described: Mapping[Any, tuple[Shape, Any]]) -> None:
+    """Raise InputError unless arrays, (shape, dtype) by name, are of one type and, but for the examples, one shape."""
+    (first_where, (first_shape, first)), *others = described.items()
+    for where, (shape, dtype) in others:
+        if (shape[1:], len(shape), dtype) != (first_shape[1:], len(first_shape), first):
             raise InputError(
-                f"Expected arrays of one type and one shape but for the examples. Received: {first[2]} {first_shape} "
-                f"in {first_where} and {other[2]} {shape} in {where}. Name only those that belong together."
+                f"Expected arrays of one type and one shape but for the examples. Received: {first} {first_shape} in "
+                f"{first_where} and {dtype} {shape} in {where}. Name only those that belong together."
             )
 
 

@@ -22,8 +22,8 @@ def test_missing_path(tmp_path):
     with raises(
         InputError,
         f"Expected a file or directory of data. Received: {tmp_path / 'none'}, which does not exist. Name npy, npz, "
-        "csv (or csv.gz), parquet, tfrecord, h5 or mat files, images, a directory or a pattern of such files, or a "
-        "name of tensorflow-datasets such as tfds:mnist.",
+        "csv (or csv.gz), parquet, tfrecord, h5, mat or safetensors files, images, a directory or a pattern of such "
+        "files, or a name of tensorflow-datasets such as tfds:mnist.",
     ):
         readers.read_rows(tmp_path / "none")
 
