@@ -39,6 +39,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         shown = {"loss": "objective", "val_loss": "held out", "rho_hat": "rho_hat", "accuracy": "accuracy"}
+        shown |= {"l0": "L0", "dead_units": "dead"}
         self.shown = ", ".join(f"{label}={logs[key]:.4g}" for key, label in shown.items() if key in logs)
         self.bar.set_postfix_str(self.shown, refresh=False)
         self.bar.update(1)

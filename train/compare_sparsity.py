@@ -16,7 +16,7 @@ import dataclasses
 from . import cli
 
 PROGRAM = "train.compare_sparsity"
-METHODS = ("top_k", "batch_top_k", "matryoshka", "jump_relu", "gated", "l1", "winner_take_all", "kl")
+METHODS = ("top_k", "k_sparse", "batch_top_k", "matryoshka", "jump_relu", "gated", "l1", "winner_take_all", "kl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +128,8 @@ def method_of(name, active, units):
     match name:
         case "top_k":
             return sparsity.TopK(active)
+        case "k_sparse":
+            return sparsity.TopK(active, min(3 * active, units), relu=False)  # as published
         case "batch_top_k":
             return sparsity.BatchTopK(active)
         case "matryoshka":
