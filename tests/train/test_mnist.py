@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ("layer_1", "layer_2", "head", "finetuned")
 FILES = {
     "run.json", "metrics.json", "model.keras", "README.md", "examples.npz", "calibration.npz", "features.png",
-    "features_2.png", "reconstructions.png", "curves.png", "pretrained.keras",
+    "features_2.png", "reconstructions.png", "curves.png", "pretrained.keras", "report.html",
 }  # fmt: skip
 
 
