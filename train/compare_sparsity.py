@@ -137,9 +137,9 @@ def method_of(name, active, units):
         case "jump_relu":
             return sparsity.JumpReLU(active)
         case "gated":
-            return sparsity.Gated(100 / active)
+            return sparsity.Gated(48 / active)
         case "l1":
-            return sparsity.L1(40 / active)
+            return sparsity.L1(24 / active)
         case "winner_take_all":
             return sparsity.WinnerTakeAll(active / units)
         case "kl":

@@ -12,7 +12,7 @@ from .. import cards, extras, records
 from ..autoencoder import Autoencoder
 from ..cli import spelled
 from ..errors import InputError
-from ..regularizers import KLSparsity
+from ..sparsity import KLSparsity, SparsityMethod
 from . import charts
 from .facts import Facts
 from .payload import payload
@@ -121,7 +121,8 @@ def _architecture(model: keras.Model, facts: Facts) -> list[dict[str, Any]]:
     rows = []
     for autoencoder in getattr(model, "autoencoders", [model]):
         sparsity = autoencoder.sparsity
-        penalty = repr(sparsity) if isinstance(sparsity, KLSparsity) else sparsity and type(sparsity).__name__
+        described = isinstance(sparsity, (KLSparsity, SparsityMethod))
+        penalty = repr(sparsity) if described else sparsity and type(sparsity).__name__
         inputs, units = autoencoder.encoder.input_shape[-1], autoencoder.encoder.output_shape[-1]
         activation = getattr(getattr(autoencoder, "activation", None), "__name__", "")
         decay = getattr(autoencoder, "weight_decay", None)

@@ -144,6 +144,11 @@ class SparsityMethod(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "window": self.window}
 
+    def __repr__(self) -> str:
+        own = self.get_config().keys() - keras.layers.Layer.get_config(self).keys() - {"window"}
+        given = {name: getattr(self, name) for name in sorted(own) if getattr(self, name) is not None}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
 
 def mean_error(outputs: Any, targets: Any) -> Any:
     """Return 1/m sum_i 1/2 ||outputs_i - targets_i||^2, a scalar in float32 at least, with the weights of examples."""

@@ -19,6 +19,10 @@ def test_silent_units_are_counted_in_examples():
     np.testing.assert_array_equal(method.dead(), [0, 0, 1])
 
 
+def test_it_says_how_it_is_set():
+    assert repr(TopK(2, window=50)) == "TopK(k=2, relu=True)"
+
+
 def test_the_window_has_bounds():
     with raises(ValueError, "`window` expects None, or a number of examples above 0. Received: 0"):
         TopK(1, window=0)
