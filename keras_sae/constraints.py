@@ -26,6 +26,9 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch_size": (lambda rows: rows >= 1, "1 row or more"),
     "chunk_size": (lambda rows: rows >= 1, "1 row or more"),
     "weight": (_at_least_zero, "a finite weight of 0 or more"),
+    "penalty": (_at_least_zero, "a finite weight of 0 or more"),
+    "rate": (lambda share: 0 < share <= 1, "a share of the examples, above 0 and at most 1"),
+    "every": (lambda epochs: epochs >= 1, "1 epoch or more"),
     "k": (lambda k: k >= 1, "1 or more active units"),
     "seed": (lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
 }

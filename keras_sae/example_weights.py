@@ -33,6 +33,12 @@ def weigh(values: Any) -> Any:
     return values * ops.reshape(ops.cast(weights, values.dtype), (-1, *[1] * (len(values.shape) - 1)))
 
 
+def mean(values: Any) -> Any:
+    """Return the mean of values (examples,), in single precision at least; the weighted one, if there are weights."""
+    values = weigh(wide(values))
+    return ops.sum(values) / ops.cast(ops.shape(values)[0], values.dtype)  # not ops.mean: float32 under JAX
+
+
 def mean_over_examples(regularizer: Any, activations: Any) -> Any:
     """Return the penalty of a regularizer that adds up over examples, per example; of their weights, if they have any.
 

@@ -2,7 +2,10 @@
 
 from .aux_k import AuxK as AuxK
 from .batch_top_k import BatchTopK as BatchTopK
+from .contractive import Contractive as Contractive
 from .kl import KLSparsity as KLSparsity
+from .l1 import L1 as L1
 from .matryoshka import MatryoshkaBatchTopK as MatryoshkaBatchTopK
 from .method import CLASSIC as CLASSIC, Conventions as Conventions, SparsityMethod as SparsityMethod
 from .top_k import TopK as TopK
+from .winner_take_all import WinnerTakeAll as WinnerTakeAll
