@@ -12,6 +12,7 @@ from .backend import single
 from .conventions import DictionaryDecoder
 from .data.batches import CHUNK_SIZE, Chunks, inputs_of
 from .inputs_as_targets import InputsAsTargets
+from .sparsity import SparsityMethod
 
 
 class Autoencoder(InputsAsTargets):
@@ -168,7 +169,7 @@ def draw_weights(model: keras.Model, random: np.random.RandomState) -> None:
         elif variable.name == "bias":
             variable.assign(np.zeros(variable.shape))
     for layer in model._flatten_layers():
-        if isinstance(layer, DictionaryDecoder):
+        if isinstance(layer, (DictionaryDecoder, SparsityMethod)):
             layer.start()
 
 

@@ -29,6 +29,9 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "penalty": (_at_least_zero, "a finite weight of 0 or more"),
     "rate": (lambda share: 0 < share <= 1, "a share of the examples, above 0 and at most 1"),
     "every": (lambda epochs: epochs >= 1, "1 epoch or more"),
+    "target_l0": (lambda l0: l0 is None or 0 < l0 < math.inf, "None, or a number of active units above 0"),
+    "threshold": (_at_least_zero, "a finite number of 0 or more"),
+    "bandwidth": (lambda width: 0 < width < math.inf, "a finite width above 0"),
     "k": (lambda k: k >= 1, "1 or more active units"),
     "seed": (lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
 }

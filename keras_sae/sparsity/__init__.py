@@ -3,6 +3,8 @@
 from .aux_k import AuxK as AuxK
 from .batch_top_k import BatchTopK as BatchTopK
 from .contractive import Contractive as Contractive
+from .gated import Gated as Gated
+from .jump_relu import JumpReLU as JumpReLU
 from .kl import KLSparsity as KLSparsity
 from .l1 import L1 as L1
 from .matryoshka import MatryoshkaBatchTopK as MatryoshkaBatchTopK

@@ -95,6 +95,10 @@ class SparsityMethod(keras.layers.Layer):
         """
         return []
 
+    def start(self) -> None:
+        """Give the weights the values that they have before training."""
+        self.silent.assign(ops.zeros_like(self.silent))
+
     def begin(self) -> None:
         """Undo `finish`, before another training."""
 
