@@ -8,12 +8,15 @@ from .errors import MissingPackageError
 
 _EXTRAS = {  # module: (package, extra of this library that installs it)
     "PIL": ("pillow", "data"),
+    "huggingface_hub": ("huggingface_hub", "interchange"),
     "matplotlib": ("matplotlib", "train"),
     "mlxtend": ("mlxtend", "train"),
     "pyarrow": ("pyarrow", "data"),
+    "safetensors": ("safetensors", "interchange"),
     "sklearn": ("scikit-learn", "sklearn"),
     "tensorboard": ("tensorboard", "train"),
     "tensorflow_datasets": ("tensorflow-datasets", "train"),
+    "torch": ("torch", "interchange-torch"),
 }
 _OF_RUNS = {"matplotlib": "draw the pictures of a run", "tensorboard": "write the logs of a run"}
 
