@@ -66,7 +66,7 @@ def _names(directory: str) -> list[str]:
 
 
 def _snapshot(library: Any, repository: str, revision: str | None, names: list[str], address: str) -> pathlib.Path:
-    errors = library.errors
+    errors = extras.imported("huggingface_hub.errors")
     try:
         return pathlib.Path(
             library.snapshot_download(repository, revision=revision, allow_patterns=names, etag_timeout=SECONDS)

@@ -76,7 +76,7 @@ def read_llama(found: Found, tensors: Tensors) -> Weights:
     if transcoder:  # its outputs are in other units than its inputs
         decoder, output_bias = decoder.times(scale / scale_out), output_bias * (scale / scale_out)
     return Weights(
-        "transcoder" if transcoder or {"transcoder", "transcoders"} & {*kinds} else "jumprelu",
+        "transcoder" if transcoder else "jumprelu",
         (tensors.matrix("encoder.weight", features, units, transposed=True), decoder),
         (tensors.vector("encoder.bias"), output_bias),
         centred=bool(config.get("apply_decoder_bias_to_pre_encoder")),
