@@ -119,9 +119,12 @@ def assign_in_blocks(variable: keras.Variable, blocks: Iterable[np.ndarray]) -> 
     if keras.backend.backend() != "tensorflow":
         variable.assign(np.concatenate(list(blocks)))
         return
+    import tensorflow as tf
+
     start = 0
-    for block in blocks:
-        variable.value[start : start + len(block)].assign(block)
+    for block in blocks:  # not variable[a:b].assign, which reads first, and so has TensorFlow copy the whole
+        rows = tf.range(start, start + len(block))
+        variable.value.scatter_update(tf.IndexedSlices(tf.cast(block, variable.dtype), rows))
         start += len(block)
 
 
