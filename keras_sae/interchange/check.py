@@ -58,14 +58,6 @@ def _explained(outputs: np.ndarray, y: np.ndarray) -> float:
 def _cause(model: keras.Model, weights: Weights, x: np.ndarray, y: np.ndarray, explained: float) -> str:
     """Return in words what would explain the numbers: the first cause without which more variance is explained."""
     better = max(explained, 0) + BETTER
-    factor = norm_scale([(x,)])
-    for goal, size in (("sqrt(features)", factor), ("1", factor / x.shape[1] ** 0.5)):
-        found = measure(model, size * x, size * y)[1]
-        if found > better:
-            return (
-                f"the activations are not normalised. Times {size:.4g}, with a mean length of {goal}, {found:.0%} "
-                "would be explained: scale them so."
-            )
     if isinstance(model, SparseAutoencoder):
         found = _with_transposed(model, x, y) if len(set(weights.kernels[0].shape)) == 1 else explained
         if found > better:
@@ -77,6 +69,14 @@ def _cause(model: keras.Model, weights: Weights, x: np.ndarray, y: np.ndarray, e
             return (
                 f"it is a TopK autoencoder whose file does not say so. With the {KEPT} largest codes of an example "
                 f"alone {found:.0%} would be explained: look for its k, and use TopK(k)."
+            )
+    factor = norm_scale([(x,)])
+    for goal, size in (("sqrt(features)", factor), ("1", factor / x.shape[1] ** 0.5)):
+        found = measure(model, size * x, size * y)[1]
+        if found > better:
+            return (
+                f"the activations are not normalised. Times {size:.4g}, with a mean length of {goal}, {found:.0%} "
+                "would be explained: scale them so."
             )
     return (
         "these are not the activations that it was trained on, but those of another layer, model or place in it. Their "

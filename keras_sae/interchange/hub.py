@@ -76,11 +76,13 @@ def _snapshot(library: Any, repository: str, revision: str | None, names: list[s
             "Expected a repository, and a revision of it, on the Hugging Face Hub that you may read. Received: "
             f"{address}. Look for a typing error; of a private one, log in: hf auth login."
         ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
-        raise InputError(_offline(repository, revision, names, address)) from error
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
+            raise
+        raise InputError(_offline(repository, revision, address)) from error
 
 
-def _offline(repository: str, revision: str | None, names: list[str], address: str) -> str:
+def _offline(repository: str, revision: str | None, address: str) -> str:
     directory = address.removeprefix(SCHEME).split("/", 2)[2:]
     include = f" --include '{directory[0].rstrip('/')}/*'" if directory else ""
     at = f" --revision {revision}" if revision else ""
@@ -96,7 +98,7 @@ def _nothing(library: Any, repository: str, revision: str | None, directory: str
     try:
         files = library.HfApi().list_repo_files(repository, revision=revision)
     except Exception:  # no network: the cache has what it has
-        return _offline(repository, revision, [], address)
+        return _offline(repository, revision, address)
     endings = [layout.weights for layout in LAYOUTS]
     inside = [name for name in files if name.startswith(f"{directory}/" if directory else "")]
     found = {

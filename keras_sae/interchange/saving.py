@@ -54,9 +54,7 @@ def _check(model: Any, format: str) -> None:
     """Raise InputError for what no other library has a name for."""
     reason = ""
     if not isinstance(model, SparseAutoencoder):
-        reason = (
-            f"a {type(model).__name__}: it has one layer of units and one decoder, so save its autoencoders one by one"
-        )
+        reason = f"a {type(model).__name__}. Give it a SparseAutoencoder, those of a stack one by one"
     elif not model.built:
         reason = "one that has no weights yet: fit it, or call build((None, features))"
     elif model.tied:
@@ -64,9 +62,7 @@ def _check(model: Any, format: str) -> None:
     elif model.output_activation is not keras.activations.linear:
         reason = f"outputs with the activation {model.output_activation.__name__}: it has linear ones"
     elif model.activation not in (keras.activations.linear, keras.activations.relu):
-        reason = (
-            f"units with the activation {model.activation.__name__}, as KLSparsity needs them: it has ReLU and its kin"
-        )
+        reason = f"units with the activation {model.activation.__name__}: it has ReLU and its kin, and no KL"
     if reason:
         raise InputError(f"Expected an autoencoder that {format} has a name for. Received: {reason}.")
 
@@ -74,7 +70,7 @@ def _check(model: Any, format: str) -> None:
 def _weights(model: SparseAutoencoder) -> dict[str, np.ndarray]:
     """Return W_enc, b_enc, W_dec and b_dec for rows as they are, float32; b_dec is subtracted if `pre_bias`."""
     hidden, output = model.encoder.get_layer("hidden"), model.output_layer
-    scale = np.float64(output.scale)
+    scale = float(output.scale) if model.is_dictionary else 1.0
     encoder, decoder = (as_single(ops.convert_to_tensor(kernel)) for kernel in (hidden.kernel, output.kernel))
     if scale != 1:
         encoder, decoder = encoder * scale, decoder / scale

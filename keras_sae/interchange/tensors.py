@@ -162,7 +162,7 @@ def _safetensors(path: pathlib.Path) -> Iterator[Tensors]:
 @contextlib.contextmanager
 def _npz(path: pathlib.Path) -> Iterator[Tensors]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error

@@ -4,9 +4,8 @@ The slow test makes an environment with these libraries, writes everything anew 
 """
 
 import os
-import pathlib
 import subprocess
-import sysconfig
+import sys
 import venv
 import warnings
 
@@ -140,8 +139,8 @@ def test_other_libraries_write_and_read_the_same_today(tmp_path):
     for directory in written:
         if not is_pickle(directory):
             compare(directory)
-    site = pathlib.Path(sysconfig.get_path("purelib"))  # our packages, behind those of the environment
-    (next((tmp_path / "environment" / "lib").glob("python*/site-packages")) / "zz_ours.pth").write_text(f"{site}\n")
+    ours_too = "\n".join(path for path in sys.path if "site-packages" in path)  # behind those of the environment
+    (next((tmp_path / "environment" / "lib").glob("python*/site-packages")) / "zz_ours.pth").write_text(ours_too)
     call("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", f"{__file__}", "-k", "pickles", "-W", "default")
     x = rows()
     for name in OURS:
