@@ -124,7 +124,8 @@ def assign_in_blocks(variable: keras.Variable, blocks: Iterable[np.ndarray]) -> 
     start = 0
     for block in blocks:  # not variable[a:b].assign, which reads first, and so has TensorFlow copy the whole
         rows = tf.range(start, start + len(block))
-        variable.value.scatter_update(tf.IndexedSlices(tf.cast(block, variable.dtype), rows))
+        updates = tf.cast(block, variable.dtype)
+        tf.raw_ops.ResourceScatterUpdate(resource=variable.value.handle, indices=rows, updates=updates)
         start += len(block)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import extras
 from ..errors import InputError
 
-BLOCK_BYTES = 2**18  # of a matrix that are read at once, beside what is in the model already
+BLOCK_BYTES = 2**17  # of a matrix that are read at once, beside what is in the model already
 HALF = ("float16", "bfloat16")
 
 
