@@ -37,11 +37,14 @@ def fetched(address: str) -> Place:
     repository, revision, directory = parts["repository"], parts["revision"], parts["directory"] or ""
     snapshot = _snapshot(library, repository, revision, _names(directory), address)
     path = snapshot / directory
-    if not path.exists() or (path.is_dir() and not any(one.is_file() for one in path.rglob("*"))):
-        raise InputError(_nothing(library, repository, revision, directory, address))
-    if not directory and not any((path / layout.weights).exists() for layout in LAYOUTS):
-        raise InputError(_nothing(library, repository, revision, directory, address))
+    if not _holds_one(path):
+        raise InputError(_nothing(library, snapshot, repository, revision, directory, address))
     return Place(path, snapshot.name)
+
+
+def _holds_one(path: pathlib.Path) -> bool:
+    """Return whether there is a file, or a directory with the weights of an autoencoder."""
+    return path.is_file() or any((path / layout.weights).is_file() for layout in LAYOUTS)
 
 
 def check_digest(path: pathlib.Path, digest: str) -> None:
@@ -77,7 +80,7 @@ def _snapshot(library: Any, repository: str, revision: str | None, names: list[s
             f"{address}. Look for a typing error; of a private one, log in: hf auth login."
         ) from error
     except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
+        if not _is_of_network(error):
             raise
         raise InputError(_offline(repository, revision, address)) from error
 
@@ -93,20 +96,29 @@ def _offline(repository: str, revision: str | None, address: str) -> str:
     )
 
 
-def _nothing(library: Any, repository: str, revision: str | None, directory: str, address: str) -> str:
+def _nothing(
+    library: Any, snapshot: pathlib.Path, repository: str, revision: str | None, directory: str, address: str
+) -> str:
     """Return the message for a directory without an autoencoder of its own: with those below, if there are some."""
     try:
-        files = library.HfApi().list_repo_files(repository, revision=revision)
-    except Exception:  # no network: the cache has what it has
-        return _offline(repository, revision, address)
+        files, offline = library.HfApi().list_repo_files(repository, revision=revision), False
+    except Exception as error:
+        if not _is_of_network(error):
+            raise
+        files, offline = [str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()], True
     endings = [layout.weights for layout in LAYOUTS]
     inside = [name for name in files if name.startswith(f"{directory}/" if directory else "")]
     found = {
         name.removesuffix(ending).strip("/") for name in inside for ending in endings if name.endswith(f"/{ending}")
     } | {name for name in inside if name.endswith(PICKLES)}
-    where = f"{SCHEME}{repository}{f'@{revision}' if revision else ''}"
     if found:
-        return one_of_several(where, sorted(found))
-    return (
-        f"Expected a sparse autoencoder in {address}. Received: {', '.join(sorted(inside)[:6]) or 'no such directory'}."
-    )
+        return one_of_several(f"{SCHEME}{repository}{f'@{revision}' if revision else ''}", sorted(found))
+    if offline:
+        return _offline(repository, revision, address)
+    received = ", ".join(sorted(inside)[:6]) or "no such directory"
+    return f"Expected a sparse autoencoder in {address}. Received: {received}."
+
+
+def _is_of_network(error: Exception) -> bool:
+    """Return whether an error is of the network, the Hub or its cache, as its package raises them."""
+    return isinstance(error, OSError) or type(error).__module__.startswith("httpx")

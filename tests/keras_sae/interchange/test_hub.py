@@ -102,6 +102,14 @@ def test_several_in_a_repository_are_listed(cache, tmp_path, monkeypatch):
         keras_sae.load_sae("hf://me/saes/e")
 
 
+def test_without_a_network_those_in_the_cache_are_listed(cache, tmp_path):
+    saelens(tmp_path / "source" / "a")
+    saelens(tmp_path / "source" / "b")
+    stored(cache, tmp_path / "source")
+    with raises(InputError, "Received: hf://me/saes, with 2: a, b. Name one: hf://me/saes/a"):
+        keras_sae.load_sae("hf://me/saes")
+
+
 def test_only_the_files_of_one_autoencoder_are_asked_for(cache, tmp_path, monkeypatch):
     asked = {}
 

@@ -260,7 +260,7 @@ def test_pickles_are_read_by_the_safe_loader_alone(tmp_path, monkeypatch):
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     saelens(tmp_path)
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with raises(InputError, "Expected safetensors to read such weights with", "keras-sae[interchange]"):
+    with raises(InputError, "Expected safetensors to read such weights with", "pip install 'keras-sae["):
         keras_sae.load_sae(tmp_path)
 
 
