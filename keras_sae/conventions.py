@@ -42,6 +42,34 @@ class InputCentring(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_sae")
+class RowNormalization(keras.layers.Layer):
+    """Return (normalised rows, mean, size) of rows x, with x = mean + size * normalised, if `epsilon` is 0.
+
+        kind "layer_norm"               mean and standard deviation (of features - 1) of each row
+        kind "constant_norm_rescale"    0 and ||x|| / sqrt(features)
+
+    Shapes: x (examples, features); mean and size (examples, 1).
+    """
+
+    def __init__(self, kind: str, epsilon: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.kind, self.epsilon = kind, epsilon
+
+    def call(self, x: Any) -> tuple[Any, Any, Any]:
+        mean = ops.mean(x, axis=-1, keepdims=True)
+        mean = mean if self.kind == "layer_norm" else ops.zeros_like(mean)
+        features = x.shape[-1] - 1 if self.kind == "layer_norm" else x.shape[-1]
+        size = ops.sqrt(ops.sum(ops.square(x - mean), axis=-1, keepdims=True) / features)
+        return (x - mean) / ops.maximum(size + self.epsilon, float(np.finfo("float32").tiny)), mean, size
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape, (*input_shape[:-1], 1), (*input_shape[:-1], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "kind": self.kind, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("keras_sae")
 class DictionaryDecoder(keras.layers.Layer):
     """The decoder of modern sparse autoencoders: (activation(h W + b)) / scale, with rows of W of length 1 if asked.
 

@@ -8,6 +8,7 @@ from .errors import MissingPackageError
 
 _EXTRAS = {  # module: (package, extra of this library that installs it)
     "PIL": ("pillow", "data"),
+    "huggingface_hub": ("huggingface_hub", "interchange"),
     "jinja2": ("jinja2", "report"),
     "matplotlib": ("matplotlib", "train"),
     "mlxtend": ("mlxtend", "train"),
@@ -16,6 +17,7 @@ _EXTRAS = {  # module: (package, extra of this library that installs it)
     "sklearn": ("scikit-learn", "sklearn"),
     "tensorboard": ("tensorboard", "train"),
     "tensorflow_datasets": ("tensorflow-datasets", "train"),
+    "torch": ("torch", "interchange-torch"),
     "vl_convert": ("vl-convert-python", "report"),
 }
 _OF_REPORTS = dict.fromkeys(("jinja2", "vl_convert", "PIL"), "write a report")

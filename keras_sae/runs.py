@@ -123,7 +123,7 @@ def save(
     """Write a trained model as a run directory: model.keras, run.json, metrics.json and the card README.md.
 
     Args:
-        model: an autoencoder, a stack or a classifier.
+        model: an autoencoder, a stack or a classifier. The `origin` of what `load_sae` loaded is kept in the record.
         directory: a new or empty directory, or a run that `start` began and that has no model yet.
         config: what is needed to repeat the run; by default what `start` wrote, or the model's own config.
         metrics: measured numbers.
@@ -159,6 +159,7 @@ def save(
     if meanings:
         found = {name: _meaning(name, meanings) for name in metrics}
         write_json(record_path(directory), {**read_config(directory), "meanings": found, "cautions": list(cautions)})
+    facts = {**({"origin": dict(model.origin)} if hasattr(model, "origin") else {}), **(facts or {})}
     if facts:
         write_json(record_path(directory), {**read_config(directory), **facts})
     if pretrained is not None:

@@ -65,6 +65,8 @@ EXPECTED = {
     "search": lambda search: search.best_score_ > 0.6,
     "odd": lambda odd: len(set(odd)) == 10,
     "pooled": lambda pooled: pooled.shape == (200, 3 * 3 * 25),
+    "sae": lambda sae: sae.origin["l0"] == 16 and sae.origin["variance_explained"] > 0.3,
+    "strongest": lambda strongest: len(set(strongest)) == 10,
     "above": lambda above: above.mean() < 0.3,
     "recovered": lambda recovered: recovered.value > 0.7 and recovered.clean < recovered.spliced < recovered.ablated,
     "change": lambda change: (  # zeros are taken for zeros no longer, other digits for what they were
@@ -80,9 +82,9 @@ def test_every_result_is_looked_at():
 
 def test_snippets_need_the_extras_that_the_text_names():
     """All others run without: see tests/test_wheel.py."""
-    optional = {"matplotlib": "visualization", "sklearn": "sklearn"}
+    optional = ("visualization import", "sklearn import", "load_sae(")
     for paragraph, code in SNIPPETS.values():
-        assert bool(extras(paragraph)) == any(f"{module} import" in code for module in optional.values()), code
+        assert bool(extras(paragraph)) == any(words in code for words in optional), code
 
 
 def test_the_first_screen_installs_and_shows():
