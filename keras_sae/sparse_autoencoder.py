@@ -97,7 +97,8 @@ class SparseAutoencoder(Autoencoder):
         if isinstance(sparsity, dict):  # from a saved configuration
             sparsity = keras.saving.deserialize_keras_object(sparsity)
         if not isinstance(units, (int, np.integer)) or units < 1:
-            raise ValueError(f"`units`, the number of hidden units, must be a positive integer. Received: {units=}")
+            message = "`units`, the number of hidden units, must be a positive integer. Received: units"
+            raise ValueError(f"{message}={units}")
         self.units, self._both = int(units), None
         usual = sparsity.conventions if isinstance(sparsity, SparsityMethod) else CLASSIC
         self.activation = keras.activations.get(_first(activation, usual.activation))

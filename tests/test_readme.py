@@ -65,7 +65,7 @@ EXPECTED = {
     "search": lambda search: search.best_score_ > 0.6,
     "odd": lambda odd: len(set(odd)) == 10,
     "pooled": lambda pooled: pooled.shape == (200, 3 * 3 * 25),
-    "sae": lambda sae: sae.origin["l0"] == 16 and sae.origin["variance_explained"] > 0.3,
+    "loaded": lambda loaded: loaded.origin["l0"] == 16 and loaded.origin["variance_explained"] > 0.3,
     "strongest": lambda strongest: len(set(strongest)) == 10,
     "above": lambda above: above.mean() < 0.3,
     "recovered": lambda recovered: recovered.value > 0.7 and recovered.clean < recovered.spliced < recovered.ablated,
