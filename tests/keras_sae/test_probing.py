@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import keras_sae
+from keras_sae.probing import probe_features
 from keras_sae.sparsity import TopK
 
 
@@ -26,9 +27,16 @@ def dictionary(matrix, k=1):
     return ae
 
 
-def probes(ae, data, classes=None):
+def probes(ae, data):
     x, y = data
-    return keras_sae.evaluate_features(ae, x, y, iterations=5, probes=True).probes
+    return probe_features(ae, (x[:320], y[:320]), (x[320:], y[320:]))
+
+
+def test_they_are_part_of_an_evaluation(data, eagerly):
+    ae = dictionary(np.eye(6))
+    found = keras_sae.evaluate_features(ae, *data, iterations=1, probes=True).probes
+    assert set(found) == set(probes(ae, data))
+    assert found["probe_1"] == found["linear_probe"] == 1
 
 
 def test_units_that_are_the_classes(data):

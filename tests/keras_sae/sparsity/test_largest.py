@@ -44,7 +44,7 @@ def test_negative_zeros_count_as_zeros():
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_n_and_the_number_of_values_may_be_known_later(jit_compile):
+def test_n_and_the_number_of_values_may_be_known_later(jit_compile, compiled):
     signature = [tf.TensorSpec((None, 5), "float32"), tf.TensorSpec((), "int32")]
     graph = tf.function(
         lambda values, n: (nth_largest(values, n, axis=0), nth_largest(tf.reshape(values, (-1,)), n, axis=0)),
