@@ -1,5 +1,6 @@
 """Small data, models with random weights and a check of messages, shared by the library's tests."""
 
+import random
 import re
 import warnings
 
@@ -17,13 +18,29 @@ SETTINGS = {"sparsity": keras_sae.KLSparsity(0.05, 3.0), "weight_decay": 1e-4, "
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
-    keras.utils.set_random_seed(0)
+def _seeded(request):
+    """Seed what Keras draws from: Python and NumPy, and TensorFlow for the order of rows in Keras' own `fit`.
+
+    The last lets TensorFlow forget its kernels, to find which takes longer again than most tests without graphs.
+    """
+    if "eagerly" in request.fixturenames:
+        random.seed(0)
+        np.random.seed(0)
+    else:
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture
-def eagerly():
+def compiled():
+    """With graphs all the same, in a test that asks for it."""
+
+
+@pytest.fixture
+def eagerly(request):
     """Without graphs, in `fit` as well: they take longer to trace and compile than a few small steps take."""
+    if "compiled" in request.fixturenames:
+        yield
+        return
     warnings.filterwarnings("ignore", ".*does not apply to tf.data functions")  # pytest undoes it after the test
     tf.config.run_functions_eagerly(True)
     yield
@@ -65,7 +82,6 @@ def dictionary(method, units=UNITS, features=FEATURES, seed=2, **options):
         weight.assign(weight if weight.constraint is None else ops.abs(weight))  # thresholds
     if ae.input_scale:
         ae.centring.scale.assign(SCALE)
-    ae.compile("adam", run_eagerly=True)
     return ae
 
 

@@ -51,11 +51,15 @@ def test_what_does_not_go_together_is_refused():
             SparseAutoencoder(4, tied=True, **{name: True})
 
 
-@pytest.mark.parametrize("options", [{"pre_bias": True}, {"unit_norm": True}, {"transposed_start": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"pre_bias": True}, {"unit_norm": True}, pytest.param({"transposed_start": True}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_each_is_an_option_of_the_classic_autoencoder_too(far, options):
     ae = SparseAutoencoder(4, output_activation="linear", dtype="float64", **options)
-    keras_sae.fit(ae, far, iterations=3, verbose=0)
-    assert keras_sae.check_gradients(ae, far, samples=4) < 1e-6
+    keras_sae.fit(ae, far, iterations=1, verbose=0)
+    assert keras_sae.check_gradients(ae, far, samples=2) < 1e-6
 
 
 def test_tied_weights_with_a_pre_bias(far):
@@ -149,7 +153,7 @@ def test_data_that_can_be_read_once_are_refused(far):
     ae.fit(((batch,) for batch in [far[:20], far[20:]]), steps_per_epoch=2, shuffle=False, verbose=0)
 
 
-@pytest.mark.parametrize("make", [TopK, BatchTopK])
+@pytest.mark.parametrize("make", [pytest.param(TopK, marks=pytest.mark.slow), BatchTopK])
 def test_raw_rows_go_in_and_come_out(far, tmp_path, make):
     """What is saved takes raw rows, at the end and between, and has codes of scaled ones."""
     ae = SparseAutoencoder(8, make(3), input_scale=True)
@@ -183,5 +187,5 @@ def test_the_loss_is_in_the_units_of_the_data_and_training_that_of_scaled_data(f
         keras.utils.set_random_seed(0)
         ae = SparseAutoencoder(8, TopK(3), **options)
         ae.compile(keras.optimizers.Adam(0.01, epsilon=1e-12))
-        histories.append(np.array(keras_sae.fit(ae, data, None, None, 5, batch_size=8, verbose=0).history["loss"]))
+        histories.append(np.array(keras_sae.fit(ae, data, None, None, 3, batch_size=40, verbose=0).history["loss"]))
     np.testing.assert_allclose(histories[0] * scale**2, histories[1], rtol=1e-3)

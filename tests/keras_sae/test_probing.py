@@ -2,10 +2,18 @@
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import keras_sae
 from keras_sae.probing import probe_features
 from keras_sae.sparsity import TopK
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Of products so small several threads do little but wait for each other."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 @pytest.fixture

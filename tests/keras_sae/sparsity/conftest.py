@@ -3,12 +3,6 @@
 import pytest
 
 
-@pytest.fixture
-def compiled():
-    """With graphs, of a test that asks for it."""
-
-
 @pytest.fixture(autouse=True)
-def _without_graphs(request):
-    if "compiled" not in request.fixturenames:
-        request.getfixturevalue("eagerly")
+def _without_graphs(eagerly):
+    pass

@@ -61,7 +61,7 @@ def test_training_ends_with_k_active_units_a_row_on_average(make, batches):
     x = np.random.default_rng(0).normal(size=(101, FEATURES)).astype("float32")
     ae = dictionary(make(3), units=16, dtype="float32", started=False)
     data = tf.data.Dataset.from_tensor_slices(x).batch(25) if batches else x
-    ae.fit(data, verbose=0, batch_size=None if batches else 25, shuffle=not batches)
+    ae.fit(data, verbose=0, batch_size=None if batches else 101, shuffle=not batches)
     assert np.count_nonzero(ae.encode(x)) == 3 * 101
     assert np.ptp(np.count_nonzero(ae.encode(x), axis=1)) > 0
 

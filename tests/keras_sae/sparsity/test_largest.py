@@ -21,15 +21,14 @@ def by_partition(values, n, axis):
     return np.take(np.partition(values, place, axis=axis), [place], axis=axis)
 
 
-@pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_it_is_what_numpy_finds_exactly(kind, dtype):
-    values = VALUES[kind].astype(dtype)
+def test_it_is_what_numpy_finds_exactly(dtype):
+    values = np.stack(list(VALUES.values())).astype(dtype)
     for n in (1, 2, 19, 37):
-        np.testing.assert_array_equal(nth_largest(values, n, axis=0), by_partition(values, n, 0))
-    np.testing.assert_array_equal(nth_largest(values, 3, axis=-1), by_partition(values, 3, 1))
-    flat = values.reshape(-1)
-    np.testing.assert_array_equal(nth_largest(flat, 100, axis=0), by_partition(flat, 100, 0))
+        np.testing.assert_array_equal(nth_largest(values, n, axis=1), by_partition(values, n, 1))
+    np.testing.assert_array_equal(nth_largest(values, 3, axis=-1), by_partition(values, 3, 2))
+    flat = values.reshape(len(VALUES), -1)
+    np.testing.assert_array_equal(nth_largest(flat, 100, axis=1), by_partition(flat, 100, 1))
 
 
 def test_by_hand():
