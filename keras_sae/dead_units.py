@@ -85,7 +85,7 @@ def _replace(model: keras.Model, variable: keras.Variable, places: Any, values: 
 
 
 def _forget(optimizer: keras.optimizers.Optimizer, variable: keras.Variable, places: Any) -> None:
-    """Set what the optimizer remembers of these places of a weight to 0, and its copies of the weight to what it is now.
+    """Set what the optimizer remembers of these places of a weight to 0, and copies of the weight to what it is now.
 
     Copies are the averages of use_ema=True, and what ScheduleFreeAdamW calls its momentum. Keras names what an
     optimizer has for a weight after its path; the shape alone would not tell, if there are as many units as features.

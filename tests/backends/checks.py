@@ -16,7 +16,7 @@ from keras_sae.data.batches import Chunks
 from keras_sae.data.preprocessing import fit_zca
 from keras_sae.sparsity import L1, Contractive, WinnerTakeAll
 from keras_sae.sparsity.largest import nth_largest
-from keras_sae.training import blocks, lbfgs, order
+from keras_sae.training import blocks, lbfgs
 from keras_sae.training.quasi_newton import LBFGS
 from tests import generated
 from tests.gradients import compare
@@ -272,7 +272,7 @@ def test_the_nth_largest_is_what_numpy_finds(x):
 @pytest.mark.parametrize("pays", [1, 10**9])
 def test_winners_take_all_and_dead_units_start_again(pays, x, monkeypatch):
     """In a compiled loop, and in single steps."""
-    monkeypatch.setattr(order, "PAYS", pays)
+    monkeypatch.setattr(blocks, "PAYS", pays)
     x = x.astype("float32")
     ae = keras_sae.SparseAutoencoder(6, WinnerTakeAll(0.5, window=50))
     ae.build((None, 12))

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import keras_sae
 from keras_sae.sparsity import WinnerTakeAll
-from keras_sae.training import order
+from keras_sae.training import blocks
 from tests.gradients import compare
 from tests.keras_sae.conftest import dictionary, raises
 
@@ -70,10 +70,10 @@ def test_it_compiles_for_batches_of_a_size_that_is_not_known(compiled):
 @pytest.mark.slow
 def test_in_a_compiled_loop_and_with_a_rest_it_trains_as_in_single_steps(x, compiled, monkeypatch):
     """XLA compiles the loop; 23 rows in batches of 5 leave one of 3, of which other numbers are kept."""
-    monkeypatch.setattr(order, "STEPS", 2)
+    monkeypatch.setattr(blocks, "STEPS", 2)
     models = []
     for pays in (1, 10**9):
-        monkeypatch.setattr(order, "PAYS", pays)
+        monkeypatch.setattr(blocks, "PAYS", pays)
         models.append(dictionary(WinnerTakeAll(0.4), dtype="float32"))
         models[-1].compile("sgd")
         history = keras_sae.fit(models[-1], x, optimizer=None, iterations=1, batch_size=5, verbose=0).history
