@@ -43,6 +43,8 @@ def resample(autoencoder: SparseAutoencoder, x: Any, size: float, random: np.ran
     if not autoencoder.tied:
         _replace(autoencoder, output.own_kernel, dead, directions)
     autoencoder.sparsity.revive(np.isin(np.arange(autoencoder.units), dead))
+    for variable in autoencoder.sparsity.trainable_variables:
+        _forget(autoencoder.optimizer, variable, (..., dead))
     return len(dead)
 
 
@@ -75,17 +77,27 @@ def _rows_and_chances(autoencoder: SparseAutoencoder, x: Any) -> Iterator[tuple[
 
 
 def _replace(model: keras.Model, variable: keras.Variable, places: Any, values: Any) -> None:
-    """Give these places of a trainable weight new values, and set what the optimizer remembers of them to 0.
-
-    (Of the averages that use_ema=True keeps, to the new values.) Keras names what an optimizer has for a weight after
-    its path; the shape alone would not tell, if there are as many units as features.
-    """
+    """Give these places of a trainable weight new values, and let the optimizer forget the former ones."""
     changed = np.array(as_single(ops.convert_to_tensor(variable)))
     changed[places] = values
     variable.assign(changed)
+    _forget(model.optimizer, variable, places)
+
+
+def _forget(optimizer: keras.optimizers.Optimizer, variable: keras.Variable, places: Any) -> None:
+    """Set what the optimizer remembers of these places of a weight to 0, and copies of the weight to what it is now.
+
+    Copies are the averages of use_ema=True, and what ScheduleFreeAdamW calls its momentum. Keras names what an
+    optimizer has for a weight after its path; the shape alone would not tell, if there are as many units as features.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of the one that scales the loss of half precision
     name = variable.path.replace("/", "_")
-    for slot in model.optimizer.variables:
+    copies = {f"{name}_average"}
+    if isinstance(inner, keras.optimizers.ScheduleFreeAdamW):
+        copies.add(f"{name}_momentum")
+    new = as_single(ops.convert_to_tensor(variable))[places]
+    for slot in optimizer.variables:
         if slot.name.startswith(f"{name}_") and slot.shape == variable.shape:
             kept = np.array(as_single(ops.convert_to_tensor(slot)))
-            kept[places] = values if slot.name == f"{name}_average" else 0.0
+            kept[places] = new if slot.name in copies else 0.0
             slot.assign(kept)

@@ -26,9 +26,8 @@ class SparseAutoencoder(Autoencoder):
         xhat = output_activation(a W2 + b2)               W2 (units, features); tied: W2 = W1^T
         J    = loss(x, xhat) + weight_decay/2 (||W1||^2 + ||W2||^2) + sparsity penalty on a
 
-    It is made of ordinary layers: `hidden` (Dense) and `sparsity` (SparsityRegularization, or a method of
-    `keras_sae.sparsity`) in the encoder, `output_layer` (Dense, or DenseTranspose when tied), and `corrupt`
-    (MaskingNoise).
+    Its layers: `hidden` (Dense) and `sparsity` (SparsityRegularization, or a method of `keras_sae.sparsity`) in the
+    encoder, `output_layer` (Dense, or DenseTranspose when tied), and `corrupt` (MaskingNoise).
 
     Weights, as in `get_weights()`: [W1, b1, W2, b2], or [W, b1, b2] when tied; with KLSparsity(window=...) the moving
     average and its sum of weights come after b1. Kernels start uniform in +-sqrt(6 / (inputs + outputs)) (Glorot),
@@ -56,8 +55,7 @@ class SparseAutoencoder(Autoencoder):
             keras.layers.GaussianNoise(0.3). The target stays clean.
         pre_bias: whether b2 is subtracted from the inputs. It then starts at the geometric median of the data. This
             and the next two are False by default, for methods what their `conventions` say.
-        unit_norm: whether the rows of W2 are kept at length 1.
-        transposed_start: whether W2 starts as W1 transposed.
+        unit_norm, transposed_start: whether the rows of W2 are kept at length 1; whether W2 starts as W1 transposed.
         input_scale: whether inputs are multiplied with sqrt(features) / mean ||x||, so that settings of methods mean
             the same for all data. Inputs and reconstructions stay in the units of the data, and so does the loss.
         revive: an AuxK, whose loss brings dead units of a method back, or None.
@@ -97,8 +95,9 @@ class SparseAutoencoder(Autoencoder):
         if isinstance(sparsity, dict):  # from a saved configuration
             sparsity = keras.saving.deserialize_keras_object(sparsity)
         if not isinstance(units, (int, np.integer)) or units < 1:
-            message = "`units`, the number of hidden units, must be a positive integer. Received: units"
-            raise ValueError(f"{message}={units}")
+            raise ValueError(
+                f"`units`, the number of hidden units, must be a positive integer. Received: units={units}"
+            )
         self.units, self._both = int(units), None
         usual = sparsity.conventions if isinstance(sparsity, SparsityMethod) else CLASSIC
         self.activation = keras.activations.get(_first(activation, usual.activation))

@@ -39,6 +39,7 @@ class BatchTopK(SparsityMethod):
     """
 
     no_objective = "while it trains, the codes of a row depend on the other rows of its batch"
+    no_lbfgs = "its objective jumps if a unit crosses the threshold"
 
     def __init__(self, k: int, window: float = 100_000, **kwargs: Any):
         super().__init__(window, **kwargs)

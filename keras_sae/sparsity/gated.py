@@ -43,6 +43,7 @@ class Gated(SparsityMethod):
 
     hidden_bias = False
     no_objective = "its second error gives the decoder no gradient, so that the gradients are of no one function"
+    no_lbfgs = "its objective jumps if a gate opens"
 
     def __init__(self, l1: float | None = None, window: float = 100_000, **kwargs: Any):
         super().__init__(window, **kwargs)

@@ -59,6 +59,7 @@ class JumpReLU(SparsityMethod):
     """
 
     no_objective = "its gradients are estimates, and its term is of the mean L0 of a batch, not a mean over examples"
+    no_lbfgs = "its objective jumps if a unit crosses its threshold"
 
     def __init__(
         self,

@@ -36,8 +36,10 @@ class SparsityMethod(keras.layers.Layer):
     The contract:
         conventions     what suits the method
         hidden_bias     whether the Dense layer before it has a bias
-        no_objective    why `keras_sae.objective`, and with it L-BFGS, cannot take the method; "" if it can
-        no_lbfgs        why L-BFGS cannot, although the objective can; "" if it can
+        no_objective    why `keras_sae.objective`, and with it L-BFGS, cannot take an autoencoder with the method: what
+                        it learns by is more than the codes of single rows with their slopes; "" if it can
+        no_lbfgs        why L-BFGS cannot train what is before the method, in whatever model: codes that jump make its
+                        line search end long before a minimum; "" if it can
         at_most         units of an example that are active while training, at most, if that is known, and none below 0
         codes           (examples, ..., units) -> codes of the same shape, which a subclass defines
         terms           what it adds to the loss: scalars, each a mean over examples
@@ -156,12 +158,24 @@ def mean_error(outputs: Any, targets: Any) -> Any:
 
 
 def check_methods(model: keras.Model, obstacle: str) -> None:
-    """Raise ValueError if a model has a method of sparsity with this obstacle, "no_objective" or "no_lbfgs"."""
-    for method in getattr(model, "sparsities", []):
-        reason = getattr(method, "no_objective", "") or getattr(method, obstacle, "")
-        if reason:
-            what = "the exact objective takes" if obstacle == "no_objective" else "L-BFGS can train"
-            raise ValueError(
-                f"Expected a method of sparsity that {what}. Received: {type(method).__name__}: {reason}. Train it on "
-                'minibatches: keras_sae.fit(model, x, optimizer="adam").'
-            )
+    """Raise ValueError if a model has a method of sparsity with this obstacle, "no_objective" or "no_lbfgs".
+
+    A model that only encodes, such as a classifier, has no terms of its methods, and the objective computes codes as
+    after training: it takes every method there. L-BFGS then takes those whose codes do not jump, and all that are
+    frozen (trainable = False), whose inputs are taken to be frozen as well.
+    """
+    for layer in model._flatten_layers():
+        for method in getattr(layer, "sparsities", []):  # of an autoencoder
+            _refuse(method, getattr(method, "no_objective", "") or getattr(method, obstacle, ""), obstacle)
+        if isinstance(layer, SparsityMethod) and layer.trainable and obstacle == "no_lbfgs":
+            _refuse(layer, layer.no_lbfgs, obstacle, " Or freeze the layers up to it: trainable = False.")
+
+
+def _refuse(method: Any, reason: str, obstacle: str, more: str = "") -> None:
+    """Raise ValueError if there is a reason to."""
+    if reason:
+        what = "the exact objective takes" if obstacle == "no_objective" else "L-BFGS can train"
+        raise ValueError(
+            f"Expected a method of sparsity that {what}. Received: {type(method).__name__}: {reason}. Train it on "
+            f'minibatches: keras_sae.fit(model, x, optimizer="adam").{more}'
+        )

@@ -10,14 +10,15 @@ import pytest
 
 import keras_sae
 from benchmarks import classic
-from keras_sae import layers, runs
+from keras_sae import layers, runs, sparsity
 from keras_sae.backend import PRECISIONS, has_float64, has_float64_on_gpu
 from keras_sae.data.preprocessing import fit_zca
 from keras_sae.sparsity import L1, Contractive, WinnerTakeAll
 from keras_sae.sparsity.largest import nth_largest
 from keras_sae.training import blocks, lbfgs
 from keras_sae.training.quasi_newton import LBFGS
-from tests import dictionary_twin, generated
+from tests import generated
+from tests.gradients import compare
 
 BACKEND = os.environ["KERAS_BACKEND"]
 FLOAT64 = {"dtype": "float64"} if has_float64() else {}
@@ -185,22 +186,32 @@ def test_a_convolution_is_the_encoder_at_every_place():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), np.hstack(places), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("method", "twin"),
-    [
-        (keras_sae.sparsity.JumpReLU(2, bandwidth=0.3), dictionary_twin.JumpReLUTwin),
-        (keras_sae.sparsity.Gated(0.2), dictionary_twin.GatedTwin),
-    ],
-    ids=["JumpReLU", "Gated"],
-)
-def test_methods_of_sparsity_are_those_of_the_numpy_version_and_train(method, twin, x):
+METHODS = [
+    sparsity.JumpReLU(2, bandwidth=0.3),
+    sparsity.Gated(0.2),
+    sparsity.TopK(2),
+    sparsity.BatchTopK(2),
+    sparsity.MatryoshkaBatchTopK(2, (1, 3)),
+    sparsity.WinnerTakeAll(0.3),
+    sparsity.L1(0.2),
+    sparsity.L1(0.2, decoder_norms=True),
+    sparsity.Contractive(0.3),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_methods_of_sparsity_are_those_of_the_numpy_version(method, x):
     keras.utils.set_random_seed(0)
-    ae = keras_sae.SparseAutoencoder(5, method, input_scale=True, **FLOAT64)
+    ae = keras_sae.SparseAutoencoder(5, method, **FLOAT64)
     ae.build((None, x.shape[1]))
     ae.start(x)
     for weight in ae.sparsity.trainable_variables:
         weight.assign(np.linspace(0.05, 0.5, 5))
-    dictionary_twin.compare(twin, ae, x, np.linspace(0, 2, len(x)), tolerance=1e-10 if FLOAT64 else 1e-4)
+    compare(ae, x, np.linspace(0, 2, len(x)), tolerance=1e-10 if FLOAT64 else 1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS[:2], ids=lambda method: type(method).__name__)
+def test_methods_with_weights_of_their_own_train_them(method, x):
     ae = keras_sae.SparseAutoencoder(5, method, input_scale=True)
     losses = keras_sae.fit(ae, x, optimizer="adam", iterations=20, batch_size=20, verbose=0).history["loss"]
     assert losses[-1] < losses[0]

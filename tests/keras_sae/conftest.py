@@ -1,20 +1,50 @@
 """Small data, models with random weights and a check of messages, shared by the library's tests."""
 
+import random
 import re
+import warnings
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import ops
 
 import keras_sae
 
 FEATURES, UNITS = 6, 4
+SCALE = 1.7  # of inputs, if a model has one
 SETTINGS = {"sparsity": keras_sae.KLSparsity(0.05, 3.0), "weight_decay": 1e-4, "dtype": "float64"}
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
-    keras.utils.set_random_seed(0)
+def _seeded(request):
+    """Seed what Keras draws from: Python and NumPy, and TensorFlow for the order of rows in Keras' own `fit`.
+
+    The last lets TensorFlow forget its kernels, to find which takes longer again than most tests without graphs.
+    """
+    if "eagerly" in request.fixturenames:
+        random.seed(0)
+        np.random.seed(0)
+    else:
+        keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def compiled():
+    """With graphs all the same, in a test that asks for it."""
+
+
+@pytest.fixture
+def eagerly(request):
+    """Without graphs, in `fit` as well: they take longer to trace and compile than a few small steps take."""
+    if "compiled" in request.fixturenames:
+        yield
+        return
+    warnings.filterwarnings("ignore", ".*does not apply to tf.data functions")  # pytest undoes it after the test
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
@@ -41,6 +71,18 @@ def autoencoder(units=UNITS, seed=2, **options):
     ae = keras_sae.SparseAutoencoder(units, **SETTINGS | options)
     ae.build((None, FEATURES))
     return randomise(ae, seed)
+
+
+def dictionary(method, units=UNITS, features=FEATURES, seed=2, **options):
+    """A SparseAutoencoder with a method of sparsity and random weights, in float64 unless told otherwise."""
+    ae = keras_sae.SparseAutoencoder(units, method, **{"dtype": "float64", "started": True} | options)
+    ae.build((None, features))
+    randomise(ae, seed)
+    for weight in ae.sparsity.trainable_variables:
+        weight.assign(weight if weight.constraint is None else ops.abs(weight))  # thresholds
+    if ae.input_scale:
+        ae.centring.scale.assign(SCALE)
+    return ae
 
 
 def two_layers(**options):

@@ -6,9 +6,10 @@ import tensorflow as tf
 import keras_sae
 from keras_sae import dead_units
 from keras_sae.callbacks import ResampleDeadUnits
-from keras_sae.sparsity import L1, Contractive, TopK, WinnerTakeAll
-from tests.keras_sae.conftest import FEATURES, autoencoder, raises, same_weights, two_layers
-from tests.keras_sae.sparsity.dictionaries import dictionary
+from keras_sae.sparsity import L1, Contractive, Gated, JumpReLU, TopK, WinnerTakeAll
+from tests.keras_sae.conftest import FEATURES, autoencoder, dictionary, raises, same_weights, two_layers
+
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 DEAD = np.array([1, 4])
 ALIVE = np.array([0, 2, 3, 5])
@@ -46,6 +47,8 @@ OPTIONS = [
     {"tied": True},
     {"method": Contractive(0.1, window=100), "activation": "relu"},
     {"method": TopK(2, window=100), "dtype": "float32"},
+    {"method": JumpReLU(2, threshold=0.25, window=100)},
+    {"method": Gated(0.2, window=100), "input_scale": True},
     {"dtype": "mixed_float16"},
 ]
 
@@ -70,9 +73,11 @@ def test_dead_units_start_at_rows_and_all_else_stays(options, x):
     chosen = [int(np.argmax(rows @ column)) for column in columns]
     assert len(set(chosen)) == 2
     np.testing.assert_allclose(columns, length * rows[chosen], **tolerance)
-    np.testing.assert_array_equal(after[hidden.bias.path][DEAD], [0, 0])
     np.testing.assert_array_equal(after[ae.sparsity.silent.path], np.where(np.isin(np.arange(6), DEAD), 0, 7))
-    changed = {hidden.kernel.path: np.s_[:, DEAD], hidden.bias.path: DEAD, ae.sparsity.silent.path: DEAD}
+    changed = {hidden.kernel.path: np.s_[:, DEAD], ae.sparsity.silent.path: DEAD}
+    for weight in [*([hidden.bias] if hidden.use_bias else []), *ae.sparsity.trainable_variables]:
+        np.testing.assert_array_equal(after[weight.path][DEAD], 0.25 if weight.name == "theta" else 0)
+        changed[weight.path] = DEAD
     if not ae.tied:
         np.testing.assert_allclose(after[output.own_kernel.path][DEAD], rows[chosen], **tolerance)
         changed[output.own_kernel.path] = DEAD
@@ -96,23 +101,36 @@ def test_dead_units_start_at_rows_and_all_else_stays(options, x):
         keras.optimizers.SGD(0.1, momentum=0.9),
         keras.optimizers.RMSprop(momentum=0.5, centered=True),
         keras.optimizers.Adam(amsgrad=True, use_ema=True),
+        keras.optimizers.ScheduleFreeAdamW(use_ema=True),
     ],
     ids=lambda optimizer: optimizer.name,
 )
-def test_what_any_optimizer_remembers_is_forgotten_but_averages_of_weights_are_the_new_ones(optimizer, x):
+def test_what_any_optimizer_remembers_is_forgotten_but_copies_of_weights_are_the_new_ones(optimizer, x):
     ae = half_dead(optimizer=optimizer)
     end_of_epoch(ae, x)
     kernel = ae.encoder.get_layer("hidden").kernel
     found = {name: value for name, value in values(optimizer.variables).items() if "hidden_kernel" in name}
-    averages = [value for name, value in found.items() if name.endswith("_average")]
-    assert len(averages) == optimizer.use_ema
+    copies = ("_average", "_momentum") if optimizer.name == "schedule_free_adam_w" else ("_average",)
+    averages = [value for name, value in found.items() if name.endswith(copies)]
+    assert len(averages) == len(copies) * optimizer.use_ema
     for value in averages:
         np.testing.assert_array_equal(value[:, DEAD], np.asarray(kernel)[:, DEAD])
-    others = [value for name, value in found.items() if not name.endswith("_average")]
-    assert len(others) == {"sgd": 1}.get(optimizer.name, 3)
+        assert not np.isin(np.asarray(kernel)[:, ALIVE], value).any()
+    others = [value for name, value in found.items() if not name.endswith(copies)]
+    assert len(others) == {"sgd": 1, "schedule_free_adam_w": 1}.get(optimizer.name, 3)
     for value in others:
         assert not value[:, DEAD].any()
         assert value[:, ALIVE].all()
+
+
+def test_without_a_slope_schedule_free_adamw_leaves_new_units_as_they_are(x):
+    """Its momentum is where weights go: of zeros there they would shrink."""
+    ae = half_dead(optimizer=keras.optimizers.ScheduleFreeAdamW(0.1))
+    end_of_epoch(ae, x)
+    new = np.array(ae.kernel)
+    ae.optimizer.apply([keras.ops.zeros_like(weight) for weight in ae.trainable_variables])
+    np.testing.assert_allclose(np.asarray(ae.kernel)[:, DEAD], new[:, DEAD], rtol=1e-12)
+    assert not np.isclose(np.asarray(ae.kernel)[:, ALIVE], new[:, ALIVE]).any()
 
 
 def test_rows_are_drawn_in_proportion_to_the_square_of_their_loss(monkeypatch):
@@ -182,14 +200,12 @@ def rows_of_a_dictionary():
     return ((rng.random((600, 40)) < 0.08) * rng.random((600, 40)) @ directions).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "size", "silenced"),
-    [
-        pytest.param(TopK(3, window=1200), 1.0, 0, id="top_k"),
-        pytest.param(L1(0.02, window=1200), 0.2, 30, id="l1", marks=pytest.mark.slow),
-    ],
+    [pytest.param(TopK(3, window=1200), 1.0, 0, id="top_k"), pytest.param(L1(0.02, window=1200), 0.2, 30, id="l1")],
 )
-def test_it_lowers_the_number_of_dead_units_and_the_loss(method, size, silenced):
+def test_it_lowers_the_number_of_dead_units_and_the_loss(method, size, silenced, compiled):
     """Of 64 units of TopK some die by themselves; of L1 30 are, with large negative biases."""
     x, histories = rows_of_a_dictionary(), []
     for callbacks in ([], [ResampleDeadUnits(x, every=3, size=size)]):
@@ -213,7 +229,7 @@ def test_a_training_that_resumes_is_the_same_bit_for_bit(x, tmp_path):
         ae = dictionary(TopK(1, window=12), units=12, dtype="float32")
         callbacks = [ResampleDeadUnits(x, every=1, size=1.0)]
         history = keras_sae.fit(
-            ae, x, optimizer=None, iterations=iterations, batch_size=12, verbose=0, callbacks=callbacks, **options
+            ae, x, optimizer=None, iterations=iterations, batch_size=23, verbose=0, callbacks=callbacks, **options
         ).history
         return ae, history
 

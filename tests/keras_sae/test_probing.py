@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import keras_sae
+from keras_sae.probing import probe_features
 from keras_sae.sparsity import TopK
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Of products so small several threads do little but wait for each other."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 @pytest.fixture
@@ -26,9 +35,16 @@ def dictionary(matrix, k=1):
     return ae
 
 
-def probes(ae, data, classes=None):
+def probes(ae, data):
     x, y = data
-    return keras_sae.evaluate_features(ae, x, y, iterations=5, probes=True).probes
+    return probe_features(ae, (x[:320], y[:320]), (x[320:], y[320:]))
+
+
+def test_they_are_part_of_an_evaluation(data, eagerly):
+    ae = dictionary(np.eye(6))
+    found = keras_sae.evaluate_features(ae, *data, iterations=1, probes=True).probes
+    assert set(found) == set(probes(ae, data))
+    assert found["probe_1"] == found["linear_probe"] == 1
 
 
 def test_units_that_are_the_classes(data):

@@ -1,22 +1,12 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_sae
 from keras_sae.sparsity import BatchTopK, MatryoshkaBatchTopK
 from keras_sae.sparsity.thresholds import threshold_of
-from tests.keras_sae.conftest import raises
-from tests.keras_sae.sparsity.dictionary import FEATURES, autoencoder, forward, loss_and_gradients, of_keras, weights_of
-
-
-@pytest.fixture
-def rows():
-    return np.random.default_rng(3).normal(size=(7, FEATURES))
-
-
-def largest_of_batch(pre, k):
-    values = np.maximum(pre, 0)
-    least = np.sort(values, axis=None)[-k * len(pre)]
-    return np.where((values >= least) & (values > 0), values, 0)
+from tests.gradients import compare
+from tests.keras_sae.conftest import FEATURES, dictionary, raises
 
 
 def test_by_hand():
@@ -38,38 +28,20 @@ def test_afterwards_a_row_alone_decides():
     np.testing.assert_array_equal(method(np.array([[3.0, 1.5, 1.6]], "float32")), [[3, 0, np.float32(1.6)]])
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_loss_and_gradients_are_those_of_numpy(rows, scale):
-    ae = autoencoder(BatchTopK(3), scale)
-    codes = largest_of_batch(forward(rows, weights_of(ae), scale)[0], 3)
-    value, gradients = loss_and_gradients(rows, weights_of(ae), codes, codes != 0, scale)
-    found, of_model = of_keras(ae, rows)
-    assert found == pytest.approx(value, rel=1e-6)
-    for name, gradient in gradients.items():
-        np.testing.assert_allclose(of_model[name], gradient, rtol=1e-6, atol=1e-9, err_msg=name)
-
-
-@pytest.mark.parametrize("prefixes", [(2, 5), (1,), None])
-def test_matryoshka_adds_the_error_of_each_prefix(rows, prefixes):
-    ae = autoencoder(MatryoshkaBatchTopK(3, prefixes), 0.5)
-    weights = weights_of(ae)
-    pre, unit = forward(rows, weights, 0.5)
-    codes = largest_of_batch(pre, 3)
-    more, d_codes, d_unit, d_bias = 0.0, np.zeros_like(codes), np.zeros_like(unit), 0.0
-    for end in prefixes or (1, 2, 4):  # each from the codes of the whole, and from the start
-        error = codes[:, :end] @ unit[:end] + weights["pre_bias"] - 0.5 * rows
-        more += 0.5 * (error**2).sum() / len(rows)
-        error /= len(rows)
-        d_codes[:, :end] += error @ unit[:end].T
-        d_unit[:end] += codes[:, :end].T @ error
-        d_bias += error.sum(axis=0)
-    value, gradients = loss_and_gradients(
-        rows, weights, codes, codes != 0, 0.5, d_codes, d_unit, d_bias=d_bias, more=more
-    )
-    found, of_model = of_keras(ae, rows)
-    assert found == pytest.approx(value, rel=1e-6)
-    for name, gradient in gradients.items():
-        np.testing.assert_allclose(of_model[name], gradient, rtol=1e-6, atol=1e-9, err_msg=name)
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (BatchTopK(3), {}),
+        (BatchTopK(3), {"input_scale": True}),
+        (MatryoshkaBatchTopK(3), {}),
+        (MatryoshkaBatchTopK(3, (2, 5)), {"input_scale": True}),
+        (MatryoshkaBatchTopK(3, (1,)), {"tied": True, "pre_bias": False}),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_the_loss_and_every_gradient_are_those_of_the_numpy_version(method, options, x):
+    """Matryoshka: each prefix has the codes of the whole, and starts at the first unit."""
+    compare(dictionary(method, units=8, **options), x, np.linspace(0, 2, len(x)) if options else None)
 
 
 def test_prefixes_are_numbers_of_units():
@@ -81,15 +53,15 @@ def test_prefixes_are_numbers_of_units():
         keras_sae.SparseAutoencoder(4, MatryoshkaBatchTopK(2, (2, 4))).build((None, 6))
 
 
+@pytest.mark.parametrize(
+    "batches", [pytest.param(False, id="rows"), pytest.param(True, id="data set", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("make", [BatchTopK, MatryoshkaBatchTopK])
-@pytest.mark.parametrize("batches", [False, True])
 def test_training_ends_with_k_active_units_a_row_on_average(make, batches):
-    import tensorflow as tf
-
     x = np.random.default_rng(0).normal(size=(101, FEATURES)).astype("float32")
-    ae = keras_sae.SparseAutoencoder(16, make(3))
-    data = tf.data.Dataset.from_tensor_slices(x).batch(10) if batches else x
-    ae.fit(data, verbose=0, epochs=2, shuffle=not batches)
+    ae = dictionary(make(3), units=16, dtype="float32", started=False)
+    data = tf.data.Dataset.from_tensor_slices(x).batch(25) if batches else x
+    ae.fit(data, verbose=0, batch_size=None if batches else 101, shuffle=not batches)
     assert np.count_nonzero(ae.encode(x)) == 3 * 101
     assert np.ptp(np.count_nonzero(ae.encode(x), axis=1)) > 0
 

@@ -8,9 +8,9 @@ from keras import ops
 import keras_sae
 from keras_sae.backend import at
 from keras_sae.sparsity import Gated
-from tests import dictionary_twin
-from tests.dictionary_twin import GatedTwin
-from tests.keras_sae.conftest import autoencoder, raises
+from tests.dictionary_twin import as_float64, twin_of
+from tests.gradients import compare, differences, loss_and_gradients, with_gradients
+from tests.keras_sae.conftest import dictionary, raises
 
 MODELS = [
     {},
@@ -23,10 +23,8 @@ MODELS = [
 
 def gated(method=None, **options):
     """An autoencoder for `x` with random weights, half of whose gates are open."""
-    ae = autoencoder(sparsity=method or Gated(0.4), **{"weight_decay": None, **options})
+    ae = dictionary(method or Gated(0.4), **options)
     ae.sparsity.gate_bias.assign(np.linspace(-0.5, 0.5, ae.units))
-    if ae.input_scale:
-        ae.centring.scale.assign(1.7)
     return ae
 
 
@@ -40,7 +38,7 @@ def gradients_of_terms(ae, x):
                 ae(x, training=True)
                 return scope.losses[number], scope.losses[number]
 
-        value, gradients = dictionary_twin.with_gradients(term, ae.trainable_variables)
+        value, gradients = with_gradients(term, ae.trainable_variables)
         paths = [variable.path for variable in ae.trainable_variables]
         found.append((float(value), dict(zip(paths, map(np.asarray, gradients), strict=True))))
     return found
@@ -90,7 +88,7 @@ def test_terms_by_hand():
 
 def test_with_gates_that_agree_with_magnitudes_both_errors_are_the_same(x):
     """The second error counts as that of the codes: 1/2 ||e||^2, where the paper has ||e||^2 for both."""
-    ae = autoencoder(sparsity=Gated(0.0), weight_decay=None)
+    ae = dictionary(Gated(0.0))
     for variable in (ae.sparsity.gate_bias, ae.sparsity.log_scale, ae.sparsity.magnitude_bias):
         variable.assign(ops.zeros_like(variable))
     (l1, _), (second, _) = gradients_of_terms(ae, x)
@@ -108,35 +106,34 @@ def test_the_weight_of_l1_without_one(x):
 # The whole autoencoder
 
 
-@pytest.mark.parametrize("method", [Gated(0.4), Gated()], ids=["weighted", "usual"])
-@pytest.mark.parametrize("options", MODELS, ids=str)
-def test_the_loss_and_every_gradient_are_those_of_the_numpy_version(method, options, x):
+@pytest.mark.parametrize(("l1", "options"), [*((0.4, options) for options in MODELS), (None, MODELS[1])], ids=str)
+def test_the_loss_and_every_gradient_are_those_of_the_numpy_version(l1, options, x):
     w = np.linspace(0, 2, len(x)) if options else None
-    dictionary_twin.compare(GatedTwin, gated(method, **options), x, w)
+    compare(gated(Gated(l1), **options), x, w)
 
 
 @pytest.mark.parametrize("options", MODELS[1:4], ids=str)
 def test_the_gradients_of_the_numpy_version_are_central_differences(options, x):
     """With the decoder of the terms held fixed."""
-    twin = GatedTwin(gated(**options), x)
+    twin = twin_of(gated(**options), x)
     expected = twin.gradients(twin.start)
     for name in twin.start:
-        np.testing.assert_allclose(dictionary_twin.differences(twin, name), expected[name], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(differences(twin, name), expected[name], rtol=1e-6, atol=1e-7)
 
 
 def test_a_step_of_training_is_that_of_the_numpy_version(x):
-    ae = gated(dtype="float32", input_scale=True, started=True)
+    ae = gated(dtype="float32", input_scale=True)
     w = np.linspace(0, 2, len(x))
-    twin = GatedTwin(ae, x, w)
+    twin = twin_of(ae, x, w)
     gradients = twin.gradients(twin.start)
     ae.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
     assert ae.train_on_batch(x, x, sample_weight=w) == pytest.approx(twin.loss(twin.start), rel=1e-5)
     for name in set(twin.start) - {"W2"}:
         expected = twin.start[name] - 0.01 * gradients[name]
-        np.testing.assert_allclose(dictionary_twin.as_float64(twin.variables[name]), expected, atol=1e-5)
+        np.testing.assert_allclose(as_float64(twin.variables[name]), expected, atol=1e-5)
     rows = twin.start["W2"] - 0.01 * gradients["W2"]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(dictionary_twin.as_float64(twin.variables["W2"]), rows, atol=1e-5)
+    np.testing.assert_allclose(as_float64(twin.variables["W2"]), rows, atol=1e-5)
 
 
 # What goes wrong with it elsewhere
@@ -164,8 +161,8 @@ def test_the_terms_move_the_pre_bias_through_the_encoder_alone(x):
 
 def test_the_error_of_codes_gives_the_gates_no_gradient(x):
     ae = gated()
-    twin = GatedTwin(ae, x)
-    _, whole = dictionary_twin.loss_and_gradients(ae, x)
+    twin = twin_of(ae, x)
+    _, whole = loss_and_gradients(ae, x)
     terms = sum(gradients[ae.sparsity.gate_bias.path] for _, gradients in gradients_of_terms(ae, x))
     np.testing.assert_allclose(whole[ae.sparsity.gate_bias.path], terms, rtol=1e-10)
     assert np.abs(twin.gradients(twin.start)["magnitude_bias"]).max() > 0
@@ -178,7 +175,7 @@ def test_l1_does_not_depend_on_the_lengths_of_rows(x):
     (after, _), (longer, _) = gradients_of_terms(ae, x)
     assert after == before
     assert longer > error
-    assert autoencoder(sparsity=Gated(), weight_decay=None).unit_norm
+    assert dictionary(Gated()).unit_norm
 
 
 def test_the_second_error_has_the_activation_of_the_outputs(x):
@@ -212,12 +209,12 @@ def test_what_it_does_not_take_is_refused(arguments, parts):
 
 
 def test_the_dense_layer_before_it_has_no_bias():
-    ae = autoencoder(sparsity=Gated(), weight_decay=None)
+    ae = dictionary(Gated())
     assert not ae.encoder.get_layer("hidden").use_bias
 
 
 @pytest.mark.slow
-def test_it_learns_sparse_codes_of_digits():
+def test_it_learns_sparse_codes_of_digits(compiled):
     """More l1, fewer units: an answer that an L1 penalty gives as well, here without its shrinkage."""
     x = keras_sae.sample_digits().x_train
     l0, bias = [], []

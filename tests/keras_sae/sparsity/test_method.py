@@ -28,7 +28,7 @@ def test_the_window_has_bounds():
         TopK(1, window=0)
 
 
-@pytest.mark.parametrize("fit", ["own", "minibatches"])
+@pytest.mark.parametrize("fit", ["minibatches", pytest.param("own", marks=pytest.mark.slow)])
 def test_the_history_has_l0_and_dead_units(fit):
     x = np.abs(np.random.default_rng(0).normal(size=(40, 5))).astype("float32")
     ae = keras_sae.SparseAutoencoder(6, TopK(2, window=60))
@@ -38,7 +38,7 @@ def test_the_history_has_l0_and_dead_units(fit):
     hidden.kernel.assign(np.eye(5, 6) * 1e-3)
     ae.compile("sgd")
     ae.optimizer.learning_rate = 1e-6
-    options = {"verbose": 0, "validation_data": x[:10], "batch_size": 10}
+    options = {"verbose": 0, "validation_data": x[:10], "batch_size": 20}
     history = (
         ae.fit(x, epochs=3, **options)
         if fit == "own"
@@ -54,13 +54,3 @@ def test_the_history_has_l0_and_dead_units(fit):
 def test_a_method_has_to_say_what_its_codes_are():
     with pytest.raises(NotImplementedError):
         SparsityMethod().codes(np.ones((1, 2)), training=False)
-
-
-def test_outside_of_an_autoencoder_it_is_an_ordinary_layer():
-    import keras
-
-    x = np.random.default_rng(0).normal(size=(30, 5)).astype("float32")
-    model = keras.Sequential([keras.layers.Dense(6), TopK(2), keras.layers.Dense(5)])
-    model.compile("adam", "mse")
-    model.fit(x, x, verbose=0)
-    assert np.count_nonzero(model.layers[1](model.layers[0](x)), axis=1).max() == 2

@@ -1,24 +1,12 @@
-import keras
 import numpy as np
 import pytest
 
 import keras_sae
 from keras_sae.conventions import ROWS_PAY
 from keras_sae.sparsity import BatchTopK, MatryoshkaBatchTopK, TopK
-from tests.keras_sae.conftest import raises
-from tests.keras_sae.sparsity.dictionary import FEATURES, autoencoder, forward, loss_and_gradients, of_keras, weights_of
-
-
-@pytest.fixture
-def rows():
-    return np.random.default_rng(3).normal(size=(7, FEATURES))
-
-
-def largest(pre, k, relu=True):
-    """All but the k largest of each row set to 0, by sorting."""
-    values = np.maximum(pre, 0) if relu else pre
-    rank = (-values).argsort(axis=1).argsort(axis=1)
-    return np.where(rank < k, values, 0)
+from tests.dictionary_twin import twin_of
+from tests.gradients import compare, compare_objective
+from tests.keras_sae.conftest import dictionary, raises
 
 
 def test_by_hand():
@@ -38,57 +26,38 @@ def test_more_units_for_inference():
     np.testing.assert_array_equal(method(pre), [[3, 0, 2]])
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("options", [{}, {"input_scale": True}, {"tied": True}], ids=str)
 @pytest.mark.parametrize("relu", [True, False])
-def test_loss_and_gradients_are_those_of_numpy(rows, relu, scale):
-    ae = autoencoder(TopK(3, relu=relu), scale)
-    pre, _ = forward(rows, weights_of(ae), scale)
-    codes = largest(pre, 3, relu)
-    value, gradients = loss_and_gradients(rows, weights_of(ae), codes, codes != 0, scale)
-    found, of_model = of_keras(ae, rows)
-    assert found == pytest.approx(value, rel=1e-12)
-    for name, gradient in gradients.items():
-        np.testing.assert_allclose(of_model[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
-    np.testing.assert_allclose(ae.encode(rows), codes, rtol=1e-12)
+def test_the_loss_and_every_gradient_are_those_of_the_numpy_version(relu, options, x):
+    ae = dictionary(TopK(3, relu=relu), units=8, **options)
+    compare(ae, x, np.linspace(0, 2, len(x)) if options else None)
+    twin = twin_of(ae, x)
+    np.testing.assert_allclose(ae.encode(x), twin.codes(twin.start, twin.hidden(twin.start)), rtol=1e-12)
 
 
-def test_many_units_are_decoded_by_rows_with_the_same_loss_and_gradients(rows):
-    ae = autoencoder(TopK(2), 0.5, units=2 * ROWS_PAY)
-    weights = weights_of(ae)
-    codes = largest(forward(rows, weights, 0.5)[0], 2)
-    value, gradients = loss_and_gradients(rows, weights, codes, codes != 0, 0.5)
-    calls = []
-    of_rows = ae.output_layer.of_rows
+def test_the_exact_objective_and_its_gradients_are_those_of_the_numpy_version(x):
+    compare_objective(dictionary(TopK(3), units=8, input_scale=True), x, np.arange(len(x)) / 5)
+
+
+def test_gradients_agree_with_central_differences(x):
+    assert keras_sae.check_gradients(dictionary(TopK(3), input_scale=True), x, samples=2) < 1e-6
+
+
+def test_many_units_are_decoded_by_rows_with_the_same_loss_and_gradients(x):
+    ae = dictionary(TopK(2), units=2 * ROWS_PAY, input_scale=True)
+    calls, of_rows = [], ae.output_layer.of_rows
     ae.output_layer.of_rows = lambda *arguments: calls.append(1) or of_rows(*arguments)
-    found, of_model = of_keras(ae, rows)
+    compare(ae, x)
     assert calls
-    assert found == pytest.approx(value, rel=1e-12)
-    for name, gradient in gradients.items():
-        np.testing.assert_allclose(of_model[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_the_objective_takes_it_and_its_gradient_is_that_of_differences(rows):
-    ae = autoencoder(TopK(3), 0.5)
-    ae.compile()
-    assert keras_sae.objective(ae, rows).value == pytest.approx(ae.evaluate(rows, verbose=0), rel=1e-6)
-    assert keras_sae.check_gradients(ae, rows) < 1e-6
-
-
-def test_lbfgs_is_refused_in_words(rows):
+def test_lbfgs_is_refused_in_words(x):
     message = (
         "Expected a method of sparsity that L-BFGS can train. Received: TopK: its objective jumps if units change "
         'places among the k largest. Train it on minibatches: keras_sae.fit(model, x, optimizer="adam").'
     )
     with raises(ValueError, message):
-        keras_sae.fit(autoencoder(TopK(3)), rows)
-
-
-@pytest.mark.parametrize("method", [BatchTopK(3), MatryoshkaBatchTopK(3)])
-def test_what_depends_on_the_batch_has_no_objective(rows, method):
-    with raises(ValueError, "the codes of a row depend on the other rows of its batch"):
-        keras_sae.objective(autoencoder(method), rows)
-    with raises(ValueError, "the codes of a row depend on the other rows of its batch"):
-        keras_sae.fit(autoencoder(method), rows)
+        keras_sae.fit(dictionary(TopK(3)), x)
 
 
 @pytest.mark.parametrize("make", [TopK, BatchTopK, MatryoshkaBatchTopK])
@@ -99,86 +68,13 @@ def test_k_has_bounds(make):
         keras_sae.SparseAutoencoder(4, make(5)).build((None, 6))
 
 
-def test_an_activation_of_its_own_is_refused():
-    message = "TopK makes codes of pre-activations itself. Expected activation=None. Received: 'relu'."
-    with raises(ValueError, message):
-        keras_sae.SparseAutoencoder(4, TopK(2), activation="relu")
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        TopK(3, k_inference=5, relu=False, window=70, name="own"),
-        BatchTopK(3, window=70, name="own"),
-        MatryoshkaBatchTopK(3, prefixes=(1, 4), window=70, name="own"),
-    ],
-)
-def test_save_and_load(rows, tmp_path, method):
-    copy = type(method).from_config(method.get_config())
-    assert copy.get_config() == method.get_config()
-    ae = autoencoder(method, 0.5)
-    ae.compile()
-    keras_sae.fit(ae, rows, optimizer="adam", iterations=2, verbose=0)
-    ae.save(tmp_path / "ae.keras")
-    loaded = keras.saving.load_model(tmp_path / "ae.keras")
-    config = loaded.sparsity.get_config()
-    assert {k: v for k, v in config.items() if k not in ("name", "dtype")} == {
-        k: v for k, v in method.get_config().items() if k not in ("name", "dtype")
-    }
-    np.testing.assert_array_equal(loaded(rows), ae(rows))
-    np.testing.assert_array_equal(loaded.sparsity.silent, ae.sparsity.silent)
-
-
-def test_an_autoencoder_takes_a_copy():
-    method = TopK(2)
-    first, second = keras_sae.SparseAutoencoder(4, method), keras_sae.SparseAutoencoder(5, method)
-    first.build((None, 6))
-    second.build((None, 6))
-    assert first.sparsity is not second.sparsity
-    assert not method.built
-    assert keras_sae.SparseAutoencoder(5, first.sparsity).sparsity.built is False
-
-
-@pytest.mark.parametrize("make", [TopK, BatchTopK, MatryoshkaBatchTopK])
-def test_in_a_stack_and_below_a_classifier(rows, labels, make):
-    stack = keras_sae.StackedAutoencoder(
-        [autoencoder(make(3), 0.5), keras_sae.SparseAutoencoder(3, output_activation="linear")]
-    )
-    stack.pretrain(rows, optimizer="adam", iterations=1, verbose=0)
-    keras_sae.fit(stack, rows, optimizer="adam", iterations=1, verbose=0)
-    encoder = stack.classifier(3).get_layer("encoder")
-    np.testing.assert_allclose(encoder(rows), stack.encode(rows), atol=1e-6)
-    classifier = stack.classifier(3)
-    classifier.compile(loss="sparse_categorical_crossentropy")
-    keras_sae.fit(classifier, rows, labels[:7], optimizer="adam", iterations=1, verbose=0)
-
-
-def test_a_stack_adds_the_terms_of_its_layers(rows):
-    layers = [autoencoder(MatryoshkaBatchTopK(3)), autoencoder(TopK(3), units=4)]
-    layers[1] = keras_sae.SparseAutoencoder(4, MatryoshkaBatchTopK(2), dtype="float64")
+def test_a_stack_adds_the_terms_of_its_layers(x):
+    layers = [dictionary(MatryoshkaBatchTopK(3), units=8), dictionary(MatryoshkaBatchTopK(2), units=4, features=8)]
     stack = keras_sae.StackedAutoencoder(layers, dtype="float64")
-    stack(rows, training=True)
     alone = []
-    for layer, inputs in ((layers[0], rows), (layers[1], layers[0].encode(rows, training=True))):
+    for layer, inputs in ((layers[0], x), (layers[1], layers[0].encode(x, training=True))):
         layer(inputs, training=True)
         alone += [float(loss) for loss in layer.losses]
-    stack(rows, training=True)
+    stack(x, training=True)
     np.testing.assert_allclose([float(loss) for loss in stack.losses], alone, rtol=1e-12)
     assert len(alone) == 5
-
-
-@pytest.mark.parametrize("make", [TopK, BatchTopK, MatryoshkaBatchTopK])
-def test_resumes_bit_for_bit(tmp_path, make):
-    x = np.random.default_rng(0).normal(size=(60, FEATURES)).astype("float32")
-
-    def train(path, *epochs):
-        for number in epochs:
-            keras.utils.set_random_seed(0)
-            ae = keras_sae.SparseAutoencoder(8, make(3), revive=keras_sae.sparsity.AuxK(k=2))
-            ae.compile(keras.optimizers.Adam(0.01))
-            keras_sae.fit(ae, x, None, None, number, batch_size=16, checkpoint=path, verbose=0)
-        return ae
-
-    once, twice = train(tmp_path / "a.npz", 6), train(tmp_path / "b.npz", 3, 6)
-    for a, b in zip(once.get_weights(), twice.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)

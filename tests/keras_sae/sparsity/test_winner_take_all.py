@@ -6,9 +6,8 @@ import tensorflow as tf
 import keras_sae
 from keras_sae.sparsity import WinnerTakeAll
 from keras_sae.training import blocks
-from tests.keras_sae.conftest import raises, relative
-from tests.keras_sae.sparsity.dictionaries import dictionary, trained_weights
-from tests.keras_sae.sparsity.numpy_dictionary import Twin
+from tests.gradients import compare
+from tests.keras_sae.conftest import dictionary, raises
 
 PRE = np.array([[3.0, -1.0, 0.0], [1.0, -2.0, 5.0], [2.0, 4.0, 0.0], [-1.0, -3.0, 0.0]])
 
@@ -50,26 +49,15 @@ def test_after_training_codes_do_not_depend_on_the_other_rows(x):
     np.testing.assert_array_equal(ae.encode(x), np.maximum(ae.encode(x), 0))
 
 
-def largest(n):
-    """The mask of NumPy: the n largest of each column."""
-    return lambda z: (np.maximum(z, 0) >= np.sort(np.maximum(z, 0), axis=0)[-n]).astype(float)
-
-
-@pytest.mark.parametrize("options", [{}, {"tied": True, "pre_bias": False}], ids=str)
-def test_the_loss_and_its_gradients_in_training_are_those_of_numpy(options, x):
+@pytest.mark.parametrize("options", [{}, {"tied": True, "pre_bias": False}, {"input_scale": True}], ids=str)
+def test_the_loss_and_every_gradient_are_those_of_the_numpy_version(options, x):
     ae = dictionary(WinnerTakeAll(0.3), **options)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.reduce_sum((ae(x, training=True) - x) ** 2, axis=1)) / 2
-    found = tape.gradient(loss, [variable.value for variable in ae.trainable_variables])
-    twin = Twin(mask=largest(7), unit_norm=not ae.tied, pre_bias=ae.pre_bias, tied=ae.tied)
-    value, gradients, _ = twin.loss(trained_weights(ae), x)
-    assert float(loss) == pytest.approx(value, rel=1e-13)
-    for ours, theirs in zip(found, gradients, strict=True):
-        assert relative(ours, theirs) < 1e-12
+    compare(ae, x, np.linspace(0, 2, len(x)) if options else None)
+    ae(x, training=True)
     assert ae.losses == []
 
 
-def test_it_compiles_for_batches_of_a_size_that_is_not_known(x):
+def test_it_compiles_for_batches_of_a_size_that_is_not_known(compiled):
     layer = WinnerTakeAll(0.5)
     layer.build((None, 3))
     compiled = tf.function(
@@ -80,7 +68,7 @@ def test_it_compiles_for_batches_of_a_size_that_is_not_known(x):
 
 
 @pytest.mark.slow
-def test_in_a_compiled_loop_and_with_a_rest_it_trains_as_in_single_steps(x, monkeypatch):
+def test_in_a_compiled_loop_and_with_a_rest_it_trains_as_in_single_steps(x, compiled, monkeypatch):
     """XLA compiles the loop; 23 rows in batches of 5 leave one of 3, of which other numbers are kept."""
     monkeypatch.setattr(blocks, "STEPS", 2)
     models = []
@@ -114,21 +102,7 @@ def test_half_precision_keeps_as_many(dtype):
     np.testing.assert_array_equal(keras.ops.cast(codes, "float32"), [[0]] * 6 + [[6], [7]])
 
 
-def test_what_depends_on_the_batch_has_no_exact_objective(x):
-    ae = dictionary(WinnerTakeAll(0.1))
-    for call in (keras_sae.objective, keras_sae.fit):
-        with raises(
-            ValueError, "Received: WinnerTakeAll: its codes depend on the other examples of a batch", 'optimizer="adam"'
-        ):
-            call(ae, x)
-
-
 @pytest.mark.parametrize("rate", [0, -0.1, 1.5, float("nan")])
 def test_a_rate_out_of_range(rate):
     with raises(ValueError, "`rate` expects a share of the examples, above 0 and at most 1", f"Received: {rate}"):
         WinnerTakeAll(rate)
-
-
-def test_it_is_itself_the_activation():
-    with raises(ValueError, "WinnerTakeAll makes codes of pre-activations itself. Expected activation=None", "'relu'"):
-        keras_sae.SparseAutoencoder(4, WinnerTakeAll(0.1), activation="relu")
