@@ -3,7 +3,7 @@
 Each way trains in a process of its own, so that its peak memory is its own. "dense" is what the library does. "rows" is
 written out here, with the same weights, loss and Adam: it decodes by gathering the rows of the active units.
 
-  python -m benchmarks.dictionaries                     784-16,384 and 768-32,768, batches of 256, k = 32
+  python -m benchmarks.dictionaries                     784-4,096, 784-16,384 and 768-32,768, batches of 256
 """
 
 import argparse
@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 
-SIZES = ((784, 16_384), (768, 32_768))
+SIZES = ((784, 4096), (784, 16_384), (768, 32_768))
 WAYS = ("dense", "rows")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", type=int, help="a size of your own (default: the two above)")
+    parser.add_argument("--features", type=int, help="a size of your own (default: the sizes above)")
     parser.add_argument("--units", type=int, help="with --features")
     parser.add_argument("--k", type=int, default=32, help="active units of an example (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=256, help="(default: %(default)s)")

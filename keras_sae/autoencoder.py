@@ -1,4 +1,4 @@
-"""The sparse autoencoder as a keras.Model."""
+"""What every autoencoder of this library is: a keras.Model that returns its input."""
 
 import contextlib
 import functools
@@ -31,6 +31,7 @@ class Autoencoder(InputsAsTargets):
         unscaled    reconstruction -> the same in the units of x, an array, or None if its preprocessing hides them
         corrupt     a layer that adds noise to the inputs while training, or None
         sparsity    the penalty on the features, or None
+        start, finish     what begins with the data before a training, and follows from the weights after it
     """
 
     def __init__(self, **kwargs: Any):
@@ -117,11 +118,7 @@ class Autoencoder(InputsAsTargets):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         noisy = inputs if self.corrupt is None else self.corrupt(inputs, training=training)
-        return self.decode_codes(self.encode_and_penalize(noisy, inputs, training), training)
-
-    def decode_codes(self, codes: Any, training: bool) -> Any:
-        """Return `decode` of codes that the model itself has just made, of which it may know where they are 0."""
-        return self.decode(codes)
+        return self.decode(self.encode_and_penalize(noisy, inputs, training))
 
     def encode_and_penalize(self, inputs: Any, clean: Any, training: bool = False) -> Any:
         """Return the features of inputs, and add what a method of sparsity has to add to the losses.

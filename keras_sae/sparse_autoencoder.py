@@ -10,7 +10,7 @@ from keras import ops
 from .autoencoder import Autoencoder, as_single
 from .backend import single
 from .constraints import check
-from .conventions import ROWS_PAY, DictionaryDecoder, InputCentring, first_rows, geometric_median, norm_scale
+from .conventions import DictionaryDecoder, InputCentring, first_rows, geometric_median, norm_scale
 from .data.batches import Chunks, inputs_of
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
 from .regularizers import WeightDecay
@@ -255,12 +255,6 @@ class SparseAutoencoder(Autoencoder):
         if self._both is None:
             raise ValueError(f"Expected a method of keras_sae.sparsity, and weights. Received: {self.sparsity!r}.")
         return self._both(x, training=False)[0]
-
-    def decode_codes(self, codes: Any, training: bool) -> Any:
-        active = getattr(self.sparsity, "at_most", None)
-        if training and active and ROWS_PAY * active <= self.units:
-            return self.output_layer.of_rows(codes, active)
-        return self.decode(codes)
 
     def decode(self, h: Any) -> Any:
         """Return the reconstruction from features, a tensor: (examples, units) -> (examples, features)."""

@@ -9,11 +9,10 @@ from keras import ops
 
 from ..backend import refuse_replicas, single, wide
 from ..constraints import check
+from ..conventions import SAMPLE
 from ..data.batches import Chunks, inputs_of
 from ..example_weights import mean
 from .method import SparsityMethod
-
-SAMPLE = 32_768  # rows on which L0 is measured after training
 
 
 @keras.saving.register_keras_serializable("keras_sae")

@@ -40,7 +40,6 @@ class SparsityMethod(keras.layers.Layer):
                         it learns by is more than the codes of single rows with their slopes; "" if it can
         no_lbfgs        why L-BFGS cannot train what is before the method, in whatever model: codes that jump make its
                         line search end long before a minimum; "" if it can
-        at_most         units of an example that are active while training, at most, if that is known, and none below 0
         codes           (examples, ..., units) -> codes of the same shape, which a subclass defines
         terms           what it adds to the loss: scalars, each a mean over examples
 
@@ -55,7 +54,6 @@ class SparsityMethod(keras.layers.Layer):
     hidden_bias = True
     no_objective = ""
     no_lbfgs = ""
-    at_most: int | None = None
 
     def __init__(self, window: float = 100_000, **kwargs: Any):
         super().__init__(**kwargs)

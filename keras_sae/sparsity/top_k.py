@@ -44,7 +44,6 @@ class TopK(SparsityMethod):
         self.k = operator.index(k)
         self.k_inference = None if k_inference is None else operator.index(k_inference)
         self.relu = relu
-        self.at_most = self.k if relu else None
 
     def build(self, input_shape: tuple) -> None:
         self.check_k(max(self.k, self.k_inference or 0), input_shape[-1])

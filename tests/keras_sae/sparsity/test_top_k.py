@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae.conventions import ROWS_PAY
 from keras_sae.sparsity import BatchTopK, MatryoshkaBatchTopK, TopK
 from tests.dictionary_twin import twin_of
 from tests.gradients import compare, compare_objective
@@ -41,14 +40,6 @@ def test_the_exact_objective_and_its_gradients_are_those_of_the_numpy_version(x)
 
 def test_gradients_agree_with_central_differences(x):
     assert keras_sae.check_gradients(dictionary(TopK(3), input_scale=True), x, samples=2) < 1e-6
-
-
-def test_many_units_are_decoded_by_rows_with_the_same_loss_and_gradients(x):
-    ae = dictionary(TopK(2), units=2 * ROWS_PAY, input_scale=True)
-    calls, of_rows = [], ae.output_layer.of_rows
-    ae.output_layer.of_rows = lambda *arguments: calls.append(1) or of_rows(*arguments)
-    compare(ae, x)
-    assert calls
 
 
 def test_lbfgs_is_refused_in_words(x):
