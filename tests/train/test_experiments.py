@@ -1,5 +1,6 @@
 """The notes' smaller experiments: run(config) on tiny real data, what each leaves behind, and its wrong settings."""
 
+import json
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from keras_sae.errors import InputError
 from train import (
     cli,
     color,
+    compare_sparsity,
     convolution,
     encoder_problem,
     features,
@@ -23,7 +25,7 @@ from train import (
     strokes,
 )
 
-MODULES = (color, convolution, encoder_problem, labels, patches, pca, self_taught, softmax, strokes)
+MODULES = (color, compare_sparsity, convolution, encoder_problem, labels, patches, pca, self_taught, softmax, strokes)
 EXPERIMENTS = {module.PROGRAM: module for module in MODULES}
 
 
@@ -157,7 +159,46 @@ def test_labels(run, idx_folder):
     assert right.mean() == pytest.approx(metrics["accuracy_pretrained_120"])
 
 
+def test_methods_of_sparsity_side_by_side(run, idx_folder):
+    settings = {"methods": ("top_k", "kl"), "active": (2, 4), "units": 12, "epochs": 1, "seeds": (0, 1)}
+    out, metrics = run(compare_sparsity, data=str(idx_folder), **settings)
+    results = json.loads((out / "results.json").read_text())
+    names = {f"{method}_{active}_{seed}" for method in ("top_k", "kl") for active in (2, 4) for seed in (0, 1)}
+    assert set(results) == names
+    assert all(0 < results[f"top_k_{active}_0"]["numbers"]["l0"] <= active for active in (2, 4))
+    assert metrics["num_train"] + metrics["num_held_out"] == 120
+    best = max(results, key=lambda name: results[name]["numbers"]["accuracy_held_out"])
+    assert keras_sae.load(out).name == results[best]["method"]
+    table = (out / "comparison.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in table] == [[f"| {m}", str(a)] for m in ("top_k", "kl") for a in (2, 4)]
+    values = [results[f"top_k_2_{seed}"]["numbers"]["explained_variance"] for seed in (0, 1)]
+    assert f"{np.mean(values):.4f} ± {np.std(values):.4f}" in table[0]  # over seeds
+    assert (out / "comparison.png").exists()
+
+
+def test_a_comparison_goes_on_with_what_is_missing(run, idx_folder, monkeypatch, tmp_path):
+    settings = {"data": str(idx_folder), "methods": ("top_k",), "active": (2, 3), "units": 8, "epochs": 1}
+    measure, out = compare_sparsity.measure, tmp_path / "stopped"
+
+    def stops(autoencoder, *rows):
+        return measure(autoencoder, *rows) if autoencoder.sparsity.k < 3 else 1 / 0
+
+    monkeypatch.setattr(compare_sparsity, "measure", stops)
+    with pytest.raises(ZeroDivisionError):
+        compare_sparsity.run(compare_sparsity.Config(out=str(out), **settings), verbose=0)
+    first = json.loads((out / "results.json").read_text())
+    assert set(first) == {"top_k_2_0"}
+    monkeypatch.setattr(compare_sparsity, "measure", measure)
+    compare_sparsity.run(compare_sparsity.Config(resume=str(out), **settings), verbose=0)
+    second = json.loads((out / "results.json").read_text())
+    assert second["top_k_2_0"] == first["top_k_2_0"]  # its seconds too: it was not trained again
+    assert "top_k_3_0" in second
+
+
 WRONG = {
+    (compare_sparsity, "--methods", "magic"): "--methods expects some of top_k, k_sparse",
+    (compare_sparsity, "--active", "600"): "--active expects 1 to --units. Received: (600,)",
+    (compare_sparsity, "--epochs", "0"): "--epochs expects 1 or more. Received: 0",
     (encoder_problem, "--bits", "0"): "--bits expects 1 to 8. Received: 0",
     (encoder_problem, "--learning-rate", "0"): "--learning-rate expects more than 0. Received: 0.0",
     (encoder_problem, "--momentum", "1"): "--momentum expects 0 or more and below 1. Received: 1.0",

@@ -56,15 +56,6 @@ def test_it_is_the_jacobian_of_the_encoder_by_finite_differences(case, x):
     assert objective(ae, x).parts["sparsity"] * scale**2 == pytest.approx(0.3 * squares, rel=1e-7)
 
 
-def test_the_objective_is_what_evaluate_says(x):
-    ae = dictionary(Contractive(0.3), tied=True)
-    ae.compile()
-    expected = objective(ae, x)
-    found = ae.evaluate(x, batch_size=len(x), verbose=0, return_dict=True)
-    assert found["loss"] == pytest.approx(expected.value, rel=1e-6)
-    assert found["sparsity"] == pytest.approx(expected.parts["sparsity"], rel=1e-6)
-
-
 def test_more_weight_gives_codes_that_change_less(x):
     changes = []
     for weight in (0.0, 3.0):

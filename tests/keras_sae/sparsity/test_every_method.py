@@ -372,3 +372,17 @@ def test_exports_give_what_keras_does(kind, options, formats, compiled, x, tmp_p
         np.testing.assert_allclose(found, codes, atol=1e-5)
         np.testing.assert_allclose(call("reconstruct", inputs=rows)["outputs"], ae(rows), atol=1e-5)
     assert b"Flex" not in (tmp_path / "out" / "encoder.tflite").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(L1(0.3, decoder_norms=True), {"input_scale": True}), (Contractive(0.3), {"tied": True}), (TopK(2), {})],
+    ids=["l1", "contractive", "top_k"],
+)
+def test_the_objective_is_what_evaluate_says(method, options, x):
+    ae = dictionary(method, **options)
+    ae.compile()
+    expected = keras_sae.objective(ae, x)
+    found = ae.evaluate(x, batch_size=len(x), verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(expected.value, rel=1e-6)
+    assert found["sparsity"] == pytest.approx(expected.parts["sparsity"], rel=1e-6)

@@ -54,15 +54,6 @@ def test_gradients_agree_with_central_differences(x):
     assert keras_sae.check_gradients(dictionary(L1(0.3, decoder_norms=True), input_scale=True), x, samples=2) < 1e-7
 
 
-def test_the_objective_is_what_evaluate_says(x):
-    ae = dictionary(L1(0.3, decoder_norms=True), input_scale=True)
-    ae.compile()
-    expected = objective(ae, x)
-    found = ae.evaluate(x, batch_size=len(x), verbose=0, return_dict=True)
-    assert found["loss"] == pytest.approx(expected.value, rel=1e-6)
-    assert found["sparsity"] == pytest.approx(expected.parts["sparsity"], rel=1e-6)
-
-
 def test_more_weight_gives_smaller_activations(x):
     means = []
     for weight in (0.0, 0.3):
