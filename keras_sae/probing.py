@@ -66,7 +66,9 @@ def _linear(x: np.ndarray, y: np.ndarray, x_held_out: np.ndarray, y_held_out: np
 def _logistic(x: np.ndarray, y: np.ndarray, **options: Any) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(max_iter=1000, tol=1e-3, **options).fit(x, y)
+    # float64, because NumPy warns of invalid numbers in float32 products of few columns that are finite, on some
+    # processors.
+    return LogisticRegression(max_iter=1000, tol=1e-3, **options).fit(x.astype("float64"), y)
 
 
 def _balanced(y: np.ndarray, label: int, most: int, random: Any) -> np.ndarray:
