@@ -6,7 +6,8 @@
 # make lint, make format
 
 PYTHON ?= python3
-WORKERS := -n auto --dist loadfile # a process for each core; the tests of a file stay together, with what they share
+# A process for each core; the tests of a file stay together, with what they share; the longest come first, in backends/.
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 RUN := runs/mnist-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: help run test slow wheel lint format

@@ -30,10 +30,11 @@ def compiled():
     """With graphs all the same, in a test that asks for it."""
 
 
-@pytest.fixture
-def eagerly(request):
-    """Without graphs, in `fit` as well: they take longer to trace and compile than a few small steps take."""
-    if "compiled" in request.fixturenames:
+@pytest.fixture(autouse=True)
+def _without_graphs(request):
+    """Without graphs, in `fit` as well: they take longer to trace and compile than a few small steps take. `--run-slow`
+    runs all with graphs."""
+    if "compiled" in request.fixturenames or request.config.getoption("--run-slow"):
         yield
         return
     warnings.filterwarnings("ignore", ".*does not apply to tf.data functions")  # pytest undoes it after the test

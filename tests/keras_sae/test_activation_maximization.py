@@ -5,6 +5,8 @@ from keras import ops
 import keras_sae
 from tests.keras_sae.conftest import FEATURES, autoencoder, two_layers
 
+pytestmark = pytest.mark.usefixtures("compiled")  # many evaluations of one function
+
 
 def test_of_one_layer_it_is_the_weight_vector_of_norm_1():
     ae = autoencoder()

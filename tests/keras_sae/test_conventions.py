@@ -11,8 +11,6 @@ from keras_sae.sparsity import AuxK, BatchTopK, TopK
 from tests.gradients import loss_and_gradients
 from tests.keras_sae.conftest import dictionary, raises
 
-pytestmark = pytest.mark.usefixtures("eagerly")
-
 
 @pytest.fixture
 def far():

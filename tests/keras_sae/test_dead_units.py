@@ -9,8 +9,6 @@ from keras_sae.callbacks import ResampleDeadUnits
 from keras_sae.sparsity import L1, Contractive, Gated, JumpReLU, TopK, WinnerTakeAll
 from tests.keras_sae.conftest import FEATURES, autoencoder, dictionary, raises, same_weights, two_layers
 
-pytestmark = pytest.mark.usefixtures("eagerly")
-
 DEAD = np.array([1, 4])
 ALIVE = np.array([0, 2, 3, 5])
 

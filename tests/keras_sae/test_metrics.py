@@ -35,7 +35,7 @@ def test_the_mean_explains_nothing():
     assert float(metric.result()) == pytest.approx(0, abs=1e-6)
 
 
-def test_in_compile_and_after_saving(eagerly, tmp_path):
+def test_in_compile_and_after_saving(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
     ae = SparseAutoencoder(12, TopK(3))
     ae.compile("adam", metrics=[ExplainedVariance()])

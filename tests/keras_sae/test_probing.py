@@ -40,7 +40,7 @@ def probes(ae, data):
     return probe_features(ae, (x[:320], y[:320]), (x[320:], y[320:]))
 
 
-def test_they_are_part_of_an_evaluation(data, eagerly):
+def test_they_are_part_of_an_evaluation(data):
     ae = dictionary(np.eye(6))
     found = keras_sae.evaluate_features(ae, *data, iterations=1, probes=True).probes
     assert set(found) == set(probes(ae, data))

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-import tensorflow as tf
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
@@ -26,14 +25,6 @@ from tests.keras_sae.conftest import autoencoder, raises
 # These compare to 1e-7, which is what float32 rounds to: sums of a matrix product have another order for other rows.
 ROUNDING = ("check_methods_sample_order_invariance", "check_methods_subset_invariance")
 EXPECTED = dict.fromkeys(ROUNDING, "rounding: computes in float32")
-
-
-@pytest.fixture(autouse=True)
-def _eager():
-    """Without compiled functions: many small fits, each of another shape, take a tenth of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @parametrize_with_checks([SparseFeatures(3, iterations=3)], expected_failed_checks=lambda estimator: EXPECTED)
@@ -98,7 +89,6 @@ def test_without_scaling_outputs_are_linear(rows):
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_the_random_state_decides_all(optimizer, rows):
-    tf.config.run_functions_eagerly(False)  # of which tf.data, which Keras' fit reads from, warns
     state = np.random.get_state()[1].copy()
     one, same, other = (fitted(rows, optimizer=optimizer, random_state=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.transform(rows), same.transform(rows))
@@ -206,7 +196,6 @@ def test_without_scikit_learn(monkeypatch):
 
 def test_the_wrapper_of_keras_does_not_train_on_labels(x, labels):
     """Keras' own wrapper cannot train without labels, `fit(X)`, nor on the rows as targets, which are no column."""
-    tf.config.run_functions_eagerly(False)
     ae = autoencoder(dtype="float32")
     ae.compile("adam")
     wrapper = keras.wrappers.SKLearnTransformer(ae, fit_kwargs={"verbose": 0})

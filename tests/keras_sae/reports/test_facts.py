@@ -10,6 +10,8 @@ from keras_sae.reports import facts, units as of_units, words
 from tests.keras_sae.conftest import autoencoder, raises, two_layers
 from tests.keras_sae.reports.conftest import LABELS, ROWS
 
+pytestmark = pytest.mark.usefixtures("compiled")  # many evaluations of one function
+
 
 def test_the_units_of_a_model_by_hand(by_hand):
     found = facts.measure(by_hand, ROWS, LABELS)

@@ -16,6 +16,8 @@ from tests.keras_sae.conftest import autoencoder, raises, randomise, two_layers
 from tests.keras_sae.reports.conftest import LABELS, ROWS
 from tests.keras_sae.reports.pages import Page
 
+pytestmark = pytest.mark.usefixtures("compiled")  # many evaluations of one function
+
 HOSTILE = [
     "</script><img src=x onerror=alert(1)>",
     "a $ & \\ ^ _ ` b",

@@ -16,6 +16,7 @@ from keras_sae.training import blocks, checkpoints
 from keras_sae.training.order import Minibatches
 from tests.keras_sae.conftest import same_weights
 
+pytestmark = pytest.mark.usefixtures("compiled")
 ROWS = np.random.default_rng(0).random((75, 6)).astype("float32")
 LABELS = np.arange(75) % 3
 WEIGHTS = np.random.default_rng(1).random(75)

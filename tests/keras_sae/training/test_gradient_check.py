@@ -8,6 +8,8 @@ from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy
 from keras_sae.training import gradient_check
 from tests.keras_sae.conftest import autoencoder, raises, randomise, same_weights, two_layers
 
+pytestmark = pytest.mark.usefixtures("compiled")  # many evaluations of one function
+
 VARIANTS = {
     "defaults": {},
     "tied": {"tied": True},

@@ -4,7 +4,6 @@ import hypothesis
 import hypothesis.extra.numpy as arrays_of
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import strategies
 
 import keras_sae
@@ -46,14 +45,6 @@ def rows(largest):
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def model(request):
     return autoencoder(sparsity=KLSparsity(0.1, 3.0), weight_decay=0.01, dtype=request.param)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _eager():
-    """Every shape would be compiled anew, for one evaluation."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def tolerance(model):

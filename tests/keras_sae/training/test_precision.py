@@ -11,6 +11,7 @@ import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder
 from tests.keras_sae.conftest import autoencoder, raises, relative, two_layers
 
+pytestmark = pytest.mark.usefixtures("compiled")  # which precision products have is a matter of graphs
 HALF = ["mixed_bfloat16", "bfloat16", "mixed_float16", "float16"]
 
 
