@@ -17,6 +17,7 @@ from .data import datasets as datasets, preprocessing as preprocessing, readers 
 from .data.batches import predict_in_chunks as predict_in_chunks
 from .evaluation import evaluate_features as evaluate_features
 from .interchange import load_sae as load_sae, save_sae as save_sae
+from .ladder import LadderClassifier as LadderClassifier
 from .losses import HalfSquaredError as HalfSquaredError, SummedBinaryCrossentropy as SummedBinaryCrossentropy
 from .presets import from_preset as from_preset, list_presets as list_presets, sample_digits as sample_digits
 from .regularizers import KLSparsity as KLSparsity, WeightDecay as WeightDecay

@@ -134,7 +134,7 @@ class Autoencoder(InputsAsTargets):
         """Set what follows from the trained weights, after a training on x."""
 
     @contextlib.contextmanager
-    def trained_on(self, x: Any) -> Iterator[None]:
+    def trained_on(self, x: Any, y: Any = None) -> Iterator[None]:
         """Do what comes before and after a training on x, once if one trainer calls another."""
         if self._in_training:
             yield
@@ -160,14 +160,14 @@ class Autoencoder(InputsAsTargets):
 
 
 def around_training(trainer: Trainer) -> Trainer:
-    """Return a function `trainer(model, x, ...)` that does what comes before and after a training on x as well."""
+    """Return a function `trainer(model, x, y, ...)` that does what comes before and after a training on x as well."""
 
     @functools.wraps(trainer)
-    def train(model: keras.Model, x: Any, *arguments: Any, **options: Any) -> Any:
-        if not isinstance(model, Autoencoder):
-            return trainer(model, x, *arguments, **options)
-        with model.trained_on(x):
-            return trainer(model, x, *arguments, **options)
+    def train(model: keras.Model, x: Any, y: Any = None, *arguments: Any, **options: Any) -> Any:
+        if not hasattr(model, "trained_on"):
+            return trainer(model, x, y, *arguments, **options)
+        with model.trained_on(x, y):
+            return trainer(model, x, y, *arguments, **options)
 
     return cast(Trainer, train)
 

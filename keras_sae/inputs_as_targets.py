@@ -78,7 +78,7 @@ class InputsAsTargets(keras.Model):
         """As keras.Model.evaluate, with the inputs as targets."""
         return self._run(super().evaluate, args, kwargs)
 
-    def trained_on(self, x: Any) -> contextlib.AbstractContextManager:
+    def trained_on(self, x: Any, y: Any = None) -> contextlib.AbstractContextManager:
         """Return what is done around a training on x, which a subclass defines."""
         return contextlib.nullcontext()
 

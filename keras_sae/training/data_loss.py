@@ -86,9 +86,14 @@ def _check_no_broadcasting(targets: Any, outputs: Any) -> None:
         check_reconstruction(targets, outputs)
 
 
+def computes_own_loss(model: keras.Model) -> bool:
+    """Return whether the loss is not just what the model is compiled with and its penalties."""
+    return type(model).compute_loss not in (keras.Model.compute_loss, Autoencoder.compute_loss)
+
+
 def _compiled_loss(model: keras.Model) -> Any:
     """Return the one loss that a model is compiled with, an object or a function."""
-    if type(model).compute_loss not in (keras.Model.compute_loss, Autoencoder.compute_loss):
+    if computes_own_loss(model):
         raise ValueError(
             f"Expected a model whose loss is the one that it is compiled with. Received: {type(model).__name__}, which "
             "computes its own (compute_loss). Give the loss to `compile`, or terms of it to `add_loss` of a layer."

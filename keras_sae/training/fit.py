@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..autoencoder import Autoencoder
 from ..data.batches import TransformedDataset, predict_in_chunks, predict_to_file
 from ..data.containers import RowSubset, as_array, in_memory, is_array
 from .lbfgs import fit_lbfgs
@@ -126,7 +125,7 @@ def _class_weights(class_weight: dict[int, float], y: Any, sample_weight: Any) -
 def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
     """Compile the model with a new optimizer, and with the loss, the metrics and the other settings that it had."""
     if not model.compiled:
-        if not isinstance(model, Autoencoder):
+        if not hasattr(model, "trained_on"):  # a model of this library, whose loss is known
             raise ValueError(f"Training needs the model's loss: call {model.name}.compile(loss=...) first.")
         model.compile(optimizer=optimizer)
         return

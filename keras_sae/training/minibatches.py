@@ -19,7 +19,7 @@ from ..errors import DivergedError, InputError
 from ..losses import warn_of_range
 from . import checkpoints
 from .blocks import in_one_loop
-from .data_loss import DataLoss
+from .data_loss import DataLoss, computes_own_loss
 from .order import Minibatches
 
 
@@ -88,7 +88,8 @@ def fit_minibatches(
     watching = [*(callbacks or []), keras.callbacks.History(), backup, *([ProgressBar()] if verbose else [])]
     if is_array(x):
         chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
-        DataLoss(model).check_targets(chunks.y, model)
+        if not computes_own_loss(model):
+            DataLoss(model).check_targets(chunks.y, model)
         check_shares(len(chunks.x), batch_size)
         targets = model.targets if isinstance(model, Autoencoder) else None
         if targets is not None:

@@ -1,0 +1,261 @@
+"""The ladder network: a classifier that learns to take noise away while it learns labels, of which few may be known."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from .data.batches import Chunks
+from .data.containers import as_array
+
+EPSILON = 1e-8  # added to variances, which are of the order of 1: a constant unit stays one
+
+
+@keras.saving.register_keras_serializable("keras_sae")
+class LadderClassifier(keras.Model):
+    """A denoising autoencoder of many layers and a classifier that share their encoder, and are trained as one.
+
+        zt_l = N(ht_{l-1} W_l) + noise         l = 1 ... L, the last layer that of the classes; ht_0 = x + noise
+        ht_l = relu(zt_l + beta_l)             of the classes: pt = softmax(gamma (zt_L + beta_L))
+        u_l  = N(zhat_{l+1} V_{l+1})           from above; u_L = N(pt), u_0 in the units of the inputs
+        zhat_l = g_l(zt_l, u_l)                a small network for each unit, from zt, u and zt u; zt_0 = ht_0
+        J    = mean over known labels of -log pt_y + reconstruction_weight / features * mean ||zhat_0 - x||^2
+
+    N subtracts the mean of the minibatch and divides by its deviation. Without noise, and with the means and deviations
+    of all training rows in place of the minibatch's, the encoder is an ordinary network, which `classifier()` returns.
+
+    Where a label is below 0 it is unknown. Each step then takes a minibatch of all rows, for their reconstruction, and
+    as many rows with labels, drawn at random, for theirs; N is over each of the two alone.
+
+    Args:
+        units: of the hidden layers, from the input upwards.
+        num_classes: classes, numbered from 0.
+        noise: standard deviation of the Gaussian noise, in the units of the inputs and in deviations of units.
+        reconstruction_weight: of the mean squared error of an input.
+
+    Reference: Rasmus et al. 2015, "Semi-Supervised Learning with Ladder Networks"; Pezeshki et al. 2016,
+    "Deconstructing the Ladder Network Architecture", the AMLP combinator, with the costs of hidden layers at 0.
+
+    >>> ladder = LadderClassifier((1000, 500, 250, 250, 250), num_classes=10)
+    >>> history = keras_sae.fit(ladder, x, labels, keras.optimizers.Adam(0.002), iterations=150, batch_size=100)
+    >>> classifier = ladder.classifier()
+    """
+
+    def __init__(
+        self,
+        units: Sequence[int],
+        num_classes: int,
+        noise: float = 0.3,
+        reconstruction_weight: float = 2000.0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if num_classes < 2:
+            raise ValueError(f"`num_classes` must be 2 or more. Received: num_classes={num_classes}")
+        if not units or min(units) < 1:
+            raise ValueError(f"Expected `units` of one hidden layer or more, each 1 or more. Received: units={units}")
+        self.units, self.num_classes = tuple(int(number) for number in units), int(num_classes)
+        self.noise, self.reconstruction_weight = float(noise), float(reconstruction_weight)
+        self.random = keras.random.SeedGenerator()
+        self._labelled: tuple[Any, Any] | None = None
+
+    def build(self, input_shape: tuple) -> None:
+        widths = [input_shape[-1], *self.units, self.num_classes]
+        number = len(widths) - 1
+
+        def weight(shape: tuple, name: str, start: Any = "zeros", trainable: bool = True) -> keras.Variable:
+            return self.add_weight(shape=shape, initializer=start, trainable=trainable, name=name)
+
+        def kernel(inputs: int, outputs: int, name: str) -> keras.Variable:
+            return weight((inputs, outputs), name, keras.initializers.RandomNormal(stddev=inputs**-0.5))
+
+        self.kernels = [kernel(*widths[i : i + 2], f"encoder_{i + 1}") for i in range(number)]
+        self.betas = [weight((width,), f"beta_{i}") for i, width in enumerate(widths[1:], 1)]
+        self.gamma = weight((self.num_classes,), "gamma", "ones")
+        self.decoders = [kernel(widths[i + 1], widths[i], f"decoder_{i + 1}") for i in range(number)]
+        self.combinators = [Combinator(name=f"combinator_{i}", dtype=self.dtype_policy) for i in range(number + 1)]
+        for combinator, width in zip(self.combinators, widths, strict=True):
+            combinator.build(((None, width), (None, width)))
+        self.means = [weight((width,), f"mean_{i}", trainable=False) for i, width in enumerate(widths[1:], 1)]
+        self.variances = [
+            weight((width,), f"variance_{i}", "ones", trainable=False) for i, width in enumerate(widths[1:], 1)
+        ]
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
+        """As keras.Model.compile; the loss defaults to the cross-entropy of known labels."""
+        super().compile(optimizer=optimizer, loss=known_crossentropy if loss is None else loss, **kwargs)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return the probabilities of classes, (examples, features) -> (examples, classes)."""
+        if not training:
+            return self._activate(len(self.kernels), self._clean(inputs, len(self.kernels)))
+        noisy, probabilities = self._noisy(inputs)
+        error = ops.mean(ops.square(self._reconstruct(noisy, probabilities) - inputs))
+        self.add_loss(self.reconstruction_weight * error)
+        return probabilities
+
+    def _noisy(self, inputs: Any) -> tuple[list, Any]:
+        """Return [zt_0, ..., zt_L] and the probabilities of classes."""
+        noisy = [self._with_noise(inputs)]
+        h = noisy[0]
+        for layer, kernel in enumerate(self.kernels, 1):
+            noisy.append(self._with_noise(_normalised(ops.matmul(h, kernel))))
+            h = self._activate(layer, noisy[-1])
+        return noisy, h
+
+    def _with_noise(self, z: Any) -> Any:
+        return z + keras.random.normal(ops.shape(z), 0.0, self.noise, dtype=z.dtype, seed=self.random)
+
+    def _activate(self, layer: int, z: Any) -> Any:
+        """Return the activations of a layer, numbered from 1."""
+        z = z + self.betas[layer - 1]
+        return ops.relu(z) if layer < len(self.kernels) else ops.softmax(self.gamma * z)
+
+    def _reconstruct(self, noisy: list, probabilities: Any) -> Any:
+        above = _normalised(probabilities)
+        for layer in range(len(self.kernels), 0, -1):
+            below = self.combinators[layer]([noisy[layer], above])
+            above = _normalised(ops.matmul(below, self.decoders[layer - 1]))
+        return self.combinators[0]([noisy[0], above])
+
+    def _clean(self, inputs: Any, layer: int, normalised: bool = True) -> Any:
+        """Return z_l without noise; not `normalised`: before its mean is subtracted and it is divided."""
+        h = inputs
+        for below in range(1, layer):
+            h = self._activate(below, self._clean_step(h, below))
+        return self._clean_step(h, layer) if normalised else ops.matmul(h, self.kernels[layer - 1])
+
+    def _clean_step(self, h: Any, layer: int) -> Any:
+        z = ops.matmul(h, self.kernels[layer - 1])
+        return (z - self.means[layer - 1]) * ops.rsqrt(self.variances[layer - 1] + EPSILON)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        if training and self._labelled is not None:
+            rows, labels = self._labelled
+            shape = (ops.shape(x)[0],)
+            chosen = keras.random.randint(shape, 0, len(labels), dtype="int32", seed=self.random)
+            y, y_pred = ops.take(labels, chosen, axis=0), self._noisy(ops.take(rows, chosen, axis=0))[1]
+        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+
+    @contextlib.contextmanager
+    def trained_on(self, x: Any, y: Any = None) -> Iterator[None]:
+        """Take the rows with labels before a training on x, and the means and deviations of all rows after it."""
+        if y is not None:
+            self._take_labelled(x, np.asarray(as_array(y)).reshape(-1))
+        try:
+            yield
+            self.finish(x)
+        finally:
+            self._labelled = None
+
+    def _take_labelled(self, x: Any, labels: np.ndarray) -> None:
+        known = np.flatnonzero(labels >= 0)
+        if len(known) == 0:
+            raise ValueError("Expected labels of which some are 0 or more. Received: none that is known.")
+        if len(known) < len(labels):
+            rows = np.asarray(as_array(x)[known], self.compute_dtype)
+            self._labelled = ops.convert_to_tensor(rows), ops.convert_to_tensor(labels[known].astype("int32"))
+
+    def finish(self, x: Any) -> None:
+        """Set the mean and the variance of each unit before its activation, over all rows of x, layer after layer."""
+        for layer in range(1, len(self.kernels) + 1):
+            number, total, squares = 0, 0.0, 0.0
+            for chunk in Chunks(x, dtype=self.compute_dtype).read():
+                z = ops.convert_to_numpy(self._clean(chunk.x, layer, normalised=False)).astype("float64")
+                number, total, squares = number + len(z), total + z.sum(axis=0), squares + (z**2).sum(axis=0)
+            mean = total / number
+            self.means[layer - 1].assign(mean)
+            self.variances[layer - 1].assign(np.maximum(squares / number - mean**2, 0))
+
+    def classifier(self) -> keras.Model:
+        """Return the encoder as an ordinary model of Dense layers, (examples, features) -> probabilities.
+
+        W' = W / deviation     b' = beta - mean / deviation     of the classes both times gamma
+
+        Its layers "encoder", a keras.Model, and "head" are named so, as those of `StackedAutoencoder.classifier`.
+        """
+        inputs = h = keras.Input((self.kernels[0].shape[0],), name="inputs", dtype=self.compute_dtype)
+        layers = [
+            keras.layers.Dense(width, "relu", dtype=self.dtype_policy, name=f"hidden_{number}")
+            for number, width in enumerate(self.units, 1)
+        ]
+        head = keras.layers.Dense(self.num_classes, "softmax", dtype=self.dtype_policy, name="head")
+        for layer in layers:
+            h = layer(h)
+        encoder = keras.Model(inputs, h, name="encoder")
+        classifier = keras.Model(inputs, head(encoder(inputs)), name="classifier")
+        for number, layer in enumerate([*layers, head]):
+            layer.set_weights(self._folded(number))
+        classifier.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        return classifier
+
+    def _folded(self, number: int) -> list[np.ndarray]:
+        weights = self.kernels[number], self.betas[number], self.means[number], self.variances[number]
+        kernel, beta, mean, variance = (ops.convert_to_numpy(weight).astype("float64") for weight in weights)
+        slope = (variance + EPSILON) ** -0.5
+        kernel, bias = kernel * slope, beta - mean * slope
+        gamma = ops.convert_to_numpy(self.gamma).astype("float64") if number == len(self.units) else 1.0
+        return [kernel * gamma, bias * gamma]
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("units", "num_classes", "noise", "reconstruction_weight")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("keras_sae")
+class Combinator(keras.layers.Layer):
+    """A network of 3, 2, 2 and 1 units for each of many pairs (lateral z, u from above): from z, u and z u.
+
+    Its hidden units are leaky, x or x/10; kernels start with a deviation of 0.025, biases at 0.
+
+    Reference: Pezeshki et al. 2016, "Deconstructing the Ladder Network Architecture", section 3.3, AMLP.
+    """
+
+    def build(self, input_shape: tuple) -> None:
+        width = input_shape[0][-1]
+        normal = keras.initializers.RandomNormal(stddev=0.025)
+        sizes = [(3, 2), (2, 2), (2, 1)]
+        self.kernels = [
+            self.add_weight(shape=(*size, width), initializer=normal, name=f"kernel_{number}")
+            for number, size in enumerate(sizes)
+        ]
+        self.biases = [
+            self.add_weight(shape=(size[1], width), initializer="zeros", name=f"bias_{number}")
+            for number, size in enumerate(sizes)
+        ]
+
+    def call(self, inputs: list) -> Any:
+        z, u = inputs
+        values = [u, z, u * z]
+        for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            outputs = [
+                bias[column] + sum(value * kernel[row, column] for row, value in enumerate(values))
+                for column in range(bias.shape[0])
+            ]
+            values = outputs if number == 2 else [ops.leaky_relu(output, 0.1) for output in outputs]
+        return values[0]
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape[0]
+
+
+@keras.saving.register_keras_serializable("keras_sae")
+def known_crossentropy(y: Any, probabilities: Any) -> Any:
+    """Return -log p_y of each example, (examples,), in proportion to the share of labels that are known; 0 where not.
+
+    Its mean over all examples is then the mean over those with labels, which are 0 or more.
+    """
+    known = ops.cast(ops.reshape(y, (-1,)) >= 0, probabilities.dtype)
+    labels = ops.maximum(ops.cast(ops.reshape(y, (-1,)), "int32"), 0)
+    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+    return losses * known / ops.maximum(ops.mean(known), keras.config.epsilon())
+
+
+def _normalised(z: Any) -> Any:
+    mean, variance = ops.moments(z, axes=0)
+    return (z - mean) * ops.rsqrt(variance + EPSILON)
