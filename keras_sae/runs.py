@@ -25,7 +25,7 @@ from . import __version__, cards
 from .errors import InputError
 from .examples import keep_rows, load_examples as load_examples, save_examples as save_examples
 from .files import check_space, remove_partial, write_aside, write_json
-from .records import RECORD, is_run, read_config, read_metrics, record_path
+from .records import RECORD, check_digest, is_run, read_config, read_metrics, record_path
 
 if typing.TYPE_CHECKING:
     import keras
@@ -194,6 +194,7 @@ def _load(directory: pathlib.Path, name: str) -> "keras.Model":
     path = directory / name
     if not (directory / "model.keras").is_file() or not is_run(directory):
         raise InputError(f"Expected a run directory, with {RECORD} and model.keras. Received: {_described(directory)}")
+    check_digest(path)
     try:
         return load_model(path)
     except InputError as error:
