@@ -4,7 +4,8 @@ RUN/run.json      how the model was made: enough to repeat the run (config.json 
 RUN/metrics.json  measured numbers, flat names -> numbers
 RUN/model.keras   the trained model
 RUN/pretrained.keras   of a classifier, the stack as it was before the labels (not in runs of earlier versions)
-RUN/README.md     the card, rendered from the two JSON files
+RUN/README.md     the card, rendered from the JSON files
+RUN/preset.json   of a preset: what it says of itself, and the sha256 of its files
 RUN/report.html   what the model learned, a page that needs no network, if the packages of the extra `report` are there
 RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs, that
 exports are checked on) and RUN/calibration.npz (training inputs, that exports in int8 are measured on), if any

@@ -136,7 +136,7 @@ def _summary(
     }
     return [
         *("| | |", "|---|---|", *(f"| {question} | {answer} |" for question, answer in answers.items())),
-        *("", "Made by:", "", textwrap.indent(config["command"], "    "), ""),
+        *("", "Made by:", "", textwrap.indent(config["command"], "    ", lambda line: True), ""),
     ]
 
 
@@ -146,7 +146,7 @@ def _on_examples(sample: Mapping[str, float]) -> str:
         "accuracy": f"accuracy {_share(sample.get('accuracy', 0))}",
         "explained_variance": f"{_share(sample.get('explained_variance', 0))} of the variance explained",
         "mean_activation": f"mean activation of a unit {sample.get('mean_activation', 0):.3g}",
-        "active_units": f"{sample.get('active_units', 0):.1f} units of an example active (bounded ones above 0.5)",
+        "active_units": f"{sample.get('active_units', 0):.1f} units of an example active (above 0.5 with a KL penalty, else above 0)",
         "dead_units": f"{sample.get('dead_units', 0)} dead units",
     }
     told = ", ".join(text for name, text in texts.items() if name in sample)

@@ -19,7 +19,7 @@ SERVED, ON_DEVICE = re.findall(r"```py\n(.*?)```", PAGE, flags=re.DOTALL)  # whi
 EXPECTED = {  # what a snippet leaves behind -> whether it is right
     "right": lambda right: right.mean() > 0.95,
     "untrained": lambda untrained: untrained.output_shape == (None, 10),
-    "even": lambda even: even.history.history["accuracy"][-1] > 0.95,
+    "even": lambda even: even.history.history["accuracy"][-1] > 0.85,
     "pipeline": lambda pipeline: pipeline[-1].n_iter_[0] < 1000,
     "shares": lambda shares: shares["as they are"] < 0.1 and shares["shifted"] > 0.8,
 }

@@ -1,10 +1,13 @@
+import json
 import re
+import shutil
 
 import huggingface_hub
 import pytest
 
+from keras_sae.cards import escaped
 from keras_sae.publishing import card
-from keras_sae.records import read_preset
+from keras_sae.records import read_config, read_preset
 
 
 def test_the_front_matter_is_what_the_hub_reads(preset):
@@ -41,6 +44,20 @@ def test_a_card_says_what_people_ask(preset):
     assert f"{active:.1f} units of an example active" in sample
     assert "(20 rows, `examples.npz`)" in sample
     assert "RUN" not in text
+
+
+def test_what_a_preset_says_is_shown_as_it_is(preset, tmp_path):
+    copy = shutil.copytree(preset, tmp_path / "numbers")
+    evil = "a | b\n# c\n```"
+    texts = dict.fromkeys(("title", "use", "limits", "data", "data_license", "license", "hardware", "stored"), evil)
+    (copy / "preset.json").write_text(json.dumps(read_preset(preset) | texts | {"dataset": evil}))
+    (copy / "run.json").write_text(json.dumps(read_config(preset) | {"command": evil, "data": evil}))
+    lines = card.render(copy).splitlines()
+    assert [line for line in lines if line.startswith("# ")] == [f"# {escaped(evil)}"]
+    assert "    # c" in lines
+    assert lines.count("```") == 1  # the end of the snippet
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[lines.index("| | |") :][:10]} == {3}
+    assert huggingface_hub.ModelCard(card.render(copy)).data.license == evil
 
 
 def test_a_number_with_its_interval(preset):
