@@ -12,6 +12,7 @@ from ..records import PRESET, read_config, read_metrics, read_preset
 from ..runs import PRETRAINED
 
 SHARES = ("accuracy", "fraction", "explained", "gabor_explained")  # how the names of numbers begin that are shown as %
+ACTIVE = " (above 0.5 with a KL penalty, else above 0)"
 SAELENS = "saelens"  # the directory of its files in a repository: it reads none at the root
 
 
@@ -146,7 +147,7 @@ def _on_examples(sample: Mapping[str, float]) -> str:
         "accuracy": f"accuracy {_share(sample.get('accuracy', 0))}",
         "explained_variance": f"{_share(sample.get('explained_variance', 0))} of the variance explained",
         "mean_activation": f"mean activation of a unit {sample.get('mean_activation', 0):.3g}",
-        "active_units": f"{sample.get('active_units', 0):.1f} units of an example active (above 0.5 with a KL penalty, else above 0)",
+        "active_units": f"{sample.get('active_units', 0):.1f} units of an example active{ACTIVE}",
         "dead_units": f"{sample.get('dead_units', 0)} dead units",
     }
     told = ", ".join(text for name, text in texts.items() if name in sample)
