@@ -8,7 +8,7 @@
   keras-sae anomalies runs/features --data new.csv --out scores.parquet
   keras-sae compare runs/mnist runs/tied              settings and numbers of runs, side by side
   keras-sae serve exports/mnist                       answers over HTTP, and has a page to draw on
-  keras-sae models                                    lists the trained models that come with the library
+  keras-sae models                                    lists the trained models; `models publish` makes one of a run
 
 Each command has a --help of its own. A run is one directory: model, card, pictures, numbers and logs.
 """
@@ -20,7 +20,7 @@ import pathlib
 import runpy
 import sys
 
-from . import __version__, presets, runs
+from . import __version__
 from .cli import CONSOLE, Parser
 
 MODULES = {"export": "export", "features": "export.features", "anomalies": "export.anomalies", "serve": "export.serve"}
@@ -68,11 +68,10 @@ def list_experiments() -> dict[str, str]:
 
 
 def models(words: list[str]) -> None:
-    """List the presets with their titles."""
-    parser = Parser(f"{CONSOLE} models", 'List the trained models; load one with keras_sae.from_preset("NAME").')
-    parser.parse_args(words)
-    for name in presets.list_presets():
-        print(f"{name}  {runs.read_config(presets.find(name)).get('title', '')}")
+    """List the presets, or make one."""
+    from .publishing import command  # what only this command needs
+
+    command.main(words)
 
 
 def run(module: str, words: list[str]) -> None:

@@ -1,11 +1,10 @@
 """The card of a run, in Markdown for people: how it was made, how to use it, and what was measured."""
 
-import json
 import pathlib
 import re
 import textwrap
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .cli import spelled
 
@@ -35,12 +34,27 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
     for title, sentences in {"Cautions": config.get("cautions"), "Notes on the data": config.get("notes")}.items():
         if sentences:
             lines += [f"{title}:", "", *(f"- {escaped(sentence)}" for sentence in sentences), ""]
-    lines += _usage_lines(directory, config.get("preset"))
-    lines += _scaling_lines(config)
+    lines += _usage_lines(directory)
+    lines += numbers_lines(directory, config, metrics, PICTURES, directory)
+    return "\n".join(lines) + "\n"
+
+
+def numbers_lines(
+    directory: pathlib.Path,
+    config: Mapping[str, typing.Any],
+    metrics: Mapping[str, float],
+    pictures: Iterable[str],
+    run: object = None,
+) -> list[str]:
+    """Return the lines on what was measured, those of these pictures that there are, and the settings of a run.
+
+    run: how commands name it, if they are to be shown.
+    """
+    lines = _scaling_lines(config)
     if metrics:
         lines += ["## Measured", "", *_metrics_table(metrics, config.get("meanings")), ""]
-    lines += _usual_errors_lines(directory, config.get("usual_errors"))
-    for picture in PICTURES:
+    lines += _usual_errors_lines(directory, config.get("usual_errors"), run)
+    for picture in pictures:
         if (directory / f"{picture}.png").exists():
             lines += [f"![{picture}]({picture}.png)", ""]
     lines += ["## Settings", "", "| setting | value |", "|---|---|"]
@@ -48,13 +62,11 @@ def render(directory: pathlib.Path, config: Mapping[str, typing.Any], metrics: M
     lines += [
         f"| version of {escaped(name)} | {escaped(value)} |" for name, value in config.get("versions", {}).items()
     ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
-    """Return the lines that show how to load a run, or a preset, and how to export it."""
-    load = f"keras_sae.from_preset({json.dumps(preset)})" if preset else 'keras_sae.load("RUN")  # this directory'
-    run = f"models/{preset}" if preset else directory
+def _usage_lines(directory: pathlib.Path) -> list[str]:
+    """Return the lines that show how to load a run and how to export it."""
     encoders = ["encoder = keras_sae.runs.encoder_of(model)  # x -> features"]
     if (directory / "pretrained.keras").exists():
         encoders = [
@@ -63,15 +75,15 @@ def _usage_lines(directory: pathlib.Path, preset: str | None) -> list[str]:
         ]
     return [
         *("## Use", "", "```python", "import keras_sae", ""),
-        f"model = {load}",
+        'model = keras_sae.load("RUN")  # this directory',
         *encoders,
         *("```", ""),
-        spelled(f"`python -m export {run} --out DIR` writes the encoder as SavedModel and LiteRT file."),
+        spelled(f"`python -m export {directory} --out DIR` writes the encoder as SavedModel and LiteRT file."),
         "",
     ]
 
 
-def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any] | None) -> list[str]:
+def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any] | None, run: object) -> list[str]:
     """Return the lines on the errors of rows that were not learned from, beside which other rows are odd."""
     if record is None:
         return []
@@ -89,12 +101,13 @@ def _usual_errors_lines(directory: pathlib.Path, record: Mapping[str, typing.Any
         f"|---|{'---|' * len(supported)}",
         f"| error | {' | '.join(map(formatted, supported.values()))} |",
         "",
-        spelled(
-            f"`python -m export.anomalies {directory} --data FILE --out scores.csv` finds the rows that are odd, and"
-        ),
-        "what in them is.",
-        "",
+        *(_anomalies_lines(run) if run else []),
     ]
+
+
+def _anomalies_lines(run: object) -> list[str]:
+    command = spelled(f"`python -m export.anomalies {run} --data FILE --out scores.csv`")
+    return [f"{command} finds the rows that are odd, and", "what in them is.", ""]
 
 
 def _scaling_lines(config: Mapping[str, typing.Any]) -> list[str]:

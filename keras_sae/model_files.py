@@ -16,9 +16,11 @@ from collections.abc import Iterator
 
 import h5py
 import keras
+import numpy as np
 
-from . import stack  # noqa: F401, registers with Keras every class that the model of a run is made of
+from . import stack  # registers with Keras every class that the model of a run is made of
 from .archives import check_zip, reading
+from .errors import InputError
 from .files import write_aside
 
 WEIGHTS = "model.weights.h5"
@@ -52,6 +54,57 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         if compile_config:
             model.compile_from_config(compile_config)
     return model
+
+
+def fresh(model: keras.Model) -> keras.Model:
+    """Return a model of the same architecture with the weights that a training begins with.
+
+    Layers that do not learn, such as the whitening of inputs, keep their weights.
+    """
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    for ours, theirs in zip(copy._flatten_layers(), model._flatten_layers(), strict=True):
+        if not theirs.trainable:
+            ours.set_weights(theirs.get_weights())
+        if isinstance(ours, stack.SparseAutoencoder):
+            ours.started = False
+    return copy
+
+
+def repack(source: pathlib.Path, target: pathlib.Path, dtype: str | None = None) -> None:
+    """Write a .keras file again, compressed; with `dtype`, its weights in float32 are stored as float16, say.
+
+    Raises:
+        InputError: a weight is too large for `dtype`.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as smaller:
+        for member in archive.infolist():
+            content = archive.read(member)
+            content = _stored_as(dtype, content) if dtype and member.filename == WEIGHTS else content
+            smaller.writestr(zipfile.ZipInfo(member.filename), content, zipfile.ZIP_DEFLATED)
+    with write_aside(target) as aside:
+        aside.write_bytes(packed.getvalue())
+
+
+def _stored_as(dtype: str, content: bytes) -> bytes:
+    """Return an HDF5 file with the arrays in float32 of another one as `dtype`."""
+    with h5py.File(io.BytesIO(content), "r") as file, h5py.File(buffer := io.BytesIO(), "w") as smaller:
+
+        def copy(name: str, found: typing.Any) -> None:
+            if isinstance(found, h5py.Group):
+                smaller.require_group(name).attrs.update(found.attrs)
+                return
+            values = found[()]
+            if values.dtype == "float32":
+                with np.errstate(over="ignore"):
+                    values = values.astype(dtype)
+                if not np.isfinite(values).all():
+                    raise InputError(f"Expected weights that {dtype} can hold. Received: {name} with larger ones.")
+            smaller.create_dataset(name, data=values).attrs.update(found.attrs)
+
+        smaller.attrs.update(file.attrs)
+        file.visititems(copy)
+    return buffer.getvalue()
 
 
 def count_weights(content: bytes) -> int:

@@ -1,8 +1,9 @@
-"""The two JSON files of a run, run.json and metrics.json, as they are read from disk: whoever made them, and however.
+"""The JSON files of a run, as they are read from disk: whoever made them, and however.
 
-In runs of earlier versions run.json is called config.json.
+They are run.json, called config.json in runs of earlier versions, metrics.json and, of presets, preset.json.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -13,11 +14,16 @@ from collections.abc import Mapping
 from .archives import reading
 from .errors import InputError
 
-RECORD, FORMER_RECORD = "run.json", "config.json"
+RECORD, FORMER_RECORD, PRESET = "run.json", "config.json", "preset.json"
 KINDS: Mapping[str, type | types.UnionType] = {  # of what a record holds, as far as this library reads it
-    "title": str, "program": str, "command": str, "data": str, "preset": str, "settings": dict, "versions": dict,
+    "title": str, "program": str, "command": str, "data": str, "device": str, "settings": dict, "versions": dict,
     "meanings": dict, "class_names": list, "feature_names": list, "categories": dict, "notes": list, "cautions": list,
     "image_shape": list, "picture": str, "pixel_range": int | float, "usual_errors": dict,
+}  # fmt: skip
+OF_PRESETS: Mapping[str, type] = {  # what preset.json holds, all of it
+    "name": str, "title": str, "data": str, "data_license": str, "dataset": str, "license": str, "use": str,
+    "limits": str, "hardware": str, "headline": str, "seeds": dict, "inputs": int, "codes": int, "outputs": int,
+    "parameters": int, "stored": str, "sample": dict, "exports": dict, "sha256": dict,
 }  # fmt: skip
 
 Path = str | os.PathLike[str]
@@ -46,13 +52,39 @@ def read_config(directory: Path) -> dict[str, typing.Any]:
         )
     path = record_path(directory)
     config = _read_object(path)
-    for name, kind in KINDS.items():
-        if name in config and not isinstance(config[name], kind):
+    _check_kinds(path, config, {name: kind for name, kind in KINDS.items() if name in config})
+    return config
+
+
+def read_preset(directory: Path) -> dict[str, typing.Any]:
+    """Return what a preset says of itself beside its run. Raise InputError if it is none, or is damaged."""
+    path = pathlib.Path(directory) / PRESET
+    preset = _read_object(path)
+    _check_kinds(path, preset, OF_PRESETS)
+    return preset
+
+
+def check_digest(path: pathlib.Path) -> None:
+    """Raise InputError if a file is of a preset, and not as it was published."""
+    if not (path.parent / PRESET).is_file():
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    published = read_preset(path.parent)["sha256"].get(path.name)
+    if digest != published:
+        raise InputError(
+            f"Expected {path} with the sha256 {published}, as {PRESET} beside it says. Received: {digest}. It is "
+            "damaged or was changed: install or download it again."
+        )
+
+
+def _check_kinds(path: pathlib.Path, record: Mapping[str, typing.Any], kinds: Mapping[str, typing.Any]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
             raise InputError(
                 f"Expected a record of a run, as training writes it. Received: {path}, whose {name} is "
-                f"{config[name]!r:.100}."
+                f"{record.get(name)!r:.100}."
             )
-    return config
 
 
 def read_metrics(directory: Path) -> dict[str, float]:

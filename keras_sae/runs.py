@@ -4,7 +4,8 @@ RUN/run.json      how the model was made: enough to repeat the run (config.json 
 RUN/metrics.json  measured numbers, flat names -> numbers
 RUN/model.keras   the trained model
 RUN/pretrained.keras   of a classifier, the stack as it was before the labels (not in runs of earlier versions)
-RUN/README.md     the card, rendered from the two JSON files
+RUN/README.md     the card, rendered from the JSON files
+RUN/preset.json   of a preset: what it says of itself, and the sha256 of its files
 RUN/report.html   what the model learned, a page that needs no network, if the packages of the extra `report` are there
 RUN/*.png, RUN/logs/ (TensorBoard), RUN/checkpoints/ (finished stages), RUN/examples.npz (held-out inputs, that
 exports are checked on) and RUN/calibration.npz (training inputs, that exports in int8 are measured on), if any
@@ -25,7 +26,7 @@ from . import __version__, cards
 from .errors import InputError
 from .examples import keep_rows, load_examples as load_examples, save_examples as save_examples
 from .files import check_space, remove_partial, write_aside, write_json
-from .records import RECORD, is_run, read_config, read_metrics, record_path
+from .records import RECORD, check_digest, is_run, read_config, read_metrics, record_path
 
 if typing.TYPE_CHECKING:
     import keras
@@ -194,6 +195,7 @@ def _load(directory: pathlib.Path, name: str) -> "keras.Model":
     path = directory / name
     if not (directory / "model.keras").is_file() or not is_run(directory):
         raise InputError(f"Expected a run directory, with {RECORD} and model.keras. Received: {_described(directory)}")
+    check_digest(path)
     try:
         return load_model(path)
     except InputError as error:

