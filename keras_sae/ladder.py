@@ -72,7 +72,7 @@ class LadderClassifier(keras.Model):
         def kernel(inputs: int, outputs: int, name: str) -> keras.Variable:
             return weight((inputs, outputs), name, keras.initializers.RandomNormal(stddev=inputs**-0.5))
 
-        self.kernels = [kernel(*widths[i : i + 2], f"encoder_{i + 1}") for i in range(number)]
+        self.kernels = [kernel(widths[i], widths[i + 1], f"encoder_{i + 1}") for i in range(number)]
         self.betas = [weight((width,), f"beta_{i}") for i, width in enumerate(widths[1:], 1)]
         self.gamma = weight((self.num_classes,), "gamma", "ones")
         self.decoders = [kernel(widths[i + 1], widths[i], f"decoder_{i + 1}") for i in range(number)]

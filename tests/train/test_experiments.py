@@ -18,6 +18,7 @@ from train import (
     encoder_problem,
     features,
     labels,
+    ladder,
     patches,
     pca,
     self_taught,
@@ -25,7 +26,7 @@ from train import (
     strokes,
 )
 
-MODULES = (color, compare_sparsity, convolution, encoder_problem, labels, patches, pca, self_taught, softmax, strokes)
+MODULES = (color, compare_sparsity, convolution, encoder_problem, labels, ladder, patches, pca, self_taught, softmax, strokes)
 EXPERIMENTS = {module.PROGRAM: module for module in MODULES}
 
 
@@ -195,7 +196,33 @@ def test_a_comparison_goes_on_with_what_is_missing(run, idx_folder, monkeypatch,
     assert "top_k_3_0" in second
 
 
+def test_a_ladder_network_with_few_labels(run, idx_folder):
+    settings = {"units": (12, 8), "labels": 20, "held_out": 30, "epochs": 2, "last_epochs": 2, "batch_size": 20}
+    out, metrics = run(ladder, data=str(idx_folder), **settings)
+    assert (metrics["num_train"], metrics["num_test"]) == (80, 40)  # four minibatches of the 90 that are not held out
+    assert 10 <= metrics["num_labels"] <= 20
+    model, images = keras_sae.load(out), datasets.load_idx(idx_folder)
+    right = np.asarray(model(images.x_test)).argmax(axis=1) == images.y_test
+    assert right.mean() == pytest.approx(metrics["accuracy"])
+    assert 0 <= metrics["accuracy_held_out"] <= 1
+    assert [type(layer).__name__ for layer in model.get_layer("encoder").layers[1:]] == ["Dense", "Dense"]
+
+
+def test_the_rate_of_a_ladder_network_falls_in_a_line():
+    config = ladder.Config(epochs=3, last_epochs=4, learning_rate=0.8)
+    found = [ladder.rate_of(epoch, config) for epoch in range(7)]
+    np.testing.assert_allclose(found, [0.8, 0.8, 0.8, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_a_ladder_network_needs_a_minibatch(run, idx_folder):
+    with pytest.raises(InputError, match="leave no minibatch. Expected 100 rows or more to learn from. Received: 120"):
+        run(ladder, data=str(idx_folder), held_out=60)
+
+
 WRONG = {
+    (ladder, "--noise", "-1"): "--noise expects 0 or more. Received: -1.0",
+    (ladder, "--labels", "5"): "--labels expects 10 or more. Received: 5",
+    (ladder, "--batch-size", "1"): "--batch-size expects 2 or more. Received: 1",
     (compare_sparsity, "--methods", "magic"): "--methods expects some of top_k, k_sparse",
     (compare_sparsity, "--active", "600"): "--active expects 1 to --units. Received: (600,)",
     (compare_sparsity, "--epochs", "0"): "--epochs expects 1 or more. Received: 0",
