@@ -26,7 +26,9 @@ from train import (
     strokes,
 )
 
-MODULES = (color, compare_sparsity, convolution, encoder_problem, labels, ladder, patches, pca, self_taught, softmax, strokes)
+MODULES = (
+    color, compare_sparsity, convolution, encoder_problem, labels, ladder, patches, pca, self_taught, softmax, strokes,
+)  # fmt: skip
 EXPERIMENTS = {module.PROGRAM: module for module in MODULES}
 
 
@@ -215,7 +217,7 @@ def test_the_rate_of_a_ladder_network_falls_in_a_line():
 
 
 def test_a_ladder_network_needs_a_minibatch(run, idx_folder):
-    with pytest.raises(InputError, match="leave no minibatch. Expected 100 rows or more to learn from. Received: 120"):
+    with pytest.raises(InputError, match=r"leave no minibatch. Expected 100 rows or more to learn from. Received: 120"):
         run(ladder, data=str(idx_folder), held_out=60)
 
 
