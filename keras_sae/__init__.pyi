@@ -26,6 +26,7 @@ from .runs import load as load, load_encoder as load_encoder, save as save
 from .sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
 from .splice import LossRecovered as LossRecovered, Splice as Splice, loss_recovered as loss_recovered
 from .stack import StackedAutoencoder as StackedAutoencoder
+from .sweep import Sweep as Sweep
 from .training.fit import fit as fit, fit_head as fit_head
 from .training.full_batch import Objective as Objective, objective as objective
 from .training.gradient_check import check_gradients as check_gradients, gradient_report as gradient_report
