@@ -1,4 +1,4 @@
-"""Several autoencoders trained in one pass over the data: of several widths, methods of sparsity or numbers of units."""
+"""Several autoencoders, of several widths, methods or strengths of sparsity, trained in one pass over the data."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ from .autoencoder import Autoencoder
 class Sweep(keras.Model):
     """Autoencoders that share each minibatch, for data that are read, or computed by another model, as they are needed.
 
-    Each has its own loss, and the gradients of one know nothing of the others. With an optimizer that treats each weight
-    by itself, such as Adam or SGD, each becomes what it becomes alone on these minibatches, to rounding. (Noise of
-    inputs is drawn for each by itself.) Their losses are in the History by their names.
+    Each has its own loss, and the gradients of one know nothing of the others. With an optimizer that treats each
+    weight by itself, such as Adam or SGD, each becomes what it becomes alone on these minibatches, to rounding. (Noise
+    of inputs is drawn for each by itself.) Their losses are in the History by their names.
 
     Args:
         autoencoders: of as many features; each needs a name of its own.

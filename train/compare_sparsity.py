@@ -1,7 +1,7 @@
 """Methods of sparsity side by side: what codes of so many active units keep of the data, and of its classes.
 
-Each method of `keras_sae.sparsity` trains at several strengths and from several seeds, all on the same rows, with as
-many units, epochs and steps, by Adam at one learning rate with the last fifth of the steps at a tenth of it. A sixth of
+Each method of `keras_sae.sparsity` trains at several strengths and widths, which share each minibatch, and from several
+seeds, all on the same rows for as many steps, by Adam at one learning rate, the last fifth at a tenth of it. A sixth of
 the training rows, drawn at random, is held out. Measured on them are: active units of an example (L0), the variance
 that is explained, dead units, and the accuracy of a softmax on the codes, whose weight decay they choose. That accuracy
 is measured on the test rows too, by which nothing is chosen.
@@ -27,7 +27,7 @@ class Config(cli.RunConfig):
     active: tuple[int, ...] = cli.setting(
         (8, 16, 32), "active units of an example, which methods without such a setting are set to roughly"
     )
-    units: int = cli.setting(512, "hidden units")
+    units: tuple[int, ...] = cli.setting((512,), "hidden units, one number or more")
     epochs: int = cli.setting(10, "passes over the training rows")
     seeds: tuple[int, ...] = cli.setting((0,), "of the random initial weights and of the order of rows, one or more")
 
@@ -39,13 +39,14 @@ class Config(cli.RunConfig):
     def __post_init__(self):
         unknown = sorted(set(self.methods) - set(METHODS))
         cli.check(not unknown, "--methods", f"some of {', '.join(METHODS)}", unknown)
-        cli.check(1 <= min(self.active) <= max(self.active) < self.units, "--active", "1 to --units", self.active)
+        most = max(self.active)
+        cli.check(1 <= min(self.active) <= most < min(self.units), "--active", "1 to --units", self.active)
         cli.check(self.epochs >= 1, "--epochs", "1 or more", self.epochs)
-        cli.check_autoencoder(self)
 
 
 cli.prepare(__name__, Config, PROGRAM, __doc__)
 
+import itertools
 import json
 import time
 import warnings
@@ -79,17 +80,21 @@ def run(config, verbose=1):
     title = f"Methods of sparsity on {config.dataset}"
     experiment = Experiment(config, PROGRAM, title, data, out, images.image_shape, 0, pixel_range=1)
     results = Results(experiment.directory)
-    bar = tqdm(list(jobs(config)), disable=not verbose, desc="trainings", dynamic_ncols=True)
-    for job in bar:
+    bar = tqdm(list(itertools.product(config.seeds, config.methods)), disable=not verbose, desc="sweeps")
+    for seed, method in bar:
         cli.Interrupted.check()
-        name = "{}_{}_{}".format(*job)
-        bar.set_postfix_str(name)
-        if name not in results.found:
-            checkpoint = experiment.checkpoints / f"{name}.npz"
+        bar.set_postfix_str(f"{method}, seed {seed}")
+        settings = {f"{method}_{u}_{a}_{seed}": (method, u, a, seed) for u in config.units for a in config.active}
+        missing = {name: setting for name, setting in settings.items() if name not in results.found}
+        if missing:
+            checkpoint = experiment.checkpoints / f"{method}_{seed}.npz"
             began = time.perf_counter()
-            autoencoder = train(config, images.x_train[:-held_out], checkpoint, *job)
-            found = measure(autoencoder, images, held_out)
-            results.add(name, job, {**found, "seconds": round(time.perf_counter() - began, 1)}, autoencoder)
+            sweep = train(config, images.x_train[:-held_out], checkpoint, settings)
+            seconds = round((time.perf_counter() - began) / len(settings), 1)
+            for autoencoder in sweep.autoencoders:
+                if autoencoder.name in missing:
+                    found = {**measure(autoencoder, images, held_out), "seconds": seconds}
+                    results.add(autoencoder.name, missing[autoencoder.name], found, autoencoder)
             checkpoint.unlink()
     rows = results.means()
     (experiment.directory / "comparison.md").write_text(table(rows))
@@ -110,14 +115,6 @@ def shuffled(images):
     """Return the images with their training rows in random order: the last ones may be of one class."""
     order = np.random.default_rng(0).permutation(len(images.x_train))
     return dataclasses.replace(images, x_train=images.x_train[order], y_train=images.y_train[order])
-
-
-def jobs(config):
-    """Yield (method, active units, seed) of each training; those of one seed come together."""
-    for seed in config.seeds:
-        for active in config.active:
-            for method in config.methods:
-                yield method, active, seed
 
 
 def method_of(name, active, units):
@@ -146,22 +143,24 @@ def method_of(name, active, units):
             return sparsity.KLSparsity(active / units, beta=None)
 
 
-def train(config, x, checkpoint, name, active, seed):
-    """Return the autoencoder of one training."""
-    keras.utils.set_random_seed(seed)
-    method = method_of(name, active, config.units)
-    scaled = isinstance(method, sparsity.SparsityMethod)
-    autoencoder = keras_sae.SparseAutoencoder(config.units, method, input_scale=scaled, name=name)
+def train(config, x, checkpoint, settings):
+    """Return the trained sweep of autoencoders; `settings` are (method, units, active, seed) by name."""
+    autoencoders = []
+    for name, (kind, units, active, seed) in settings.items():
+        keras.utils.set_random_seed(seed)
+        method = method_of(kind, active, units)
+        scaled = isinstance(method, sparsity.SparsityMethod)
+        autoencoders.append(keras_sae.SparseAutoencoder(units, method, input_scale=scaled, name=name))
+        autoencoders[-1].build((None, x.shape[1]))
     steps = config.epochs * -(-len(x) // BATCH)
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([round(0.8 * steps)], [RATE, RATE / 10])
     options = {"batch_size": BATCH, "seed": seed, "checkpoint": checkpoint, "verbose": 0}
     watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check)]
+    sweep = keras_sae.Sweep(autoencoders)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "After training .* active units")  # L0 is measured and shown
-        keras_sae.fit(
-            autoencoder, x, None, keras.optimizers.Adam(schedule), config.epochs, callbacks=watching, **options
-        )
-    return autoencoder
+        keras_sae.fit(sweep, x, None, keras.optimizers.Adam(schedule), config.epochs, callbacks=watching, **options)
+    return sweep
 
 
 def measure(autoencoder, images, held_out):
@@ -189,11 +188,12 @@ class Results:
         self.path, self.model = directory / "results.json", directory / "checkpoints" / "best.keras"
         self.found = json.loads(self.path.read_text()) if self.path.exists() else {}
 
-    def add(self, name, job, numbers, autoencoder):
+    def add(self, name, setting, numbers, autoencoder):
         """Keep the numbers of a training; of the best one its model as well, which is written first."""
         if not self.found or numbers["accuracy_held_out"] > self.found[self.best()]["numbers"]["accuracy_held_out"]:
             model_files.save_model(autoencoder, self.model)
-        self.found[name] = {"method": job[0], "active": job[1], "seed": job[2], "numbers": numbers}
+        setting = dict(zip(("method", "units", "active", "seed"), setting, strict=True))
+        self.found[name] = {**setting, "numbers": numbers}
         write_json(self.path, self.found)
 
     def best(self):
@@ -204,32 +204,30 @@ class Results:
         return model_files.load_model(self.model)
 
     def means(self):
-        """Return rows (method, active, means by name, spreads by name) over seeds, method by method."""
+        """Return rows (method, units, active, means by name, spreads by name) over seeds, method by method."""
         groups = {}
         for found in self.found.values():
-            groups.setdefault((found["method"], found["active"]), []).append(found["numbers"])
+            groups.setdefault((found["method"], found["units"], found["active"]), []).append(found["numbers"])
         rows = []
-        for (method, active), numbers in sorted(
-            groups.items(), key=lambda item: (METHODS.index(item[0][0]), item[0][1])
-        ):
+        for setting, numbers in sorted(groups.items(), key=lambda item: (METHODS.index(item[0][0]), *item[0][1:])):
             values = {name: [number[name] for number in numbers] for name in NUMBERS}
             means = {name: float(np.mean(value)) for name, value in values.items()}
-            rows.append((method, active, means, {name: float(np.std(value)) for name, value in values.items()}))
+            rows.append((*setting, means, {name: float(np.std(value)) for name, value in values.items()}))
         return rows
 
 
 def table(rows):
     """Return the means and their spreads over seeds as a table in Markdown."""
-    lines = ["| method | set to | L0 | variance explained | dead units | accuracy, held out | accuracy, test |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for method, active, means, spreads in rows:
+    lines = ["| method | units | set to | L0 | variance explained | dead units | accuracy, held out | accuracy, test |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for method, units, active, means, spreads in rows:
         cells = [f"{means['l0']:.1f}"]
         cells += [
             f"{means['explained_variance']:.4f} ± {spreads['explained_variance']:.4f}",
             f"{means['dead_units']:.0f}",
         ]
         cells += [f"{means[name]:.2%} ± {spreads[name]:.2%}" for name in ("accuracy_held_out", "accuracy")]
-        lines.append(f"| {' | '.join([method, str(active), *cells])} |")
+        lines.append(f"| {' | '.join([method, str(units), str(active), *cells])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -78,9 +78,10 @@ def save_codes(path, codes):
 
 
 def save_comparison(path, rows, title):
-    """Write what codes keep of the data and of its classes against their active units, a line a method, as PNG.
+    """Write what codes keep of the data and of its classes against their active units, a line a method and width, PNG.
 
-    rows: (method, setting, means by name, spreads over seeds by name) with "l0", "explained_variance" and "accuracy".
+    rows: (method, units, setting, means by name, spreads over seeds by name); their names are "l0",
+        "explained_variance" and "accuracy".
     """
     figure, panels = new_figure(figsize=(11, 4.6), ncols=2)
     labels = {
@@ -89,16 +90,16 @@ def save_comparison(path, rows, title):
     }
     for panel, (name, label) in zip(panels, labels.items(), strict=True):
         scale = 100 if name == "accuracy" else 1
-        for number, method in enumerate(dict.fromkeys(row[0] for row in rows)):
+        for number, kind in enumerate(dict.fromkeys(row[:2] for row in rows)):
             points = sorted(
-                (means["l0"], means[name], spreads[name]) for kind, _, means, spreads in rows if kind == method
+                (means["l0"], means[name], spreads[name]) for *found, _, means, spreads in rows if tuple(found) == kind
             )
             l0, values, spread = np.transpose(points)
             style = {
                 "marker": "osD^v<>P"[number % 8],
                 "capsize": 2,
                 "linewidth": 1.2,
-                "label": method.replace("_", " "),
+                "label": "{}, {} units".format(kind[0].replace("_", " "), kind[1]),
             }
             panel.errorbar(l0, scale * values, scale * spread, **style)
         panel.set_xscale("log")

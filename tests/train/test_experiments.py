@@ -1,5 +1,6 @@
 """The notes' smaller experiments: run(config) on tiny real data, what each leaves behind, and its wrong settings."""
 
+import itertools
 import json
 import sys
 
@@ -163,24 +164,26 @@ def test_labels(run, idx_folder):
 
 
 def test_methods_of_sparsity_side_by_side(run, idx_folder):
-    settings = {"methods": ("top_k", "kl"), "active": (2, 4), "units": 12, "epochs": 1, "seeds": (0, 1)}
+    settings = {"methods": ("top_k", "kl"), "active": (2, 4), "units": (12, 9), "epochs": 1, "seeds": (0, 1)}
     out, metrics = run(compare_sparsity, data=str(idx_folder), **settings)
     results = json.loads((out / "results.json").read_text())
-    names = {f"{method}_{active}_{seed}" for method in ("top_k", "kl") for active in (2, 4) for seed in (0, 1)}
-    assert set(results) == names
-    assert all(0 < results[f"top_k_{active}_0"]["numbers"]["l0"] <= active for active in (2, 4))
+    names = itertools.product(("top_k", "kl"), (9, 12), (2, 4), (0, 1))
+    assert set(results) == {"_".join(map(str, name)) for name in names}
+    assert all(0 < results[f"top_k_9_{active}_0"]["numbers"]["l0"] <= active for active in (2, 4))
+    assert [results[f"top_k_{units}_4_0"]["units"] for units in (9, 12)] == [9, 12]
     assert metrics["num_train"] + metrics["num_held_out"] == 120
     best = max(results, key=lambda name: results[name]["numbers"]["accuracy_held_out"])
-    assert keras_sae.load(out).name == results[best]["method"]
+    assert keras_sae.load(out).name == best
     table = (out / "comparison.md").read_text().splitlines()[2:]
-    assert [line.split(" | ")[:2] for line in table] == [[f"| {m}", str(a)] for m in ("top_k", "kl") for a in (2, 4)]
-    values = [results[f"top_k_2_{seed}"]["numbers"]["explained_variance"] for seed in (0, 1)]
+    settings = itertools.product(("| top_k", "| kl"), ("9", "12"), ("2", "4"))
+    assert [tuple(line.split(" | ")[:3]) for line in table] == list(settings)
+    values = [results[f"top_k_9_2_{seed}"]["numbers"]["explained_variance"] for seed in (0, 1)]
     assert f"{np.mean(values):.4f} ± {np.std(values):.4f}" in table[0]  # over seeds
     assert (out / "comparison.png").exists()
 
 
 def test_a_comparison_goes_on_with_what_is_missing(run, idx_folder, monkeypatch, tmp_path):
-    settings = {"data": str(idx_folder), "methods": ("top_k",), "active": (2, 3), "units": 8, "epochs": 1}
+    settings = {"data": str(idx_folder), "methods": ("top_k",), "active": (2, 3), "units": (8,), "epochs": 1}
     measure, out = compare_sparsity.measure, tmp_path / "stopped"
 
     def stops(autoencoder, *rows):
@@ -190,12 +193,12 @@ def test_a_comparison_goes_on_with_what_is_missing(run, idx_folder, monkeypatch,
     with pytest.raises(ZeroDivisionError):
         compare_sparsity.run(compare_sparsity.Config(out=str(out), **settings), verbose=0)
     first = json.loads((out / "results.json").read_text())
-    assert set(first) == {"top_k_2_0"}
+    assert set(first) == {"top_k_8_2_0"}
     monkeypatch.setattr(compare_sparsity, "measure", measure)
     compare_sparsity.run(compare_sparsity.Config(resume=str(out), **settings), verbose=0)
     second = json.loads((out / "results.json").read_text())
-    assert second["top_k_2_0"] == first["top_k_2_0"]  # its seconds too: it was not trained again
-    assert "top_k_3_0" in second
+    assert second["top_k_8_2_0"] == first["top_k_8_2_0"]  # its seconds too: it was not trained again
+    assert "top_k_8_3_0" in second
 
 
 def test_a_ladder_network_with_few_labels(run, idx_folder):
