@@ -1,0 +1,1 @@
+"""The documentation: pages, notebooks, and what makes a site of them."""

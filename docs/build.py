@@ -1,0 +1,95 @@
+"""Build the documentation: python -m docs.build [--without-outputs]. It needs no network.
+
+What MkDocs renders is assembled in build/docs: the pages of this directory, the notebooks, executed, as pages, and the
+READMEs and other files of the project that they link to. Links are those of the repository, so that they work there as
+well; here they become those of the site, in build/site.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent
+PAGES, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
+OF_PROJECT = ("README.md", "train/README.md", "export/README.md", "benchmarks/README.md", "models/README.md",
+              "CONTRIBUTING.md", "CHANGELOG.md")  # fmt: skip
+LINK = re.compile(r"(\]\()((?!\w+:)[^)#\s]+)([)#])")  # to a file, from its parenthesis on
+SECONDS = 600  # that a cell may take
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--without-outputs", action="store_true", help="do not execute the notebooks: seconds")
+    execute = not parser.parse_args().without_outputs
+    shutil.rmtree(PAGES, ignore_errors=True)
+    sources = [ROOT / name for name in OF_PROJECT]
+    sources += [path for path in sorted(HERE.rglob("*.*")) if path.suffix in (".md", ".ipynb", ".css")]
+    linked: set[pathlib.Path] = set()
+    for source in sources:
+        print(source.relative_to(ROOT), flush=True)
+        linked |= add(source, execute)
+    while linked := {path for path in linked if not place(path).exists()}:
+        linked = set().union(*(add(path, execute) for path in linked))
+    variables = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # the theme's own news
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(SITE)]
+    sys.exit(subprocess.run(command, cwd=ROOT, env=variables).returncode)
+
+
+def place(source: pathlib.Path) -> pathlib.Path:
+    """Return where a file of the project is among the pages: what is in docs/ at their top."""
+    name = source.relative_to(HERE if source.is_relative_to(HERE) else ROOT)
+    return PAGES / (name if name != pathlib.Path("README.md") else "index.md")
+
+
+def add(source: pathlib.Path, execute: bool) -> set[pathlib.Path]:
+    """Add a file to the pages, a notebook as a page as well. Return the files of the project that it links to."""
+    target = place(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix != ".md":
+        shutil.copy(source, target)
+    if source.suffix not in (".md", ".ipynb"):
+        return set()
+    text = source.read_text(encoding="utf-8") if source.suffix == ".md" else rendered(source, target, execute)
+    linked: set[pathlib.Path] = set()
+
+    def changed(link: re.Match) -> str:
+        path = pathlib.Path(os.path.normpath(source.parent / link[2]))
+        if not path.is_file():
+            return link[0]  # one of the site itself, such as a picture of a notebook
+        linked.add(path)
+        page = place(path).with_suffix(".md" if path.suffix == ".ipynb" else path.suffix)
+        return link[1] + os.path.relpath(page, target.parent) + link[3]
+
+    text = LINK.sub(changed, text)
+    if source.suffix == ".ipynb":
+        title, rest = text.split("\n", 1)
+        text = f"{title}\n\n*A notebook: [{source.name}]({source.name}) opens in Jupyter.*\n{rest}"
+    target.with_suffix(".md").write_text(text, encoding="utf-8")
+    return linked
+
+
+def rendered(notebook: pathlib.Path, target: pathlib.Path, execute: bool) -> str:
+    """Return a notebook as Markdown, and write its pictures beside it."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbconvert import MarkdownExporter
+
+    cells = nbformat.read(notebook, as_version=4)
+    if execute:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        with tempfile.TemporaryDirectory() as directory:
+            NotebookClient(cells, timeout=SECONDS, resources={"metadata": {"path": directory}}).execute()
+    text, resources = MarkdownExporter().from_notebook_node(cells, {"unique_key": notebook.stem})
+    for name, content in resources["outputs"].items():
+        (target.parent / name).write_bytes(content)
+    return text.strip()
+
+
+if __name__ == "__main__":
+    main()
