@@ -3,14 +3,16 @@
 # make test   set up, lint, test: offline once set up
 # make slow   the same, with the tests that take minutes
 # make wheel  set up, build dist/keras_sae-VERSION-py3-none-any.whl: offline once set up
+# make docs   set up, build the documentation and serve it on this machine: offline once set up
 # make lint, make format
 
 PYTHON ?= python3
+PORT ?= 8000
 # A process for each core; the tests of a file stay together, with what they share; the longest come first, in backends/.
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 RUN := runs/mnist-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help run test slow wheel lint format
+.PHONY: help run test slow wheel docs lint format
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -32,6 +34,10 @@ slow: lint
 wheel: .venv/ready
 	rm -rf build
 	.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+docs: .venv/ready
+	.venv/bin/python -m docs.build
+	.venv/bin/python -m http.server --bind 127.0.0.1 --directory build/site $(PORT)
 
 lint: .venv/ready
 	.venv/bin/ruff check .

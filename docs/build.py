@@ -14,6 +14,10 @@ import subprocess
 import sys
 import tempfile
 
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
@@ -76,15 +80,12 @@ def add(source: pathlib.Path, execute: bool) -> set[pathlib.Path]:
 
 def rendered(notebook: pathlib.Path, target: pathlib.Path, execute: bool) -> str:
     """Return a notebook as Markdown, and write its pictures beside it."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbconvert import MarkdownExporter
-
     cells = nbformat.read(notebook, as_version=4)
     if execute:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        os.environ["PYTHONPATH"] = str(ROOT)
         with tempfile.TemporaryDirectory() as directory:
-            NotebookClient(cells, timeout=SECONDS, resources={"metadata": {"path": directory}}).execute()
+            options = {"resources": {"metadata": {"path": directory}}, "extra_arguments": ["--log-level=ERROR"]}
+            NotebookClient(cells, timeout=SECONDS, **options).execute()
     text, resources = MarkdownExporter().from_notebook_node(cells, {"unique_key": notebook.stem})
     for name, content in resources["outputs"].items():
         (target.parent / name).write_bytes(content)

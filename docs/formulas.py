@@ -19,13 +19,13 @@ class _Formula(InlineProcessor):
         super().__init__(pattern, md)
         self.display = display
 
-    def handleMatch(self, m: re.Match, data: str) -> Any:  # noqa: N802, Markdown's name
+    def handleMatch(self, m: re.Match, data: str) -> Any:
         return self.md.htmlStash.store(convert(m[1].strip(), display=self.display)), m.start(0), m.end(0)
 
 
 class Formulas(markdown.Extension):
     """The extension of Markdown, called docs.formulas:Formulas in mkdocs.yml."""
 
-    def extendMarkdown(self, md: markdown.Markdown) -> None:  # noqa: N802, Markdown's name
+    def extendMarkdown(self, md: markdown.Markdown) -> None:
         md.inlinePatterns.register(_Formula(DISPLAY, md, "block"), "display formula", BEFORE_ESCAPES + 1)
         md.inlinePatterns.register(_Formula(INLINE, md, "inline"), "formula", BEFORE_ESCAPES)

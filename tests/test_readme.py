@@ -1,4 +1,4 @@
-"""The README's snippets run as they stand, each alone; what the READMEs link to and call exists."""
+"""Snippets of the README and the documentation run as they stand, each alone; what they link to and call exists."""
 
 import dataclasses
 import pathlib
@@ -15,17 +15,36 @@ from keras_sae.__main__ import MODULES as MODULES_OF_COMMANDS, list_experiments
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/README.md")))}
-LINKS = [(page, path) for page, text in PAGES.items() for path in re.findall(r"\]\(([^)#:]+)\)", text)]
+PAGES = {
+    page: page.read_text()
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/README.md")), *sorted(ROOT.glob("docs/**/*.md")))
+}
+LINKS = [
+    (page, *link) for page, text in PAGES.items() for link in re.findall(r"\]\(((?!\w+:)[^)#\s]*)#?([^)\s]*)\)", text)
+]
 MODULES = sorted(
     {module for text in PAGES.values() for module in re.findall(r"python -m (\w[\w.]*\w)", text)} - {"train.NAME"}
 )
 # Where a snippet stands -> the paragraph before it, and its code.
 SNIPPETS = {
-    README[: found.start()].count("\n") + 1: (README[: found.start()].rstrip().split("\n\n")[-1], found[1])
-    for found in re.finditer(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    f"{page.relative_to(ROOT)}, line {text[: found.start()].count(chr(10)) + 1}": (
+        text[: found.start()].rstrip().split("\n\n")[-1],
+        found[1],
+    )
+    for page, text in PAGES.items()
+    if page == ROOT / "README.md" or page.is_relative_to(ROOT / "docs")
+    for found in re.finditer(r"```python\n(.*?)```", text, flags=re.DOTALL)
 }
-COMMANDS = re.findall(r"^    keras-sae (.*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
+SLOW = ("dead = {}",)  # in snippets that take seconds
+
+
+def commands(text):
+    """The commands of an installed library that a page has, without the remarks behind them."""
+    return re.findall(r"^    keras-sae (.*?)(?:  +#.*)?$", text, flags=re.MULTILINE)
+
+
+COMMANDS = commands(README)
+ALL_COMMANDS = sorted({command for page, text in PAGES.items() for command in commands(text)})
 
 
 def extras(paragraph):
@@ -42,12 +61,18 @@ def fewer_digits(monkeypatch):
     monkeypatch.setattr(keras_sae, "sample_digits", lambda: third)
 
 
-@pytest.mark.parametrize("line", SNIPPETS)
-def test_a_snippet_runs_alone(line, fewer_digits, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=[pytest.mark.slow] * any(words in code for words in SLOW))
+        for place, (_, code) in SNIPPETS.items()
+    ],
+)
+def test_a_snippet_runs_alone(place, fewer_digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
     names = {}
-    exec(compile(SNIPPETS[line][1], f"README.md, line {line}", "exec"), names)
+    exec(compile(SNIPPETS[place][1], place, "exec"), names)
     for result in EXPECTED.keys() & names.keys():
         assert EXPECTED[result](names[result]), result
     capsys.readouterr()
@@ -56,6 +81,21 @@ def test_a_snippet_runs_alone(line, fewer_digits, tmp_path, monkeypatch, capsys)
 # What a snippet leaves behind -> whether it is right.
 EXPECTED = {
     "result": lambda result: result.value < 25,  # a trained autoencoder: untrained, J is above 100
+    "largest": lambda largest: largest < 1e-6,
+    "differences": lambda differences: max(differences) < 1e-4,
+    "ratio": lambda ratio: float(ratio) == pytest.approx(392, rel=1e-4),
+    "penalties": lambda penalties: (
+        penalties["here", 500] == pytest.approx(penalties["here", 100], rel=1e-5)
+        and penalties["naive", 500] == pytest.approx(penalties["naive", 100] / 5, rel=1e-5)
+    ),
+    "kept": lambda kept: kept["in proportion"] > 0.9 and kept["as for 784"] < 0.75,
+    "dead": lambda dead: dead["AuxK"] < dead["as they die"],
+    "matlab": lambda matlab: matlab.kernel.shape == (64, 25),
+    "folded": lambda folded: [np.shape(weight) for weight in folded] == [(784, 256), (256,), (256, 784), (784,)],
+    "back": lambda back: back.max() > 100,
+    "again": lambda again: again.transform(np.zeros((2, 784))).shape == (2, 64),
+    "encoder": lambda encoder: encoder.output_shape == (None, 36),
+    "report": lambda report: 0 < report.explained_variance < 1,
     "codes": lambda codes: np.shape(codes)[0] in (10, 200) and np.asarray(codes).std() > 0.01,
     "errors": lambda errors: errors.shape == (200,) and errors.mean() < 25,
     "tiles": lambda tiles: tiles.dtype == "uint8",
@@ -101,15 +141,20 @@ def test_the_first_screen_installs_and_shows():
         assert reference in "\n".join(first)
 
 
-@pytest.mark.parametrize(("page", "path"), LINKS)
-def test_links_lead_somewhere(page, path):
-    assert (page.parent / path).exists()
-
-
-def test_links_within_the_readme_lead_to_headings():
-    titles = re.findall(r"^#+ (.*)$", README, flags=re.MULTILINE)
+def anchors(text):
+    """What a page can be entered at: its headings, and the names of the reference with all that they hold."""
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     headings = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= headings
+    return tuple(headings), tuple(re.findall(r"^::: (\S+)$", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(("page", "path", "anchor"), LINKS)
+def test_links_lead_somewhere(page, path, anchor):
+    target = (page.parent / path).resolve() if path else page
+    assert target.exists()
+    if anchor:
+        headings, names = anchors(PAGES[target])
+        assert anchor in headings or anchor.startswith(names)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -124,7 +169,7 @@ def test_the_commands_of_an_installed_library_exist():
     assert named <= {"train", "models", "compare", *MODULES_OF_COMMANDS}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_a_command_has_the_flags_that_its_help_teaches(command, monkeypatch, capsys):
     words = shlex.split(command)
     taught = words[:2] if words[0] == "train" and len(words) > 1 else words[:1]

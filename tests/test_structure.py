@@ -23,7 +23,7 @@ import keras_sae
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_sae"
-SATELLITES = ("train", "export", "models", "benchmarks")
+SATELLITES = ("train", "export", "models", "benchmarks", "docs")
 INSTALLED = ("train", "export", "models")  # which are inside of keras_sae once it is installed
 LEAVES = ("losses", "constraints", "data.datasets", "visualization", "errors", "backend")
 LIBRARY = {

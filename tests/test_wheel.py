@@ -212,10 +212,10 @@ def test_export_names_its_extra(installed, elsewhere):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", [line for line, (paragraph, _) in SNIPPETS.items() if not extras(paragraph)])
-def test_a_snippet_of_the_readme_runs_alone_without_extras(line, installed, tmp_path):
+@pytest.mark.parametrize("place", [place for place, (paragraph, _) in SNIPPETS.items() if not extras(paragraph)])
+def test_a_snippet_runs_alone_without_extras(place, installed, tmp_path):
     """And without a word of TensorFlow's."""
-    _, err = call(installed / "python", "-c", SNIPPETS[line][1], cwd=tmp_path)
+    _, err = call(installed / "python", "-c", SNIPPETS[place][1], cwd=tmp_path)
     assert [text for text in err.splitlines() if text.strip() and "%|" not in text] == []  # but progress bars
 
 
