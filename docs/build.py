@@ -1,8 +1,8 @@
-"""Build the documentation: python -m docs.build [--without-outputs]. It needs no network.
+"""Build the documentation: python -m docs.build [--out DIR] [--without-outputs]. It needs no network.
 
-What MkDocs renders is assembled in build/docs: the pages of this directory, the notebooks, executed, as pages, and the
+What MkDocs renders is assembled in DIR/docs: the pages of this directory, the notebooks, executed, as pages, and the
 READMEs and other files of the project that they link to. Links are those of the repository, so that they work there as
-well; here they become those of the site, in build/site.
+well; here they become those of the site, DIR/site.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from nbconvert import MarkdownExporter
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
-PAGES, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 OF_PROJECT = ("README.md", "train/README.md", "export/README.md", "benchmarks/README.md", "models/README.md",
               "CONTRIBUTING.md", "CHANGELOG.md")  # fmt: skip
 LINK = re.compile(r"(\]\()((?!\w+:)[^)#\s]+)([)#])")  # to a file, from its parenthesis on
@@ -29,57 +28,70 @@ SECONDS = 600  # that a cell may take
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build", help="directory (default: build)")
     parser.add_argument("--without-outputs", action="store_true", help="do not execute the notebooks: seconds")
-    execute = not parser.parse_args().without_outputs
-    shutil.rmtree(PAGES, ignore_errors=True)
-    sources = [ROOT / name for name in OF_PROJECT]
-    sources += [path for path in sorted(HERE.rglob("*.*")) if path.suffix in (".md", ".ipynb", ".css")]
-    linked: set[pathlib.Path] = set()
-    for source in sources:
-        print(source.relative_to(ROOT), flush=True)
-        linked |= add(source, execute)
-    while linked := {path for path in linked if not place(path).exists()}:
-        linked = set().union(*(add(path, execute) for path in linked))
-    variables = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # the theme's own news
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(SITE)]
+    arguments = parser.parse_args()
+    pages = arguments.out.resolve() / "docs"
+    shutil.rmtree(pages, ignore_errors=True)
+    assemble(pages, execute=not arguments.without_outputs)
+    variables = {**os.environ, "PAGES": str(pages), "NO_MKDOCS_2_WARNING": "1"}  # which is the theme's own news
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(pages.parent / "site")]
     sys.exit(subprocess.run(command, cwd=ROOT, env=variables).returncode)
 
 
+def assemble(pages: pathlib.Path, execute: bool) -> None:
+    """Write all that MkDocs is to render to a new directory; execute: whether notebooks get their outputs."""
+    sources = [ROOT / name for name in OF_PROJECT]
+    sources += [path for path in sorted(HERE.rglob("*")) if path.suffix in (".md", ".ipynb", ".css")]
+    linked: set[pathlib.Path] = set()
+    for source in sources:
+        print(source.relative_to(ROOT), flush=True)
+        linked |= add(source, pages, execute)
+    while linked := {path for path in linked if not (pages / place(path)).exists()}:
+        linked = set().union(*(add(path, pages, execute) for path in linked))
+
+
 def place(source: pathlib.Path) -> pathlib.Path:
-    """Return where a file of the project is among the pages: what is in docs/ at their top."""
+    """Return where a file of the project is among the pages: what is in docs/ at their top, a notebook as a page."""
     name = source.relative_to(HERE if source.is_relative_to(HERE) else ROOT)
-    return PAGES / (name if name != pathlib.Path("README.md") else "index.md")
+    if name == pathlib.Path("README.md"):
+        return pathlib.Path("index.md")
+    return name.with_suffix(".md") if name.suffix == ".ipynb" else name
 
 
-def add(source: pathlib.Path, execute: bool) -> set[pathlib.Path]:
-    """Add a file to the pages, a notebook as a page as well. Return the files of the project that it links to."""
-    target = place(source)
+def add(source: pathlib.Path, pages: pathlib.Path, execute: bool) -> set[pathlib.Path]:
+    """Add a file to the pages, a notebook as it is as well. Return the files of the project that it links to."""
+    target = pages / place(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix != ".md":
-        shutil.copy(source, target)
+        shutil.copy(source, target.parent)
     if source.suffix not in (".md", ".ipynb"):
         return set()
     text = source.read_text(encoding="utf-8") if source.suffix == ".md" else rendered(source, target, execute)
-    linked: set[pathlib.Path] = set()
-
-    def changed(link: re.Match) -> str:
-        path = pathlib.Path(os.path.normpath(source.parent / link[2]))
-        if not path.is_file():
-            return link[0]  # one of the site itself, such as a picture of a notebook
-        linked.add(path)
-        page = place(path).with_suffix(".md" if path.suffix == ".ipynb" else path.suffix)
-        return link[1] + os.path.relpath(page, target.parent) + link[3]
-
-    text = LINK.sub(changed, text)
+    text, linked = with_links_of_the_site(text, source)
     if source.suffix == ".ipynb":
         title, rest = text.split("\n", 1)
         text = f"{title}\n\n*A notebook: [{source.name}]({source.name}) opens in Jupyter.*\n{rest}"
-    target.with_suffix(".md").write_text(text, encoding="utf-8")
+    target.write_text(text, encoding="utf-8")
     return linked
 
 
+def with_links_of_the_site(text: str, source: pathlib.Path) -> tuple[str, set[pathlib.Path]]:
+    """Return the text of a page with its links to files of the project turned, and these files."""
+    linked: set[pathlib.Path] = set()
+
+    def turned(link: re.Match) -> str:
+        path = pathlib.Path(os.path.normpath(source.parent / link[2]))
+        if not path.is_file():
+            return link[0]  # one of the site itself, such as a picture of a notebook; MkDocs finds what is wrong
+        linked.add(path)
+        return link[1] + os.path.relpath(place(path), place(source).parent) + link[3]
+
+    return LINK.sub(turned, text), linked
+
+
 def rendered(notebook: pathlib.Path, target: pathlib.Path, execute: bool) -> str:
-    """Return a notebook as Markdown, and write its pictures beside it."""
+    """Return a notebook as Markdown, and write its pictures beside the page that it becomes."""
     cells = nbformat.read(notebook, as_version=4)
     if execute:
         os.environ["PYTHONPATH"] = str(ROOT)

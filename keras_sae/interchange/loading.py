@@ -45,7 +45,7 @@ def load_sae(path: "str | os.PathLike[str]", format: str = "auto", sample: typin
     the weights, "architecture", "dtype", "claims" (k, or mean active units) and "metadata"; `save` keeps it.
 
     Args:
-        path: a directory, the file with the weights, or "hf://user/repository[@revision][/directory]" on the Hugging
+        path: a directory, the file with the weights, or `hf://user/repository[@revision][/directory]` on the Hugging
             Face Hub, which needs `pip install 'keras-sae[interchange]'`, as safetensors do.
         format: "auto", or one of "saelens" (version 6 and before), "gemma_scope" (1: params.npz, 2:
             params.safetensors), "sparsify", "llama_scope" (and R1-distill), "dictionary_learning", "openai". The last
