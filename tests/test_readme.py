@@ -90,7 +90,6 @@ EXPECTED = {
     ),
     "kept": lambda kept: kept["in proportion"] > 0.9 and kept["as for 784"] < 0.75,
     "dead": lambda dead: dead["AuxK"] < dead["as they die"],
-    "matlab": lambda matlab: matlab.kernel.shape == (64, 25),
     "folded": lambda folded: [np.shape(weight) for weight in folded] == [(784, 256), (256,), (256, 784), (784,)],
     "back": lambda back: back.max() > 100,
     "again": lambda again: again.transform(np.zeros((2, 784))).shape == (2, 64),
