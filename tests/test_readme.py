@@ -110,6 +110,14 @@ EXPECTED = {
     "strongest": lambda strongest: len(set(strongest)) == 10,
     "above": lambda above: above.mean() < 0.3,
     "recovered": lambda recovered: recovered.value > 0.7 and recovered.spliced < recovered.ablated,
+    "right": lambda right: right.mean() > 0.95,
+    "untrained": lambda untrained: untrained.output_shape == (None, 10),
+    "even": lambda even: even.history.history["accuracy"][-1] > 0.85,
+    "pipeline": lambda pipeline: (
+        pipeline[-1].n_iter_[0] < 1000
+        and pipeline.score((d := keras_sae.sample_digits()).x_test, d.y_test) > 0.88
+    ),
+    "shares": lambda shares: shares["as they are"] < 0.1 and shares["shifted"] > 0.8,
     "change": lambda change: (
         np.abs(change[(zeros := keras_sae.sample_digits().y_test == 0)]).mean() > (3 * np.abs(change[~zeros]).mean())
     ),
@@ -123,7 +131,7 @@ def test_every_result_is_looked_at():
 
 def test_snippets_need_the_extras_that_the_text_names():
     """All others run without: see tests/test_wheel.py."""
-    optional = ("visualization import", "sklearn import", "load_sae(")
+    optional = ("visualization import", "from sklearn", "load_sae(")
     for paragraph, code in SNIPPETS.values():
         assert bool(extras(paragraph)) == any(words in code for words in optional), code
 

@@ -70,7 +70,7 @@ def test_examples_in_docstrings_become_code():
     ("source", "link", "turned"),
     [
         ("README.md", "docs/objective.md#is-it-right", "objective.md#is-it-right"),
-        ("README.md", "models/mnist_784_200_200_10/features.png", "models/mnist_784_200_200_10/features.png"),
+        ("README.md", "models/mnist_stacked/features.png", "models/mnist_stacked/features.png"),
         ("docs/objective.md", "../train/README.md", "train/README.md"),
         ("docs/objective.md", "notebooks/objective.ipynb", "notebooks/objective.md"),
         ("docs/notebooks/objective.ipynb", "../../README.md#results", "../index.md#results"),
