@@ -114,8 +114,7 @@ EXPECTED = {
     "untrained": lambda untrained: untrained.output_shape == (None, 10),
     "even": lambda even: even.history.history["accuracy"][-1] > 0.85,
     "pipeline": lambda pipeline: (
-        pipeline[-1].n_iter_[0] < 1000
-        and pipeline.score((d := keras_sae.sample_digits()).x_test, d.y_test) > 0.88
+        pipeline[-1].n_iter_[0] < 1000 and pipeline.score((d := keras_sae.sample_digits()).x_test, d.y_test) > 0.88
     ),
     "shares": lambda shares: shares["as they are"] < 0.1 and shares["shifted"] > 0.8,
     "change": lambda change: (
