@@ -69,8 +69,8 @@ def fit_lbfgs(
     Returns:
         A keras History. Per iteration: "loss" (all of J) and its terms "reconstruction" (of other models than
         autoencoders "data_loss"), "weight_decay" and "sparsity"; "rho_hat" (mean over units) if there is a KLSparsity;
-        the same with "val_" if there are validation data. `history.result` holds "evaluations" (of the objective),
-        "seconds", and "stopped" (why, in words).
+        the same with "val_" if there are validation data; "gradient_norm", "step_length" (alpha), "evaluations" (its
+        own). `history.result` holds all "evaluations" of the objective, "seconds", and "stopped" (why, in words).
 
     Raises:
         ValueError: a callback sets a learning rate or weights, or the sparsity has no objective to minimise.
@@ -219,7 +219,7 @@ class _Search:
             return None
         self.assign()
         self.iterations += 1
-        logs = _logs(self.result)
+        logs = {**_logs(self.result), **self.optimizer.last_step}
         if self.validation is not None:
             logs |= {f"val_{name}": value for name, value in _logs(self.validation(gradients=False)).items()}
         # This is one assignment, so that Ctrl-C never leaves parts of two iterations to be saved.

@@ -41,6 +41,7 @@ class LBFGS:
         self.function, self.memory = _Remembering(function), memory
         self.steps: list[Vector] = []  # s_i, oldest first
         self.changes: list[Vector] = []  # y_i, in the same order
+        self.last_step: dict[str, float] = {}  # ||g|| after it, its alpha, and how often it evaluated the function
         if state is None:
             self.theta, (self.value, self.gradient) = theta, self.function(theta)
         else:
@@ -51,15 +52,19 @@ class LBFGS:
 
     def step(self) -> bool:
         """Do one iteration and return whether it found a lower point; if not, theta does not change."""
+        before = self.function.evaluations
         found = self._search(self._direction())
         if found is None and self.steps:  # the remembered steps misled: forget them and try steepest descent
             self.steps, self.changes = [], []
             found = self._search(self._direction())
         if found is None:
             return False
-        value, gradient = self.function(found)
-        self._remember(found - self.theta, gradient - self.gradient)
-        self.theta, self.value, self.gradient = found, value, gradient
+        theta, alpha = found
+        value, gradient = self.function(theta)
+        self._remember(theta - self.theta, gradient - self.gradient)
+        self.theta, self.value, self.gradient = theta, value, gradient
+        norm, evaluations = math.sqrt(_dot(gradient, gradient)), self.function.evaluations - before
+        self.last_step = {"gradient_norm": norm, "step_length": alpha, "evaluations": evaluations}
         return True
 
     def evaluate(self) -> None:
@@ -93,14 +98,18 @@ class LBFGS:
             direction += (weights.pop() - _dot(y, direction) / curvature) * s
         return direction
 
-    def _search(self, direction: Vector) -> Vector | None:
-        """Return a point along the direction that meets the Wolfe conditions or at least is lower; None if none is."""
+    def _search(self, direction: Vector) -> tuple[Vector, float] | None:
+        """Return a point along the direction that meets the Wolfe conditions or at least is lower, and its alpha.
+
+        It is None if no point is lower.
+        """
         if not _dot(direction, self.gradient) < 0:
             return None
+        longest = 1.0
         for _ in range(20):  # shorten a step to a point at which the function is not finite
             if np.isfinite(self.function(self.theta + direction)[0]):
                 break
-            direction = direction / 10
+            direction, longest = direction / 10, longest / 10
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the result already says that no point was found
             alpha, _, _, value, *_ = scipy.optimize.line_search(  # in one dimension, that of alpha
@@ -111,7 +120,7 @@ class LBFGS:
                 gfk=_slope(self.gradient, direction),
                 old_fval=self.value,
             )
-        return self.theta + alpha * direction if alpha and value < self.value else None
+        return (self.theta + alpha * direction, float(alpha) * longest) if alpha and value < self.value else None
 
     def _remember(self, s: Vector, y: Vector) -> None:
         if _dot(s, y) <= np.finfo("float64").eps * _dot(y, y):  # no curvature: H would not stay positive definite
@@ -133,13 +142,14 @@ class _Remembering:
     """A function that is not computed again at the point where it was computed last."""
 
     def __init__(self, function: Function):
-        self.function = function
+        self.function, self.evaluations = function, 0
         self.theta: Vector | None = None  # the point computed last
         self.result: tuple[float, Vector]
 
     def __call__(self, theta: Vector) -> tuple[float, Vector]:
         if self.theta is None or not (theta == self.theta).all():
             self.remember(theta, *self.function(theta))
+            self.evaluations += 1
         return self.result
 
     def remember(self, theta: Vector, value: float, gradient: Vector) -> None:

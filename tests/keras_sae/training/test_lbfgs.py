@@ -42,6 +42,9 @@ def stop(model):
     model.stop_training = True
 
 
+STEP = {"gradient_norm", "step_length", "evaluations"}
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_lowers_the_objective_and_says_so(tied, x):
     ae = autoencoder(tied=tied, sparsity=KLSparsity(0.1, 3.0), weight_decay=0.01)
@@ -50,14 +53,16 @@ def test_lowers_the_objective_and_says_so(tied, x):
     after = keras_sae.objective(ae, x)
     loss = history.history["loss"]
     assert isinstance(history, keras.callbacks.History)
-    assert set(history.history) == {"loss", "reconstruction", "weight_decay", "sparsity", "rho_hat"}
+    assert set(history.history) == {"loss", "reconstruction", "weight_decay", "sparsity", "rho_hat"} | STEP
     assert len(loss) == len(history.epoch) == 5
     assert all(later < earlier for earlier, later in zip([before, *loss], loss, strict=False))
     assert loss[-1] == pytest.approx(after.value, rel=1e-12)
     assert history.history["rho_hat"][-1] == pytest.approx(after.rho_hat[0].mean(), rel=1e-12)
     for part, value in after.parts.items():
         assert history.history[part][-1] == pytest.approx(value, rel=1e-9)
-    assert history.result["evaluations"] >= 6
+    norm = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in after.gradients]))
+    assert history.history["gradient_norm"][-1] == pytest.approx(norm, rel=1e-9)
+    assert history.result["evaluations"] == 1 + sum(history.history["evaluations"]) >= 6
     assert "limit of iterations" in history.result["stopped"]
 
 
@@ -74,7 +79,7 @@ def test_follows_the_numpy_twin(x):
 
 def test_no_rho_hat_without_kl(x):
     history = fit(autoencoder(sparsity=keras.regularizers.L1(0.01)), x).history
-    assert set(history) == {"loss", "reconstruction", "weight_decay", "sparsity"}
+    assert set(history) == {"loss", "reconstruction", "weight_decay", "sparsity"} | STEP
 
 
 def test_larger_beta_brings_rho_hat_nearer_rho(x):

@@ -112,6 +112,29 @@ def test_every_step_goes_down_and_meets_the_wolfe_conditions(case):
         assert (optimizer.value, optimizer.gradient.tolist()) == (value, gradient.tolist())
 
 
+def test_the_numbers_of_a_step_by_hand():
+    """From (3, -1): -g / 5 = (-3, 4) / 5 is downhill with slope -5, so that the parabola 7/2 - 5 a + 73/50 a^2 has its
+    least at a = 125/73. The step a = 1 meets the Wolfe conditions: slope -5 + 73/25 = -2.08, and 0.9 * 5 is more.
+    It leads to (12, -1) / 5, where g = (12, -4) / 5. The second step is counted alone."""
+    counted = Counted(quadratic)
+    optimizer = LBFGS(counted, np.array([3.0, -1.0]))
+    optimizer.step()
+    expected = {"gradient_norm": np.sqrt(160) / 5, "step_length": 1, "evaluations": len(counted.points) - 1}
+    assert optimizer.last_step == pytest.approx(expected, rel=1e-12)
+    before, theta, direction = len(counted.points), optimizer.theta, optimizer._direction()
+    optimizer.step()
+    assert optimizer.last_step["evaluations"] == len(counted.points) - before
+    np.testing.assert_allclose(optimizer.theta, theta + optimizer.last_step["step_length"] * direction)
+
+
+def test_a_step_that_was_shortened_says_how_long_it_is():
+    """5000 x^2 from 0.04: a step of 1 leads to where it is not finite, a tenth of it to -0.06; the least is at 0.04."""
+    optimizer = LBFGS(lambda x: (5000 * x[0] ** 2 if abs(x[0]) < 0.1 else np.nan, 10_000 * x), np.array([0.04]))
+    assert optimizer.step()
+    assert optimizer.last_step["step_length"] == pytest.approx(0.04)
+    assert optimizer.theta == pytest.approx([0], abs=1e-12)
+
+
 def test_the_minimum_of_rosenbrock():
     optimizer = minimise(rosenbrock, np.array([-1.2, 1.0, -0.5, 0.8]))
     np.testing.assert_allclose(optimizer.theta, np.ones(4), atol=1e-6)
