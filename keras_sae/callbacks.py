@@ -1,18 +1,15 @@
-"""Keras callbacks for `fit`, `fit_lbfgs` and `pretrain`: progress bar, sparsity, dead units, TensorBoard's pictures."""
+"""Keras callbacks for `fit`, `fit_lbfgs` and `pretrain`: progress bar, sparsity, dead units, TensorBoard."""
 
-import pathlib
-import sys
 from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
-from . import extras
 from .constraints import check
 from .dead_units import check_resampling, resample
 from .metrics import DEAD, mean_activations
-from .visualization import display_network
+from .progress import progress_bar
+from .tensorboard import TensorBoard as TensorBoard
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -20,7 +17,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     If the trainers of this library end before the last step, it says why, such as "converged at iteration 52".
 
-    If stderr is a log file, in which a line cannot be redrawn, it prints at most every 15 seconds.
+    If stderr is a log file, in which a line cannot be redrawn, it prints a line every 15 seconds, and one at the end.
     """
 
     def __init__(self, title: str | None = None):
@@ -29,13 +26,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.shown = ""
-        self.bar = tqdm(
-            total=self.params["epochs"],
-            desc=self.title or self.model.name,
-            mininterval=0.1 if sys.stderr.isatty() else 15,
-            dynamic_ncols=True,
-            bar_format="{desc}:{percentage:4.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
-        )
+        self.bar: Any = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.bar is None:
+            self.bar = progress_bar(self.title or self.model.name, self.params["epochs"], epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         shown = {"loss": "objective", "val_loss": "held out", "rho_hat": "rho_hat", "accuracy": "accuracy"}
@@ -45,9 +40,11 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar.update(1)
 
     def on_train_end(self, logs: Any = None) -> None:
+        done = len(self.model.history.epoch)
+        self.on_epoch_begin(done)  # of a training that was finished before
         stopped = getattr(self.model.history, "result", {}).get("stopped") or ""
-        if self.bar.n < self.bar.total and stopped:
-            self.bar.set_postfix_str(f"{self.shown}, {stopped.partition(':')[0]} at iteration {self.bar.n}")
+        if done < self.bar.total and stopped:
+            self.bar.set_postfix_str(f"{self.shown}, {stopped.partition(':')[0]} at iteration {done}", False)
         self.bar.close()
 
 
@@ -116,50 +113,3 @@ class ResampleDeadUnits(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0:
             random = np.random.default_rng((self.seed, epoch, 1))  # 1: other numbers than those of the order of rows
             logs["resampled_units"] = resample(self.model, self.x, self.size, random)
-
-
-class TensorBoard(keras.callbacks.Callback):
-    """Writes the logs as scalars for TensorBoard, and the features as tiles every `every` epochs and at the end.
-
-    (keras.callbacks.TensorBoard shows dense kernels as nearly black strips.) Needs TensorFlow and TensorBoard.
-
-    Args:
-        log_dir: directory of the event files, for `tensorboard --logdir`.
-        shape: (height, width) of a feature, (height, width, 3) in colour, or None for no pictures.
-        every: epochs (iterations, in `fit_lbfgs`) between pictures.
-    """
-
-    def __init__(self, log_dir: str | pathlib.Path, shape: tuple[int, ...] | None = None, every: int = 20):
-        super().__init__()
-        extras.check("tensorboard", "write logs with")
-        self.log_dir, self.shape, self.every = str(log_dir), shape, every
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        import tensorflow as tf
-
-        self.writer, self.steps, self.drawn = tf.summary.create_file_writer(self.log_dir), 0, 0
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        import tensorflow as tf
-
-        self.steps = epoch + 1
-        with self.writer.as_default(step=self.steps):
-            for name, value in logs.items():
-                tf.summary.scalar(name, value)
-        if self.steps % self.every == 0:
-            self._draw_features()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self.drawn < self.steps:
-            self._draw_features()
-        self.writer.close()
-
-    def _draw_features(self) -> None:
-        import tensorflow as tf
-
-        self.drawn = self.steps
-        if self.shape:
-            tiles = display_network(self.model.kernel, self.shape)
-            pictures = np.atleast_3d(tiles)[None]  # a batch of one picture, with one channel or three
-            with self.writer.as_default():
-                tf.summary.image("features", pictures, step=self.steps)

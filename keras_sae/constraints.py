@@ -27,6 +27,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "chunk_size": (lambda rows: rows >= 1, "1 row or more"),
     "weight": (_at_least_zero, "a finite weight of 0 or more"),
     "rate": (lambda share: 0 < share <= 1, "a share of the examples, above 0 and at most 1"),
+    "times": (lambda times: times >= 1, "1 or more"),
     "every": (lambda epochs: epochs >= 1, "1 epoch or more"),
     "size": (lambda share: 0 < share < math.inf, "a finite number above 0"),
     "target_l0": (lambda l0: l0 is None or 0 < l0 < math.inf, "None, or a number of active units above 0"),

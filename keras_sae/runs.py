@@ -80,7 +80,8 @@ def resume(directory: Path, config: Mapping[str, typing.Any]) -> list[str]:
     """
     recorded = unfinished(directory)
     check_data(recorded, config)
-    for killed in (pathlib.Path(directory), pathlib.Path(directory) / "checkpoints"):
+    directory = pathlib.Path(directory)
+    for killed in (directory, directory / "checkpoints", *directory.glob("logs/*")):
         remove_partial(killed)
     return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
 

@@ -83,6 +83,42 @@ def _default_columns(number: int) -> int:
     return next((columns for columns in range(square, 2 * square + 1) if number % columns == 0), square)
 
 
+def confusion_picture(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Return how many rows of each class were taken for each class as a picture, uint8 (height, width, 3).
+
+    The darker a cell, the larger is its share of its row. More than 30 classes have neither names nor numbers.
+
+    Args:
+        counts: (classes, classes); the row is the label, the column what a model says.
+        names: of the classes.
+    """
+    pillow, drawing, fonts = (imported(f"PIL.{name}", "draw with") for name in ("Image", "ImageDraw", "ImageFont"))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    cell, written = (32, True) if len(counts) <= 30 else (8, False)
+    colours = 255 - shares.reshape(-1, 1, 1, 1) * (255 - np.array([31, 119, 180]))  # white to blue
+    cells = tile_image(colours.repeat(cell, axis=1).repeat(cell, axis=2), len(counts))
+    font = fonts.load_default(12)
+    names = [name if len(name) <= 24 else f"{name[:23]}\N{HORIZONTAL ELLIPSIS}" for name in names] if written else []
+    margin = 8 + round(max([0, *map(font.getlength, names)]))  # of names, on the left and above
+    image = pillow.new("RGB", (margin + len(cells),) * 2, "white")
+    image.paste(pillow.fromarray(cells), (margin, margin))
+    middles = margin + (cell + 1) * (np.arange(len(names)) + 0.5)
+    for middle, name in zip(middles, names, strict=True):
+        drawing.Draw(image).text((margin - 4, middle), name, "black", font, "rm")
+    image = image.transpose(pillow.Transpose.ROTATE_270)
+    for middle, name in zip(middles, names, strict=True):  # of columns, from below
+        drawing.Draw(image).text((len(cells) + 4, middle), name, "black", font, "lm")
+    image = image.transpose(pillow.Transpose.ROTATE_90)
+    for (row, column), count in np.ndenumerate(counts if written else np.zeros((0, 0))):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        drawing.Draw(image).text((middles[column], middles[row]), str(count), colour, font, "mm")
+    words = "row: label, column: what the model says"
+    captioned = pillow.new("RGB", (max(image.width, 8 + round(font.getlength(words))), image.height + 20), "white")
+    captioned.paste(image)
+    drawing.Draw(captioned).text((4, image.height + 10), words, "black", font, "lm")
+    return np.asarray(captioned)
+
+
 def plot_features(
     weights: Any, title: str = "", shape: tuple[int, ...] | None = None, columns: int | None = None
 ) -> Any:

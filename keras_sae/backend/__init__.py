@@ -218,7 +218,12 @@ def compile_gradients(function: Callable) -> Callable:
 
     The gradients are those of the scalar with respect to the values, a list in their order.
     """
-    return compile_function(_GRADIENTS[keras.backend.backend()](function))
+    return compile_function(gradients_of(function))
+
+
+def gradients_of(function: Callable) -> Callable:
+    """Return the same, not compiled: for few calls, which compiling would take longer than."""
+    return _GRADIENTS[keras.backend.backend()](function)
 
 
 def _tensorflow_gradients(function: Callable) -> Callable:

@@ -26,10 +26,10 @@ class Sprite:
         self.height, self.width = tiles.shape[1:3]  # of a tile as it is, whatever its size in the PNG
         self.columns = max(1, math.ceil(math.sqrt(len(tiles))))
         self.rows = max(1, math.ceil(len(tiles) / self.columns))
-        png = _png(_joined(tiles, self.rows, self.columns))
+        png = as_png(_joined(tiles, self.rows, self.columns), optimize=True)
         while len(png) > LARGEST and min(tiles.shape[1:3]) > 1:
-            tiles = _halved(tiles)
-            png = _png(_joined(tiles, self.rows, self.columns))
+            tiles = halved(tiles)
+            png = as_png(_joined(tiles, self.rows, self.columns), optimize=True)
         self.uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
     def css(self) -> str:
@@ -78,16 +78,17 @@ def _joined(tiles: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return grid.reshape(rows * height, columns * width, *tiles.shape[3:])
 
 
-def _halved(tiles: np.ndarray) -> np.ndarray:
+def halved(tiles: np.ndarray) -> np.ndarray:
     """Return tiles of half the height and width, each pixel the mean of four."""
     height, width = (size - size % 2 for size in tiles.shape[1:3])
     parts = [tiles[:, i:height:2, j:width:2].astype("float64") for i in (0, 1) for j in (0, 1)]
     return _uint8(np.mean(parts, axis=0))
 
 
-def _png(image: np.ndarray) -> bytes:
+def as_png(image: np.ndarray, **options: Any) -> bytes:
+    """Return a uint8 array, (height, width) or (height, width, 3), as the bytes of a PNG file; options are Pillow's."""
     file = io.BytesIO()
-    imported("PIL.Image", "write a report").fromarray(image).save(file, format="PNG", optimize=True)
+    imported("PIL.Image", "write a report").fromarray(image).save(file, format="PNG", **options)
     return file.getvalue()
 
 

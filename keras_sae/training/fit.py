@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..callbacks import TensorBoard
 from ..data.batches import TransformedDataset, predict_in_chunks, predict_to_file
 from ..data.containers import RowSubset, as_array, in_memory, is_array
 from .lbfgs import fit_lbfgs
@@ -162,6 +163,9 @@ def fit_head(
     encoder, head = classifier.get_layer("encoder"), classifier.get_layer("head")
     model = keras.Sequential([keras.Input(encoder.output_shape[1:]), head], name="head")
     model.compile(loss=classifier.loss, metrics=["accuracy"])
+    for callback in options.get("callbacks") or []:
+        if isinstance(callback, TensorBoard):  # which has the inputs of all of it
+            callback.look_at(classifier)
     if not is_array(x):
         return fit(model, TransformedDataset(x, encoder), y, *args, **options)
     if in_memory(x):

@@ -19,6 +19,7 @@ from keras_sae.training import blocks, lbfgs
 from keras_sae.training.quasi_newton import LBFGS
 from tests import generated
 from tests.gradients import compare
+from tests.keras_sae.events import Events, projector
 
 BACKEND = os.environ["KERAS_BACKEND"]
 FLOAT64 = {"dtype": "float64"} if has_float64() else {}
@@ -244,6 +245,25 @@ def test_an_autoencoder_in_place_of_a_layer(x, tmp_path):
     assert keras_sae.loss_recovered(kept, x, x[:, :2]).value == 1
     found = keras_sae.loss_recovered(spliced, x, x[:, :2])
     assert found.spliced == pytest.approx(np.mean((expected - x[:, :2]) ** 2), rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_training_is_shown_in_tensorboard(optimizer, x, tmp_path):
+    ae, labels = autoencoder(), np.arange(60) % 3
+    board = keras_sae.callbacks.TensorBoard(tmp_path, x, labels, (3, 4), hparams={"rho": 0.1})
+    history = keras_sae.fit(ae, x, None, optimizer, 3, callbacks=[board], verbose=0).history
+    found, exact = Events(tmp_path), keras_sae.objective(ae, x)
+    assert found.scalars("loss") == pytest.approx(dict(enumerate(history["loss"], 1)), rel=1e-6)
+    assert found.scalars("units/rho_hat")[3] == pytest.approx(exact.rho_hat[0].mean(), rel=1e-5)
+    norm = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in exact.gradients]))
+    assert found.scalars("gradient_norm")[3] == pytest.approx(norm, rel=1e-4)
+    assert found.picture_tags == {"features", "reconstructions"}
+    np.testing.assert_array_equal(found.pictures("features")[3], keras_sae.display_network(ae.kernel, (3, 4)))
+    assert {"units/distribution", "activations"} <= found.histogram_tags
+    assert any(name.endswith("/hidden") for name in found.graph())
+    codes, names, thumbnails = projector(tmp_path)
+    np.testing.assert_allclose(codes, ae.transform(x), rtol=1e-3)
+    assert (names, thumbnails.shape) == (list(map(str, labels)), (60, 3, 4))
 
 
 def test_tensorflow_was_never_imported():

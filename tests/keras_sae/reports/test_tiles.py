@@ -36,7 +36,7 @@ def test_a_single_tile():
 
 def test_large_pictures_are_made_smaller_by_means(monkeypatch):
     made = np.random.default_rng(0).integers(0, 255, (4, 8, 8), "uint8")
-    monkeypatch.setattr(tiles, "LARGEST", len(tiles._png(tiles._joined(made, 2, 2))) - 1)
+    monkeypatch.setattr(tiles, "LARGEST", len(tiles.as_png(tiles._joined(made, 2, 2), optimize=True)) - 1)
     image = pixels(tiles.Sprite("name", made))
     assert image.shape == (8, 8)
     assert image[0, 0] == round(made[0, :2, :2].mean())
