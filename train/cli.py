@@ -4,6 +4,7 @@ Nothing here imports Keras before the flags are right, so that --help and mistak
 """
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import os
@@ -42,6 +43,9 @@ def batches(number):
     return size, math.ceil(number / size)
 
 
+NO_SETTINGS = ("resume", "quiet")  # flags that do not change what is trained
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """The flags of every command that concern its run directory."""
@@ -50,6 +54,7 @@ class RunConfig:
     resume: str | None = setting(
         None, "directory of a run that was interrupted: resume it, with the settings it has; takes no other flags"
     )
+    quiet: bool = setting(False, "print nothing but warnings and errors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,12 +185,14 @@ def main(config_class: type, run: Callable, program: str, description: str | Non
     """Call `run` with the settings of the command line; exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = _prepared.pop(program, None) or _parse_and_load(config_class, program, description)
     Interrupted.listen()
-    with reported(program, lambda: Interrupted.hint):
+    quiet = {"verbose": 0} if config.quiet else {}
+    with reported(program, lambda: Interrupted.hint), open(os.devnull, "w") as nowhere:
         if config.resume:
             check_alone(config, program)
             iterations = config.max_iterations if isinstance(config, TrainingConfig) else None
             config = resumed(config_class, program, config.resume, iterations)
-        run(config)
+        with contextlib.redirect_stdout(nowhere) if quiet else contextlib.nullcontext():
+            run(config, **quiet)
 
 
 def _parse_and_load(config_class: type, program: str, description: str | None) -> typing.Any:
@@ -197,8 +204,8 @@ def _parse_and_load(config_class: type, program: str, description: str | None) -
 
 
 def check_alone(config, program):
-    """End the program unless --resume is the only flag, or --max-iterations is beside it where that may be."""
-    taken = {"resume", "max_iterations"} if isinstance(config, TrainingConfig) else {"resume"}
+    """End the program unless --resume is the only setting, or --max-iterations is beside it where that may be."""
+    taken = {*NO_SETTINGS, *(["max_iterations"] if isinstance(config, TrainingConfig) else [])}
     others = [f for f in dataclasses.fields(config) if f.name not in taken and getattr(config, f.name) != f.default]
     if others:
         flags = ", ".join(f"--{f.name.replace('_', '-')}" for f in others)
@@ -248,7 +255,7 @@ def command(program, config):
     words = ["python", "-m", program]
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
-        if value == field.default or field.name == "resume":
+        if value == field.default or field.name in NO_SETTINGS:
             continue
         if value is True:
             words += [flag]

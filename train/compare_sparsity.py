@@ -53,7 +53,6 @@ import warnings
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 import keras_sae
 from keras_sae import model_files, sparsity, visualization
@@ -61,6 +60,7 @@ from keras_sae.data import datasets
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.evaluation import softmax_on
 from keras_sae.files import write_json
+from keras_sae.progress import progress_bar
 
 from . import figures
 from .experiment import Experiment
@@ -80,8 +80,9 @@ def run(config, verbose=1):
     title = f"Methods of sparsity on {config.dataset}"
     experiment = Experiment(config, PROGRAM, title, data, out, images.image_shape, 0, pixel_range=1)
     results = Results(experiment.directory)
-    bar = tqdm(list(itertools.product(config.seeds, config.methods)), disable=not verbose, desc="sweeps")
-    for seed, method in bar:
+    sweeps = list(itertools.product(config.seeds, config.methods))
+    bar = progress_bar("sweeps", len(sweeps), disable=not verbose)
+    for seed, method in sweeps:
         cli.Interrupted.check()
         bar.set_postfix_str(f"{method}, seed {seed}")
         settings = {f"{method}_{u}_{a}_{seed}": (method, u, a, seed) for u in config.units for a in config.active}
@@ -96,6 +97,8 @@ def run(config, verbose=1):
                     found = {**measure(autoencoder, images, held_out), "seconds": seconds}
                     results.add(autoencoder.name, missing[autoencoder.name], found, autoencoder)
             checkpoint.unlink()
+        bar.update()
+    bar.close()
     rows = results.means()
     (experiment.directory / "comparison.md").write_text(table(rows))
     print(table(rows))

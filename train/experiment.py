@@ -16,11 +16,13 @@ from keras_sae.data import containers
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import MissingPackageError
 from keras_sae.evaluation import wilson_interval
+from keras_sae.event_files import EventFile
 from keras_sae.reports.report import write_report
 
 from . import cli, longer
 from .meanings import MEANINGS
 
+LOGS = "logs"  # of TensorBoard, in a run: a directory for each stage
 LEARNING_RATE = 0.01  # of Adam at first; a tenth of it for the last fifth of the steps
 
 
@@ -44,11 +46,10 @@ class Experiment:
             "program": program,
             "command": cli.command(program, config),
             "data": data,
-            "settings": dataclasses.asdict(config),
+            "settings": {k: v for k, v in dataclasses.asdict(config).items() if k not in cli.NO_SETTINGS},
             "device": cli.describe_device(),
             **facts,
         }
-        del record["settings"]["resume"]
         self.before = longer.finished_run(out)
         if self.before:
             record |= longer.lengthened(self.before, record)
@@ -60,8 +61,10 @@ class Experiment:
             self.directory, changed = runs.start(out, record), []
         cli.Interrupted.hint = f"Resume it: python -m {program} --resume {self.before or self.directory}"
         self.checkpoints = self.directory / "checkpoints"
-        self.tile_shape, self.verbose, self.seed = tile_shape, verbose, config.seed
+        self.tile_shape, self.class_names = tile_shape, facts.get("class_names")
+        self.settings, self.verbose, self.seed = record["settings"], verbose, config.seed
         self.metrics, self.histories, self.rho_hats = {}, {}, []
+        self.stages = []  # rows of the table that is printed at the end
         self.began = time.perf_counter()
         self.seconds_before = 0.0  # of training, before the run was stopped
         print(f"device      {record['device']}")
@@ -73,18 +76,21 @@ class Experiment:
             )
 
     def fit(
-        self, model, stage, x, y=None, optimizer="lbfgs", iterations=200, monitors=(), tile_shape=None,
+        self, model, stage, x, y=None, optimizer="lbfgs", iterations=200, monitors=(), tile_shape=None, labels=None,
         train=keras_sae.fit, **options,
     ):  # fmt: skip
         """Train a model in place, by `iterations` of L-BFGS or epochs of a Keras optimizer. Return its History.
 
         A stage that an earlier process finished is not trained again, one that it began is resumed.
 
-        tile_shape: of the model's features, for pictures of them in TensorBoard.
+        tile_shape: of the rows, if they are pictures.
+        labels: of rows that are trained on without, for TensorBoard.
         train: `keras_sae.fit` or `keras_sae.fit_head`, which takes the options.
         """
         watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check), *monitors]
-        watching += [callbacks.TensorBoard(self.directory / "logs" / stage, tile_shape)]
+        rows = x if containers.is_array(x) else None  # a stream may have no end
+        labels = labels if y is None else y
+        watching += [callbacks.TensorBoard(self.directory / LOGS / stage, rows, labels, tile_shape, self.class_names)]
         watching += [callbacks.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
         options |= {} if optimizer == "lbfgs" else {"seed": self.seed}
         # A stream of minibatches cannot be taken up where it was: such a stage starts again, to the same end.
@@ -99,14 +105,20 @@ class Experiment:
         )  # fmt: skip
         seconds = history.result["seconds"]
         self.seconds_before += max(seconds - (time.perf_counter() - began), 0.0)
-        self.histories[stage.replace("_", " ")] = history.history
+        name = stage.replace("_", " ")
+        self.histories[name] = history.history
+        numbers = {number: values[-1] for number, values in history.history.items() if values}
+        self.stages.append({**numbers, "stage": name, "seconds": seconds, "accuracy": None})
         self.metrics[f"seconds_{stage}"] = round(seconds, 1)
         # What comes next must not depend on how much of this stage was trained in this process.
         keras.utils.set_random_seed(zlib.crc32(f"{self.seed} {stage}".encode()))
         return history
 
-    def pretrain(self, config, stack, x):
-        """Train layer by layer without labels, as `config` says. Return the top rho_hat."""
+    def pretrain(self, config, stack, x, labels=None):
+        """Train layer by layer without labels, as `config` says. Return the top rho_hat.
+
+        labels: of x, which only TensorBoard shows.
+        """
         rho_hat, iterations, weights = None, config.max_iterations, None
         if self.before:
             before, done = longer.pretrained_stack(self.before)
@@ -117,7 +129,8 @@ class Experiment:
                 autoencoder.set_weights(weights[number])
             monitors = [callbacks.SparsityMonitor(inputs)] if config.optimizer != "lbfgs" else []
             shape = self.tile_shape if autoencoder is stack.autoencoders[0] else None
-            self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, iterations, monitors, shape)
+            shown = {"tile_shape": shape, "labels": labels}
+            self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, iterations, monitors, **shown)
             rho_hat = self.measure(autoencoder, inputs, autoencoder.name)
         return rho_hat
 
@@ -128,6 +141,7 @@ class Experiment:
 
     def fit_labels(self, config, model, stage, x, y, **options):
         """Train a classifier by the optimizer of `config`; its objective at the end is a metric."""
+        options |= {"tile_shape": self.tile_shape}
         self.fit(model, stage, x, y, config.optimizer, config.max_iterations, **options)
         self.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
 
@@ -146,6 +160,7 @@ class Experiment:
         self.metrics[f"dead_units{suffix}"] = dead = int((rho_hat < metrics.DEAD).sum())
         print(f"sparsity    mean activation {rho_hat.mean():.4f}; {dead} of {len(rho_hat)} units dead", flush=True)
         self.rho_hats.append(rho_hat)
+        self.stages[-1] |= {"loss": found.value, "rho_hat": float(rho_hat.mean())}
         return rho_hat
 
     def accuracy(self, classifier, x, y, name, words):
@@ -156,6 +171,7 @@ class Experiment:
         accuracy = float((predict_in_chunks(classifier, x).argmax(axis=1) == y).mean())
         low, high = wilson_interval(accuracy, len(y))
         self.metrics |= {name: accuracy, f"{name}_low": low, f"{name}_high": high}
+        self.stages[-1]["accuracy"] = accuracy
         interval = f"95% interval {low:.1%} to {high:.1%}"
         print(f"accuracy    {accuracy:.2%} of {len(y):,} test examples ({words}); {interval}", flush=True)
         return accuracy
@@ -185,10 +201,19 @@ class Experiment:
         page = self.report(model, examples, labels, curves, pretrained)
         if self.before:
             self.directory = longer.publish(self.directory)
+        self.compare()
+        print("", *table(self.stages), sep="\n")
         pictures = sorted(path.name for path in self.directory.glob("*.png"))
         print(f"\nLook at {', '.join([*page, *pictures])} in {self.directory}, and at its card, README.md.")
-        print(f"Curves as they went: tensorboard --logdir {self.directory / 'logs'}")
+        print(f"Curves as they went: tensorboard --logdir {self.directory / LOGS}")
         return self.metrics
+
+    def compare(self):
+        """Write the settings and the numbers of the run for TensorBoard's comparison of runs, HParams."""
+        file = EventFile(self.directory / LOGS)
+        file.hparams({k: v for k, v in self.settings.items() if k != "out" and v is not None})
+        file.scalars({f"run/{name}": value for name, value in self.metrics.items()}, 0)
+        file.close()
 
     def report(self, model, examples, labels, step, pretrained):
         """Write report.html if its packages are installed, else print how to get them. Return a list of its name."""
@@ -201,3 +226,16 @@ class Experiment:
         classifier = None if labels is None or model is learned else model
         options = {"histories": self.histories, "rho_hats": self.rho_hats, "step": step or "iteration"}
         return [write_report(self.directory, learned, examples, labels, classifier, **options).name]
+
+
+def table(stages):
+    """Return the lines of a table of stages: the objective, rho_hat or L0, the accuracy and the seconds of each."""
+    rows = [("stage", "objective", "sparsity", "accuracy", "seconds")] if stages else []
+    for stage in stages:
+        names = [("l0", "L0 {:.4g}"), ("rho_hat", "rho_hat {:.4f}")]
+        sparsity = next((text.format(stage[name]) for name, text in names if name in stage), "-")
+        accuracy = "-" if stage["accuracy"] is None else f"{stage['accuracy']:.2%}"
+        rows.append((stage["stage"], f"{stage['loss']:.4g}", sparsity, accuracy, f"{stage['seconds']:.1f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = (map(str.rjust, row, widths) for row in rows)
+    return ["  ".join([row[0].ljust(widths[0]), *list(cells)[1:]]) for row, cells in zip(rows, aligned, strict=True)]

@@ -125,7 +125,7 @@ def run(config, verbose=1):
         print(f"note        {note}")
     stack = untrained(config, preprocessing, scaled.half_variance)
     experiment.metrics["error_mean"] = scaled.half_variance
-    rho_hat = experiment.pretrain(config, stack, x)
+    rho_hat = experiment.pretrain(config, stack, x, None if rows.y is None else rows.y[train])
     x_held_out = pick(rows.x, held_out)
     model = stack
     if rows.y is not None:

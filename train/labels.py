@@ -56,7 +56,7 @@ def run(config, verbose=1):
         config, PROGRAM, f"Labels of {config.dataset}", data, out, images.image_shape, verbose, pixel_range=1
     )
     scratch = mnist.build_stack(setup, images.x_train.shape[1])  # random weights, for the networks without pretraining
-    experiment.pretrain(setup, stack, images.x_train)
+    experiment.pretrain(setup, stack, images.x_train, images.y_train)
 
     order = np.random.default_rng(config.seed).permutation(len(images.x_train))
     accuracies = {"pretrained": [], "head": [], "scratch": []}

@@ -63,7 +63,7 @@ def run(config, verbose=1):
     experiment = Experiment(config, PROGRAM, title, data, out, images.image_shape, verbose, pixel_range=1)
     print(f"model       {describe(stack, images)}\n", flush=True)
 
-    experiment.pretrain(config, stack, images.x_train)
+    experiment.pretrain(config, stack, images.x_train, images.y_train)
     classifier = stack.classifier(images.num_classes, weight_decay=config.weight_decay)
     experiment.train_head(config, classifier, images.x_train, images.y_train)
     experiment.accuracy(classifier, images.x_test, images.y_test, "accuracy_greedy", "pretrained features, softmax")

@@ -7,6 +7,7 @@ import pytest
 
 import keras_sae
 from keras_sae import runs
+from keras_sae.callbacks import TensorBoard
 from keras_sae.reports import report
 from keras_sae.training import lbfgs
 from train import experiment
@@ -27,8 +28,10 @@ def interrupt_at(patch, number):
 
 @pytest.fixture(autouse=True)
 def _without_reports(monkeypatch):
-    """Let runs have no report.html, which takes a second: tests/train/test_reports.py has some."""
+    """Let runs have no report.html, and no pictures in their logs: tests/train/test_reports.py has some."""
     monkeypatch.setattr(experiment, "write_report", lambda directory, *_, **__: directory / report.FILE)
+    monkeypatch.setattr(TensorBoard, "_look", lambda self: None)
+    monkeypatch.setattr(TensorBoard, "_project", lambda self: None)
 
 
 @pytest.fixture

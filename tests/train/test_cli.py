@@ -158,7 +158,7 @@ def test_the_command_of_the_defaults_has_no_flags():
 
 
 def test_the_command_names_only_what_differs_from_the_defaults():
-    config = Config(sizes=(8, 4), ratio=0.25, dry_run=True)
+    config = Config(sizes=(8, 4), ratio=0.25, dry_run=True, quiet=True)  # which changes nothing that is trained
     assert cli.command("train.thing", config) == "python -m train.thing --ratio 0.25 --sizes 8 4 --dry-run"
 
 
@@ -208,6 +208,30 @@ def test_main_hands_the_parsed_config_to_run(main):
     seen = []
     main(seen.append, "--count", "5", "--dry-run")
     assert seen == [Config(count=5, dry_run=True)]
+
+
+@pytest.mark.parametrize("flags", [[], ["--quiet"]])
+def test_a_quiet_command_prints_errors_alone(flags, main, capsys):
+    seen = []
+
+    def run(config, verbose=1):
+        print("accuracy 97 %")
+        print("a warning", file=sys.stderr)
+        seen.append((config.count, verbose))
+
+    main(run, "--count", "5", *flags)
+    assert seen == [(5, 0 if flags else 1)]
+    assert capsys.readouterr() == ("" if flags else "accuracy 97 %\n", "a warning\n")
+    print("heard again")
+    assert capsys.readouterr().out == "heard again\n"
+
+
+def test_a_run_resumes_quietly(main, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "resumed", lambda *_: Config(count=7))
+    seen = []
+    main(lambda config, verbose=1: seen.append((config, verbose)) or print("noise"), "--resume", "run", "--quiet")
+    assert seen == [(Config(count=7), 0)]
+    assert capsys.readouterr().out == ""
 
 
 def test_main_does_not_run_or_import_after_a_wrong_flag(main, refused, monkeypatch):

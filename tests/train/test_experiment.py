@@ -24,3 +24,18 @@ def test_adams_learning_rate_falls_at_the_end():
     schedule = experiment.adam(100)._learning_rate
     assert float(rate) == pytest.approx(0.01)
     assert [float(schedule(step)) for step in (0, 80, 81, 100)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_the_table_of_stages():
+    stages = [
+        {"stage": "layer 1", "loss": 12.7123, "rho_hat": 0.10661, "seconds": 798.04, "accuracy": None},
+        {"stage": "codes", "loss": 8, "rho_hat": 0.2, "l0": 32.04, "seconds": 0.26, "accuracy": None},
+        {"stage": "finetuned", "loss": 0.04871, "seconds": 9, "accuracy": 0.97671},
+    ]
+    assert experiment.table(stages) == [
+        "stage      objective        sparsity  accuracy  seconds",
+        "layer 1        12.71  rho_hat 0.1066         -    798.0",
+        "codes              8        L0 32.04         -      0.3",
+        "finetuned    0.04871               -    97.67%      9.0",
+    ]
+    assert experiment.table([]) == []

@@ -18,6 +18,7 @@ import keras_sae
 from keras_sae import examples, runs
 from keras_sae.data import datasets
 from keras_sae.errors import InputError
+from tests.keras_sae.events import Events, projector
 from train import cli, mnist
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -41,16 +42,6 @@ def contents(folder):
 
 def without_times(metrics):
     return {name: value for name, value in metrics.items() if not name.startswith("seconds")}
-
-
-def event_values(folder):
-    """Scalars in the TensorBoard logs of one stage, name -> values by step."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    events = EventAccumulator(str(folder)).Reload()
-    names = set(events.Tags()["tensors"]) - {"features"}  # the picture
-    return {name: [float(make_ndarray(e.tensor_proto)) for e in events.Tensors(name)] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +211,9 @@ def test_the_metrics_are_sensible_numbers(tiny_run):
 def test_the_run_directory_holds_its_files_and_no_others(tiny_run):
     names = {name for name, content in contents(tiny_run[0]).items() if content is not None}
     assert {name for name in names if not name.startswith("logs/")} == FILES
-    assert {name.split("/")[1] for name in names - FILES} == set(STAGES)
+    logs = {name.removeprefix("logs/") for name in names - FILES}
+    assert {name.split("/")[0] for name in logs if "/" in name} == set(STAGES)
+    assert [name.startswith("events.") for name in logs if "/" not in name] == [True]  # of the run as a whole
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -273,10 +266,39 @@ def test_a_spread_reaches_from_one_end_to_the_other(length):
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_logs_hold_the_objective_of_every_iteration(tiny_run, stage):
     out, metrics = tiny_run
-    values = event_values(out / "logs" / stage)
-    assert len(values["loss"]) == 4
-    assert values["loss"][-1] == pytest.approx(metrics[f"objective_{stage}"], rel=1e-5)
-    assert values["loss"] == sorted(values["loss"], reverse=True)
+    losses = list(Events(out / "logs" / stage).scalars("loss").values())
+    assert len(losses) == 4
+    assert losses[-1] == pytest.approx(metrics[f"objective_{stage}"], rel=1e-5)
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_the_logs_show_what_was_learned_in_every_stage(tiny_run):
+    """Of rows that are pictures also pictures; the labels belong to the rows, which the first layer does not see."""
+    out, metrics = tiny_run
+    pictures = {"layer_1": {"features", "reconstructions"}, "layer_2": set()}
+    pictures |= {"head": {"confusion"}, "finetuned": {"confusion", "features"}}
+    for stage, expected in pictures.items():
+        found, (codes, labels, thumbnails) = Events(out / "logs" / stage), projector(out / "logs" / stage)
+        assert found.picture_tags == expected
+        assert {"units/distribution", "activations"} <= found.histogram_tags
+        assert found.graph()
+        assert codes.shape == (120, 16 if stage == "layer_1" else 9)
+        assert len(set(labels)) == 10
+        assert (thumbnails is None) == (stage == "layer_2")
+    for number in (1, 2):
+        exact = Events(out / "logs" / f"layer_{number}").scalars("units/rho_hat")
+        assert exact == {4: pytest.approx(metrics[f"rho_hat_mean_{number}"], rel=1e-5)}
+
+
+def test_the_logs_have_settings_and_numbers_to_compare_runs_by(tiny_run):
+    out, metrics = tiny_run
+    found = Events(out / "logs")
+    settings, _ = found.hparams()
+    assert settings["rho"] == 0.1
+    assert settings["units"] == "(16, 9)"
+    assert {"out", "resume", "quiet"}.isdisjoint(settings)
+    numbers = {name: found.scalars(f"run/{name}")[0] for name in metrics}
+    assert numbers == pytest.approx(metrics, rel=1e-6)
 
 
 def test_the_config_holds_all_that_repeats_the_run(tiny_run, idx_folder):
@@ -350,10 +372,10 @@ def test_adam_trains_in_epochs_and_watches_the_exact_sparsity(train, images):
 
     out, metrics = train(optimizer="adam", max_iterations=2)
     assert runs.read_config(out)["settings"]["optimizer"] == "adam"
-    values = event_values(out / "logs" / "layer_1")
-    assert len(values["loss"]) == 2
-    assert values["rho_hat"][-1] == pytest.approx(metrics["rho_hat_mean_1"], rel=1e-5)
-    assert values["dead_units"][-1] == metrics["dead_units_1"]
+    logs = Events(out / "logs" / "layer_1")
+    assert list(logs.scalars("loss")) == [1, 2]
+    assert logs.scalars("rho_hat")[2] == pytest.approx(metrics["rho_hat_mean_1"], rel=1e-5)
+    assert logs.scalars("dead_units")[2] == metrics["dead_units_1"]
     keras.utils.set_random_seed(0)  # as the run did, so that the untrained stack is the one that it began with
     untrained = mnist.build_stack(mnist.Config(units=(16, 9)), 784).autoencoders[0]
     assert metrics["objective_layer_1"] < 0.99 * keras_sae.objective(untrained, images.x_train).value
@@ -418,7 +440,7 @@ def test_a_frozen_encoder_stays_as_pretrained(train):
     out, metrics = train(freeze_encoder=True)
     assert "accuracy_greedy" in metrics
     assert [name for name in metrics if "finetuned" in name] == []
-    assert sorted(p.name for p in (out / "logs").iterdir()) == ["head", "layer_1", "layer_2"]
+    assert sorted(p.name for p in (out / "logs").iterdir() if p.is_dir()) == ["head", "layer_1", "layer_2"]
     pretrained = runs.load_pretrained(out).encoder.get_weights()
     for kept, expected in zip(keras_sae.load_encoder(out, finetuned=True).get_weights(), pretrained, strict=True):
         np.testing.assert_array_equal(kept, expected)
