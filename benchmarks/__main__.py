@@ -5,9 +5,9 @@
   KERAS_BACKEND=jax python -m benchmarks objective epoch --units 4096 --precisions float32 tensorfloat32 bfloat16
                                                           on a GPU, if JAX and PyTorch find one
 
-Sections: exactness of gradients; one objective; an epoch; a training by L-BFGS; what reaches its J; encoding a row, by
-Keras and by exported files; the growth of an objective's time with rows, units and layers. `result` is the error of the
-gradient, J, or the largest error of a feature.
+Sections: exactness of gradients; one objective; an epoch; a training by L-BFGS; what reaches its J; trainings with and
+without the TensorBoard callback; encoding a row, by Keras and by exported files; the growth of an objective's time with
+rows, units and layers. `result` is the error of the gradient, J, or the largest error of a feature.
 
 Contenders compute in processes of their own, in rounds of one call each, so that the drift of the machine's speed
 meets all of them. One whose package is missing says so in its row. Other benchmarks are commands of their own:
@@ -87,6 +87,10 @@ def table(case, found):
         lines.append(
             f"| {name} | {middle:.4g} | {least:.4g} to {most:.4g} | {result['peak_bytes'] / 1e6:,.0f} | {value} |"
         )
+    for name, other in case.beside.items():
+        if "error" not in found[name] | found[other]:
+            ratio = found[name]["seconds"] / found[other]["seconds"]
+            lines.append(f"\n{name}: {ratio:.3f} of the time of {other}.")
     if case.sizes:
         exponent = case.exponent(found)
         lines.append("" if exponent is None else f"\nThe time grows with the power {exponent:.2f} of the size.")

@@ -28,13 +28,15 @@ ROWS_ENCODED = (1, 1024)
 class Case:
     """A table: what `side_by_side.measure` takes.
 
-    per_row: whether the seconds are of one row.  sizes: by the names of jobs, to which an exponent is fitted.
+    per_row: whether the seconds are of one row.  sizes: by the names of jobs, to which an exponent is fitted.  beside:
+    names of jobs -> those of the jobs whose time theirs is compared with.
     """
 
     title: str
     jobs: dict
     per_row: bool = False
     sizes: dict = dataclasses.field(default_factory=dict)
+    beside: dict = dataclasses.field(default_factory=dict)
 
     def exponent(self, found):
         """Return e of seconds ~ size^e by least squares of the logarithms, or None if fewer than two were measured."""
@@ -109,6 +111,19 @@ def reach(options, x):
         yield Case(f"until J is what {options.iterations} iterations of L-BFGS give, {size}", jobs)
 
 
+def tensorboard(options, x):
+    """Yield the jobs of trainings with and without what TensorBoard shows of them."""
+    for units in options.units:
+        jobs, beside = {}, {}
+        for optimizer, name in {"lbfgs": "L-BFGS", "adam": "Adam, batches of 256"}.items():
+            shared = {"x": x, "units": units, "optimizer": optimizer, "iterations": options.iterations}
+            beside[f"{name}, TensorBoard"] = name
+            jobs[name] = (OURS, "watched", {**shared, "board": False})
+            jobs[f"{name}, TensorBoard"] = (OURS, "watched", {**shared, "board": True})
+        size = f"{options.rows:,} x {options.features}-{units:,}"
+        yield Case(f"{options.iterations} iterations or epochs, {size}", jobs, beside=beside)
+
+
 def encode(options, x):
     """Yield the jobs of encoding rows by Keras and by the files that are made for other programs."""
     module = "benchmarks.contenders.encoders"
@@ -170,5 +185,5 @@ def contenders(options):
 
 SECTIONS = {
     "exactness": exactness, "objective": objective, "epoch": epoch, "training": training, "reach": reach,
-    "encode": encode, "growth": growth,
+    "tensorboard": tensorboard, "encode": encode, "growth": growth,
 }  # fmt: skip

@@ -103,6 +103,7 @@ EXPECTED = {
     ),
     "probabilities": lambda probabilities: probabilities.shape == (200, 10),
     "figure": lambda figure: figure._repr_png_()[:4] == b"\x89PNG",
+    "board": lambda board: pathlib.Path(board.log_dir, "projector_config.pbtxt").exists(),
     "search": lambda search: search.best_score_ > 0.6,
     "odd": lambda odd: len(set(odd)) == 10,
     "pooled": lambda pooled: pooled.shape == (200, 3 * 3 * 25),
@@ -130,7 +131,7 @@ def test_every_result_is_looked_at():
 
 def test_snippets_need_the_extras_that_the_text_names():
     """All others run without: see tests/test_wheel.py."""
-    optional = ("visualization import", "from sklearn", "load_sae(")
+    optional = ("visualization import", "from sklearn", "load_sae(", "TensorBoard(")
     for paragraph, code in SNIPPETS.values():
         assert bool(extras(paragraph)) == any(words in code for words in optional), code
 

@@ -1,7 +1,9 @@
 """keras_sae, on the backend that KERAS_BACKEND names."""
 
 import itertools
+import math
 import statistics
+import tempfile
 import time
 
 import keras_sae
@@ -100,6 +102,44 @@ def training(x, units, iterations, precision="float32", chunk_size=CHUNK_SIZE):
         return keras_sae.fit(model, x, iterations=iterations, verbose=0, **options).history["loss"][-1]
 
     return run
+
+
+def watched(x, units, optimizer, iterations, board):
+    """Return the share of the time of a training that the TensorBoard callback takes, if it has one: all else is alike.
+
+    The rows are square pictures. (On a busy machine the share varies less than the times of two trainings.)
+    """
+    shape, labels = (math.isqrt(x.shape[1]),) * 2, [row % 10 for row in range(len(x))]
+
+    def run():
+        model, began = autoencoder(x.shape[1], units), time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            callbacks = [_Timed(folder, x, labels, shape)] if board else []
+            keras_sae.fit(model, x, None, optimizer, iterations, callbacks=callbacks, verbose=0)
+        seconds = time.perf_counter() - began
+        return Seconds(seconds, sum(callback.spent for callback in callbacks) / seconds)
+
+    return run
+
+
+class _Timed(keras_sae.callbacks.TensorBoard):
+    """It counts the seconds that it takes: `spent`."""
+
+    spent = 0.0
+
+    def on_epoch_begin(self, *arguments):
+        self._time(super().on_epoch_begin, *arguments)
+
+    def on_epoch_end(self, *arguments):
+        self._time(super().on_epoch_end, *arguments)
+
+    def on_train_end(self, *arguments):
+        self._time(super().on_train_end, *arguments)
+
+    def _time(self, method, *arguments):
+        began = time.perf_counter()
+        method(*arguments)
+        self.spent += time.perf_counter() - began
 
 
 def reach(x, units, iterations, epochs, then):

@@ -53,6 +53,14 @@ def test_others_train_until_they_reach_what_lbfgs_does(monkeypatch):
         keras_sae_form.reach(X, 5, 3, epochs=2, then=0)()
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_training_is_timed_with_and_without_its_logs(optimizer):
+    with_logs, without = (keras_sae_form.watched(X[:, :9].copy(), 5, optimizer, 2, board)() for board in (True, False))
+    assert 0 < with_logs.value < 1
+    assert without.value == 0
+    assert min(with_logs, without) > 0
+
+
 def test_an_objective_is_of_so_many_rows_and_layers():
     assert keras_sae_form.objective(X, 5, rows=10)() == pytest.approx(numpy_form.objective(X[:10], 5)(), rel=1e-6)
     stack = keras_sae.StackedAutoencoder([keras_sae_form.autoencoder(12, 5), keras_sae_form.autoencoder(5, 5)])
@@ -127,7 +135,7 @@ def test_a_table_and_a_file_hold_each_result(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["benchmarks", *flags, "--json", str(path)])
     main.main()
     out = capsys.readouterr().out
-    assert len(asked) == 10  # reach and others 1, encode 2, growth 3
+    assert len(asked) == 11  # reach and others 1, encode 2, growth 3
     assert {repeats for _, repeats in asked} == {2}
     assert "one objective and gradient, 30 x 9-4" in out
     assert "| keras_sae float32 | 0.5 | 0.25 to 0.75 | 500 | 3.25 |" in out
@@ -139,6 +147,7 @@ def test_a_table_and_a_file_hold_each_result(monkeypatch, capsys, tmp_path):
     assert list(dict.fromkeys(result["section"] for result in results)) == list(main.SECTIONS)
     assert [result["exponent"] for result in results[-3:]] == pytest.approx([0] * 3)
     assert out.count("The time grows with the power") == 3
+    assert "\nL-BFGS, TensorBoard: 1.000 of the time of L-BFGS.\n" in out
     assert results[1]["found"]["keras_sae float32"]["seconds"] == 0.5
 
 
@@ -147,6 +156,6 @@ def test_an_unknown_section_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         main.main()
     assert (
-        "expected of exactness, objective, epoch, training, reach, encode, growth; received: speed"
+        "expected of exactness, objective, epoch, training, reach, tensorboard, encode, growth; received: speed"
         in capsys.readouterr().err
     )
