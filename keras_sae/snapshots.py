@@ -88,10 +88,10 @@ class Subject:
         return spread(labels.reshape(-1), number)
 
     def names(self) -> list[str] | None:
-        """Return the class of each row of the sample, or None."""
+        """Return the class of each row of the sample, or None; numbers below 0 are unknown labels."""
         if self.labels is None or self.class_names is None:
             return None if self.labels is None else [str(label) for label in self.labels]
-        return [self.class_names[label] for label in self.labels]
+        return [self.class_names[label] if label >= 0 else "" for label in self.labels]
 
     def codes(self) -> np.ndarray:
         """Return the codes of the sample, (rows, ..., units)."""
@@ -157,9 +157,9 @@ class Subject:
 
     def _confusion(self) -> np.ndarray:
         """Return the picture of how many rows of the sample of each class were taken for each class."""
-        outputs = predict_in_chunks(self.model, self.rows)
+        outputs, known = predict_in_chunks(self.model, self.rows), self.labels >= 0
         counts = np.zeros((outputs.shape[-1],) * 2, int)
-        np.add.at(counts, (self.labels, outputs.argmax(axis=-1)), 1)
+        np.add.at(counts, (self.labels[known], outputs.argmax(axis=-1)[known]), 1)
         return confusion_picture(counts, self.class_names or list(map(str, range(len(counts)))))
 
     def thumbnails(self) -> np.ndarray | None:

@@ -72,7 +72,7 @@ def run(config, verbose=1):
     experiment.fit(
         ladder, "ladder", x, labels, keras.optimizers.Adam(config.learning_rate), config.epochs + config.last_epochs,
         [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate_of(epoch, config))],
-        batch_size=config.batch_size,
+        tile_shape=images.image_shape, batch_size=config.batch_size,
     )  # fmt: skip
     classifier = ladder.classifier()
     experiment.accuracy(classifier, images.x_test, images.y_test, "accuracy", "trained with its reconstruction")

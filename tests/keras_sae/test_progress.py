@@ -55,7 +55,6 @@ def test_a_disabled_bar_says_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_a_training_that_resumes_goes_on_where_the_bar_was(optimizer, x, tmp_path, capsys):
     """What was done before does not count in the time left."""

@@ -8,8 +8,6 @@ from keras_sae.snapshots import Subject, hidden_part, scale_of
 from keras_sae.visualization import confusion_picture
 from tests.keras_sae.conftest import FEATURES, UNITS, Batches, autoencoder, dictionary, raises, two_layers
 
-pytestmark = pytest.mark.usefixtures("eagerly")
-
 
 def subject(model, x, y=None, **options):
     if not model.compiled:
@@ -197,6 +195,14 @@ def test_the_confusion_matrix_counts_labels_by_what_the_model_says(x, labels):
     np.testing.assert_array_equal(named["confusion"], confusion_picture(counts, ["red", "green", "blue"]))
     assert subject(autoencoder(), x, labels).pictures() == {}
     assert subject(classifier, x).pictures() == {}
+
+
+def test_rows_without_a_label_are_in_no_confusion_matrix(x, labels):
+    classifier = two_layers(dtype="float32").classifier(3)
+    known = subject(classifier, x[:9], labels[:9], class_names=["a", "b", "c"])
+    some = subject(classifier, x, np.append(labels[:9], np.full(14, -1)), class_names=["a", "b", "c"])
+    np.testing.assert_array_equal(some._confusion(), known._confusion())
+    assert some.names() == [*known.names(), *[""] * 14]
 
 
 def test_very_many_classes_have_no_confusion_matrix(x, labels, monkeypatch):

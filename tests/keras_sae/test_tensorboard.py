@@ -10,7 +10,6 @@ from keras_sae.callbacks import SparsityMonitor, TensorBoard
 from tests.keras_sae.conftest import FEATURES, UNITS, autoencoder, raises, two_layers
 from tests.keras_sae.events import Events, projector
 
-pytestmark = pytest.mark.usefixtures("eagerly")
 UNIT_TAGS = {"units/rho_hat", "units/dead", "units/saturated"}
 PACE = {"examples_per_second"}
 
@@ -118,6 +117,26 @@ def test_without_rows_there_are_logs_weights_and_features(x, tmp_path):
     assert {tag.split("/")[0] for tag in found.histogram_tags} == {"weights"}
     assert found.picture_tags == {"features"}
     assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == ["events"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras_sae.Sweep(
+            [autoencoder(name="one", dtype="float32"), autoencoder(2, name="two", dtype="float32")]
+        ),
+        lambda: keras_sae.LadderClassifier((UNITS,), 3),
+    ],
+    ids=["sweep", "ladder"],
+)
+def test_of_models_that_are_no_graph_of_layers_there_are_logs_and_weights(make, x, labels, tmp_path):
+    y = labels if isinstance(model := make(), keras_sae.LadderClassifier) else None
+    board = TensorBoard(tmp_path, x, labels, (2, 3))
+    history = keras_sae.fit(model, x, y, "adam", 1, callbacks=[board], verbose=0).history
+    found = Events(tmp_path)
+    check_logs(found, history, PACE | {"learning_rate"})
+    assert len(found.histogram_tags) == len(model.trainable_variables)
+    assert found.picture_tags == {"features"}
 
 
 def test_looks_take_a_small_share_of_the_time(x, tmp_path, monkeypatch):
