@@ -66,6 +66,7 @@ def card(
     version: int | None,
     pretrained: bool = False,
     made_up: bool = False,
+    left_out: int = 0,
 ) -> str:
     """Return the README.md of an export.
 
@@ -76,6 +77,7 @@ def card(
         version: of the newest SavedModel, or None if there is none.
         pretrained: whether the run is of a classifier and kept the stack as it was before the labels.
         made_up: whether the files were checked on rows at random, as the run has none.
+        left_out: how many of them were not compared, because rounding decides on their codes.
     """
     rows = [
         f"| {file} | {values['bytes'] / 1e3:,.0f} | {values['difference']:.1e} | {_percent(values['accuracy'])} | "
@@ -105,22 +107,28 @@ def card(
     finetuned = FINETUNED if pretrained else ""
     decoder = PRETRAINED_DECODER if pretrained else FORMER_DECODER
     checked_on = "rows at random in the range of inputs, as the run has no real ones" if made_up else "held-out inputs"
+    checked_on += f" ({left_out:,} left out, as rounding decides which of their units are active)" if left_out else ""
+    source = {name: code(value) for name, value in config.get("origin", {}).items()}
+    data = escaped(config.get("data", "data unknown"))
+    if source:
+        data = f"weights of {source.get('address')}, format {source.get('format')}, sha256 {source.get('sha256')}"
     return f"""# {escaped(config.get("title", name))}: exported
 
-Made from the run {code(name)}: {escaped(config.get("data", "data unknown"))}.
+Made from the run {code(name)}: {data}.
 
 | file | kB | largest difference to Keras | accuracy | ms a row | root mean square difference |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{"".join(earlier)}The differences are those of all outputs on {checked_on}, relative to values above 1 (of the
-output where they are largest); the accuracy that of `classify` on those inputs with labels; the time the median of
-calls with one row on the machine that made the export.
+{"".join(earlier)}The differences are those of all outputs on {checked_on}, relative to the largest
+value of a row if that is above 1 (of the output where they are largest); the accuracy that of `classify` on those
+inputs with labels; the time the median of calls with one row on the machine that made the export.
 
 | signature | input | outputs |
 |---|---|---|
 | `encode`, `serving_default` | `inputs` (batch, features) float32 | `features` (batch, units){learned} |
-{finetuned}| `reconstruct`, with a decoder | `inputs` | `features`, `outputs`, `error`: half the squared distance |
+{finetuned}| `top` | `inputs` | `indices`, `values` of the units of the largest magnitude in each row, 100 at most |
+| `reconstruct`, with a decoder | `inputs` | `features`, `outputs`, `error`: half the squared distance |
 | `decode`, of the same | `features` as `reconstruct` gives them | `outputs` |
 | `score`, of the same | `inputs` | `error`, and `column_errors`, its terms: export.json has those that are usual |
 | `classify`, of runs with a head | `inputs` | `probabilities`, `label`, `score` |

@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,18 +57,15 @@ def compare(
 ) -> dict[str, Any]:
     """Return the largest difference between what a file and Keras give, the root mean square, and the accuracy.
 
-    Differences are relative for values above 1, absolute for others. The root mean square is that of the output whose
-    is largest; the accuracy is None without labels or probabilities.
+    Differences are `relative`. The root mean square is that of the output whose is largest; the accuracy is None
+    without labels or probabilities.
 
     Args:
         outputs: by the name of the signature, then of the output.
         expected: what Keras gives, by "signature/output".
     """
     differences = [np.array(np.nan)] if not outputs else []  # NaN is within no bound: a file with nothing to compare
-    for name, values in outputs.items():
-        for output in values.keys() - {"label"}:  # two nearly equal probabilities may change places
-            wanted = expected[f"{name}/{output}"]
-            differences.append(np.abs(values[output] - wanted) / np.maximum(1, np.abs(wanted)))
+    differences += [relative(found, wanted) for found, wanted in pairs(outputs, expected)]
     accuracy = None
     if labels is not None and "classify" in outputs:
         accuracy = float(np.mean(outputs["classify"]["probabilities"].argmax(axis=1) == labels))
@@ -77,6 +74,31 @@ def compare(
         "root_mean_square": float(np.max([np.sqrt(np.mean(d**2)) for d in differences])),
         "accuracy": accuracy,
     }
+
+
+def pairs(
+    outputs: Mapping[str, Outputs], expected: Mapping[str, np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield what a file and Keras give, for each output but numbers of classes and units.
+
+    Two that are nearly equal may change places: so of `top` are compared the sizes in their order, and the values with
+    the features that are at these indices.
+    """
+    for name, values in outputs.items():
+        for output in values.keys() - {"label", "indices", "values"}:
+            yield values[output], expected[f"{name}/{output}"]
+        if "values" in values:
+            yield np.abs(values["values"]), np.abs(expected[f"{name}/values"])
+            yield values["values"], np.take_along_axis(expected["encode/features"], values["indices"], axis=1)
+
+
+def relative(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return |found - wanted| as a part of the largest |wanted| of the row, or as it is if that is below 1.
+
+    An output is a sum over the row, and its rounding a part of what is added up.
+    """
+    largest = np.abs(wanted).max(axis=tuple(range(1, wanted.ndim)), keepdims=True, initial=1)
+    return np.abs(found - wanted) / largest
 
 
 def one_row_milliseconds(encode: Callable[[np.ndarray], Outputs], row: np.ndarray) -> float:

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,39 +13,36 @@ import tensorflow as tf
 from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_sae import runs
 from keras_sae.cli import reported
 from keras_sae.errors import InputError
 
 from . import layout, signatures, warm_up
+from .examples import check_features, codes_jump, encoders_of, rows_of, to_compare
+from .signatures import Signatures
 
 # Signatures of the LiteRT and ONNX files: those that a device wants, once each.
-ON_DEVICE = ("encode", "encode_finetuned", "decode", "reconstruct", "score", "classify")
-MADE_UP = 200  # rows
+ON_DEVICE = ("encode", "encode_finetuned", "top", "decode", "reconstruct", "score", "classify")
+LARGE = 2**20  # bytes of a constant
 # What writing a format and checking it takes, and the extra that brings it.
 NEEDED = (
     ("litert", ("ai_edge_litert",), "export"),
     ("onnx", ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
 )
 
-Signatures = Mapping[str, signatures.Signature]
-
 
 def convert(
     run: pathlib.Path, work: pathlib.Path, formats: Sequence[str], quantize: Sequence[str], version: int
-) -> None:
-    """Write saved_model/VERSION/, encoder*.tflite, encoder.onnx as wanted, and check.npz with what Keras gives."""
+) -> dict[str, Any]:
+    """Write saved_model/VERSION/, encoder*.tflite, encoder.onnx as wanted, and check.npz with what Keras gives.
+
+    Return what the process prints.
+    """
     check_packages(formats)
     calibration = rows_of(run, work, "calibration")[0] if layout.calibrated(formats, quantize) else None
     found = signatures.of_run(run)
-    has_examples = any((place / "examples.npz").exists() for place in (work, run))
-    examples, labels = rows_of(run, work, "examples") if has_examples else (made_up_rows(found), None)
-    for rows in (examples, calibration):
-        if rows is not None and rows.shape[1:] != found["encode"].spec.shape[1:]:
-            raise InputError(
-                f"Expected rows of {found['encode'].spec.shape[1]:,} features, as the model takes. Received: shape "
-                f"{rows.shape}. Give rows like those that it was trained on."
-            )
+    examples, labels, left_out = to_compare(found, run, work)
+    if calibration is not None:
+        check_features(found, calibration)
     directory = work / "export"
     # LiteRT is made from a SavedModel, which goes into the export if it is wanted.
     saved_model = (directory if "saved_model" in formats else work) / layout.SAVED_MODEL / str(version)
@@ -63,31 +60,8 @@ def convert(
         arrays["labels"] = labels
     if "images" in found:
         arrays["images"] = found["images"].example(examples, len(examples))
-    np.savez(directory / "check.npz", **arrays)
-
-
-def rows_of(run: pathlib.Path, work: pathlib.Path, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the inputs of this name that were given, or else the run's, and their labels or None."""
-    given = (work / f"{name}.npz").exists()
-    x, labels = runs.load_examples(work if given else run, f"{name}.npz")
-    return np.asarray(x, "float32"), labels
-
-
-def made_up_rows(found: Signatures) -> np.ndarray:
-    """Return rows at random in the range of a model's inputs, as far as the model tells it: (MADE_UP, features).
-
-    They show a wrong conversion as real rows do, for runs that keep none of these.
-    """
-    encoder, random = found["encode"].models[0], np.random.default_rng(0)
-    shape = (MADE_UP, encoder.input_shape[1])
-    steps = [step for layer in encoder.layers if layer.name == "preprocessing" for step in getattr(layer, "layers", [])]
-    if len(steps) > 1 and all(isinstance(step, keras.layers.Rescaling) for step in steps[:2]):
-        # (x - low) / (high - low), or the same with mean and standard deviation before contrast or whitening.
-        scaled = random.uniform(size=shape) if steps[1].name == "scale" else random.normal(size=shape)
-        return (scaled / np.asarray(steps[1].scale) - np.asarray(steps[0].offset)).astype("float32")
-    activation = getattr(found["reconstruct"].models[0], "output_activation", None) if "reconstruct" in found else None
-    low, high = {"tanh": (-1, 1), "linear": (-2, 2)}.get(getattr(activation, "__name__", ""), (0, 1))
-    return random.uniform(low, high, shape).astype("float32")
+    np.savez_compressed(directory / "check.npz", **arrays)  # codes are zeros mostly
+    return {"left_out": left_out, "jumps": any(map(codes_jump, encoders_of(found)))}
 
 
 def check_packages(formats: Sequence[str]) -> None:
@@ -111,11 +85,12 @@ def expected_outputs(found: Signatures, examples: np.ndarray) -> dict[str, np.nd
 
 
 def write_saved_model(found: Signatures, directory: pathlib.Path) -> None:
-    """Write the signatures in TensorFlow Serving's layout (NAME/VERSION); a batch of any size."""
+    """Write the signatures in TensorFlow Serving's layout (NAME/VERSION); a batch of any size.
+
+    An ExportArchive keeps the variables that they use by itself. With models that it tracks as well, all weights would
+    be in the files twice.
+    """
     archive = keras.export.ExportArchive()
-    for number, model in enumerate({id(m): m for s in found.values() for m in s.models}.values()):
-        setattr(archive, f"model_{number}", model)
-        archive.track(model)
     for name, signature in found.items():
         archive.add_endpoint(name, signature.function, input_signature=[signature.spec])
     archive.write_out(str(directory), verbose=False)
@@ -173,6 +148,7 @@ def encode_first(content: bytes) -> bytes:
 
 def write_onnx(found: Signatures, path: pathlib.Path) -> None:
     """Write an ONNX file: inputs -> features, features_finetuned and probabilities, as far as they are there."""
+    import onnx
     import tf2onnx
 
     graph = {  # name of an output -> signature, its output
@@ -188,17 +164,37 @@ def write_onnx(found: Signatures, path: pathlib.Path) -> None:
         return {name: tf.identity(value, name) for name, value in given.items()}
 
     # tf2onnx.convert.from_function would take the constants of preprocessing layers for inputs of the graph.
-    frozen = convert_variables_to_constants_v2(outputs.get_concrete_function())
+    graph = convert_variables_to_constants_v2(outputs.get_concrete_function()).graph.as_graph_def()
+    weights = take_weights(graph)
     model, _ = tf2onnx.convert.from_graph_def(
-        frozen.graph.as_graph_def(),
-        input_names=["inputs:0"],
+        graph,
+        input_names=["inputs:0", *weights],
         output_names=[f"{name}:0" for name in names],
         tensors_to_rename={f"{name}:0": name for name in ["inputs", *names]},
         opset=18,
     )
+    for put in [put for put in model.graph.input if put.name in weights]:
+        model.graph.input.remove(put)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights[put.name], put.name))
     path.write_bytes(model.SerializeToString())
+
+
+def take_weights(graph: Any) -> dict[str, np.ndarray]:
+    """Make inputs of the large constants of a graph, and return them by the names of their tensors.
+
+    tf2onnx copies constants at each of its steps: without this it takes 60 times their memory.
+    """
+    weights = {}
+    for node in graph.node:
+        if node.op == "Const" and node.attr["value"].tensor.ByteSize() > LARGE:
+            tensor = node.attr["value"].tensor
+            weights[f"{node.name}:0"] = tf.make_ndarray(tensor)
+            node.op = "Placeholder"
+            node.attr["shape"].shape.CopyFrom(tensor.tensor_shape)
+            del node.attr["value"]
+    return weights
 
 
 if __name__ == "__main__":
     with reported("export", lambda: "Nothing was written."):
-        convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
+        print(json.dumps(convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))))

@@ -85,7 +85,7 @@ def _saved_model(path: pathlib.Path) -> dict[str, Function]:
         def run(values: np.ndarray) -> dict[str, np.ndarray]:
             # By `loaded`, which is kept with it, because the variables live in there.
             outputs = loaded.signatures[name](**{next(iter(specs)): tensorflow.constant(values)})
-            return {output: value.numpy() for output, value in outputs.items()}
+            return {output: outputs[output].numpy() for output in sorted(outputs)}  # a SavedModel keeps no order
 
         shapes = {key: list(spec.shape) if spec.shape.rank else [] for key, spec in specs.items()}
         return Function({key: (shapes[key], spec.dtype.as_numpy_dtype) for key, spec in specs.items()}, run)

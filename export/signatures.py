@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -14,6 +14,8 @@ from keras_sae import runs
 from keras_sae.autoencoder import Autoencoder
 from keras_sae.errors import InputError
 from keras_sae.model_files import load_model
+
+STRONGEST = 100  # units of a row that `top` gives at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +37,16 @@ class Signature:
         return np.asarray(self.to_input(rows[:number]), self.spec.dtype.as_numpy_dtype)
 
 
+Signatures = Mapping[str, Signature]
+
+
 def of_run(run: pathlib.Path) -> dict[str, Signature]:
     """Return the signatures of a run's model, by name.
 
     serving_default, encode    inputs (batch, features) -> features (batch, units), as learned without labels
     encode_finetuned           the same of the network below the softmax, after it learned from labels
+    top                        inputs -> indices (batch, k) int32 and values (batch, k) of the k strongest units, those
+                               of the largest magnitude, in this order; k is 100, or all units if there are fewer
     classify                   inputs -> probabilities (batch, classes), label (batch,) int64, score (batch,), the
                                largest probability; if the run has a softmax head
     reconstruct                inputs -> features, outputs (batch, features), error (batch,): half the squared distance
@@ -47,6 +54,8 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
                                a row is from the training data, the larger it is
     decode                     features (batch, units) -> outputs
     score                      inputs -> error as of `reconstruct`, column_errors (batch, features), its terms
+                               A transcoder, and an autoencoder that normalises each row, have no `score`, and
+                               `reconstruct` without an error; `decode` if codes alone tell the outputs
     images                     images (batch, height, width[, 3]) uint8 -> features; if the run's data are images
 
     Fine-tuning leaves no decoder, so that `reconstruct`, `decode` and `score` are of the stack as pretrained, with the
@@ -60,8 +69,12 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     inputs = tf.TensorSpec((None, *encoder.input_shape[1:]), tf.float32, name="inputs")
     encode = _encode(encoder)
     found = {name: Signature(encode, inputs, (encoder,), as_they_are) for name in ("serving_default", "encode")}
+    found["top"] = Signature(_top(encode, encoder.output_shape[1]), inputs, (encoder,), as_they_are)
     autoencoder = pretrained or model
-    if not isinstance(model, Autoencoder):
+    if _gives_outputs(model):
+        autoencoder = None
+        found |= _of_outputs(model, encode, inputs)
+    elif not isinstance(model, Autoencoder):
         found["classify"] = Signature(_classify(model), inputs, (model,), as_they_are)
         if pretrained is None:
             autoencoder = _former_stack(run)
@@ -73,6 +86,12 @@ def of_run(run: pathlib.Path) -> dict[str, Signature]:
     if "pixel_range" in config:
         found["images"] = _images(encode, encoder, *image_facts(config, encoder.input_shape[1], run))
     return found
+
+
+def _gives_outputs(model: keras.Model) -> bool:
+    """Return whether a model that is no Autoencoder gives outputs, as `load_sae` makes it, and no probabilities."""
+    names = {layer.name for layer in model.layers}
+    return not isinstance(model, Autoencoder) and "output" in names and "head" not in names
 
 
 def _former_stack(run: pathlib.Path) -> keras.Model | None:
@@ -114,6 +133,17 @@ def _encode(encoder):
     return encode
 
 
+def _top(encode, units):
+    number = min(units, STRONGEST)
+
+    def top(inputs):
+        features = encode(inputs)["features"]
+        indices = tf.math.top_k(tf.abs(features), number).indices
+        return {"indices": indices, "values": tf.gather(features, indices, batch_dims=1)}
+
+    return top
+
+
 def _classify(model):
     def classify(inputs):
         probabilities = model(inputs, training=False)
@@ -152,6 +182,27 @@ def _of_the_decoder(autoencoder, inputs, on_device):
         "decode": Signature(decode, features, (autoencoder,), own_features, on_device),
         "score": Signature(score, inputs, (autoencoder,), as_they_are, on_device),
     }
+
+
+def _of_outputs(model, encode, inputs):
+    """Return the signatures of a functional model of `load_sae`, whose layer "output" takes the codes."""
+    both = keras.Model(model.inputs, [model.get_layer("output").input, model.output])
+
+    def reconstruct(inputs):
+        features, outputs = both(inputs, training=False)
+        return {"features": features, "outputs": outputs}
+
+    def decode(features):
+        return {"outputs": model.get_layer("output")(features)}
+
+    def own_features(rows):
+        return encode(tf.constant(rows))["features"]
+
+    found = {"reconstruct": Signature(reconstruct, inputs, (both,), as_they_are)}
+    if {layer.name for layer in model.layers}.isdisjoint({"skip", "normalise"}):
+        features = tf.TensorSpec((None, model.get_layer("output").input.shape[1]), tf.float32, name="features")
+        found["decode"] = Signature(decode, features, (model,), own_features)
+    return found
 
 
 def _images(encode, encoder, shape, pixel_range):

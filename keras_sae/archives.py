@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import pathlib
+import struct
 import typing
 import zipfile
 from collections.abc import Iterator
@@ -78,16 +79,48 @@ def read_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
     return arrays
 
 
-def _check_array(file: typing.IO[bytes], member: zipfile.ZipInfo) -> None:
-    """Raise an error unless an array is as large as its header says: NumPy takes that memory before it reads."""
+def mapped_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
+    """Return the arrays of a .npz file by their names, matrices mapped if they are not packed. Call it in `reading`."""
+    import numpy as np
+
+    check_zip(path)
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                shape, fortran, dtype = _check_array(file, member)
+                start = file.tell()
+            name = member.filename.removesuffix(".npy")
+            if len(shape) > 1 and member.compress_type == zipfile.ZIP_STORED:
+                begin = _begin(path, member) + start
+                arrays[name] = np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
+            else:
+                with archive.open(member) as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def _begin(path: str | os.PathLike[str], member: zipfile.ZipInfo) -> int:
+    """Return where the content of a member begins, after a header of 30 bytes, its name, and what else is noted."""
+    with open(path, "rb") as file:
+        file.seek(member.header_offset + 26)
+        return member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+
+
+def _check_array(file: typing.IO[bytes], member: zipfile.ZipInfo) -> "tuple[tuple[int, ...], bool, np.dtype]":
+    """Return (shape, whether columns come first, dtype) of an array.
+
+    Raise an error unless it is as large as its header says: NumPy takes that memory before it reads.
+    """
     from numpy.lib import format as npy
 
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"{member.filename!r} in it is an array of version {version}")
-    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
     if dtype.hasobject:
         raise ValueError(f"{member.filename!r} in it holds Python objects, which are not read (allow_pickle=False)")
     declared, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
     if declared != held or min(shape, default=0) < 0:
         raise ValueError(f"{member.filename!r} in it declares {declared:,} bytes and holds {held:,}")
+    return shape, fortran, dtype

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import keras_sae
+from export import exporting
 from keras_sae.__main__ import MODULES as MODULES_OF_COMMANDS, list_experiments
+from tests.export.conftest import run_here
+from tests.export.serve.conftest import serving
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -108,7 +111,7 @@ EXPECTED = {
     "odd": lambda odd: len(set(odd)) == 10,
     "pooled": lambda pooled: pooled.shape == (200, 3 * 3 * 25),
     "loaded": lambda loaded: loaded.origin["l0"] == 16 and loaded.origin["variance_explained"] > 0.3,
-    "strongest": lambda strongest: len(set(strongest)) == 10,
+    "ask": lambda ask: (ask["k"], np.shape(ask["instances"])) == (10, (1, 784)),
     "above": lambda above: above.mean() < 0.3,
     "recovered": lambda recovered: recovered.value > 0.7 and recovered.spliced < recovered.ablated,
     "right": lambda right: right.mean() > 0.95,
@@ -122,6 +125,29 @@ EXPECTED = {
         np.abs(change[(zeros := keras_sae.sample_digits().y_test == 0)]).mean() > (3 * np.abs(change[~zeros]).mean())
     ),
 }
+
+
+@pytest.mark.filterwarnings("ignore")  # of load_sae, after so little training
+def test_a_loaded_autoencoder_is_exported_and_asked_by_the_readme(fewer_digits, tmp_path, monkeypatch, capsys):
+    """By the commands that follow the snippet, in this process."""
+    monkeypatch.chdir(tmp_path)
+    fit, names = keras_sae.fit, {}
+    monkeypatch.setattr(keras_sae, "fit", lambda *args, **options: fit(*args, **options | {"iterations": 1}))
+    exec(next(code for _, code in SNIPPETS.values() if "load_sae(" in code), names)
+    export, serve = (
+        next(line for line in COMMANDS if line.startswith(f"{name} ") and "exports/sae" in line)
+        for name in ("export", "serve")
+    )
+    monkeypatch.setattr(exporting.subprocess, "run", run_here)
+    monkeypatch.setattr("sys.argv", ["keras-sae", *shlex.split(export)])
+    keras_sae.__main__.main()
+    [file, path] = re.findall(r"^    curl -d @(\S+) http://127.0.0.1:8501(\S+)", README, flags=re.MULTILINE)[0]
+    with serving(pathlib.Path(serve.split()[1])) as client:
+        [found] = client.post(path, content=pathlib.Path(file).read_bytes()).json()["predictions"]
+    [codes] = names["loaded"].transform(names["x"][:1])
+    assert found["indices"] == np.argsort(-codes)[:10].tolist()
+    np.testing.assert_allclose(found["values"], -np.sort(-codes)[:10], rtol=1e-5)
+    capsys.readouterr()
 
 
 def test_every_result_is_looked_at():

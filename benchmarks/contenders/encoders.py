@@ -32,16 +32,35 @@ def exported(x, units, number, kind, path):
     return _timed(RUNTIMES[kind](path)[0], x[:number], units)
 
 
+def of_dictionary(x, number, kind, path):
+    """Return function() -> Seconds of a row, so many a call, with the mean number of active units.
+
+    kind: "keras" for a directory that `load_sae` reads, or as of `exported`.
+    """
+    if kind == "keras":
+        import keras_sae
+
+        encoder = keras_sae.load_sae(path).encoder
+        return _seconds(lambda rows: np.asarray(encoder(rows)), x[:number], 10, _active_units)
+    return _seconds(RUNTIMES[kind](path)[0], x[:number], 10, _active_units)
+
+
+def _active_units(features):
+    return float(np.count_nonzero(features, axis=1).mean())
+
+
 def _timed(encode, x, units):
     kernel, bias, *_ = initial_weights(x.shape[1], units)
     expected = 1 / (1 + np.exp(-(x.astype("float64") @ kernel + bias)))
-    calls = max(20, ROWS // len(x))
+    return _seconds(encode, x, max(20, ROWS // len(x)), lambda features: float(np.abs(features - expected).max()))
 
+
+def _seconds(encode, x, calls, result):
     def run():
         began = time.perf_counter()
         for _ in range(calls):
             features = encode(x)
         seconds = time.perf_counter() - began
-        return Seconds(seconds / calls / len(x), float(np.abs(features - expected).max()))
+        return Seconds(seconds / calls / len(x), result(features))
 
     return run

@@ -6,6 +6,7 @@ from grpc_client import Encoder
 
 with Encoder("localhost:8500", model="encoder") as encode:
     features = encode(x)  # (batch, features) -> (batch, units), float32
+    units, values = encode.top(x, 10)  # (batch, 10) each, the strongest first; not active where a value is 0
 """
 
 import grpc
@@ -28,9 +29,17 @@ class Encoder:
 
     def __call__(self, rows):
         """The features of rows (batch, features). Raises RuntimeError with the server's words, ConnectionError."""
+        return self._predict(rows, self.signature)["features"]
+
+    def top(self, rows, k=10):
+        """The indices and values of the k strongest units of each row, (batch, k) each. k: 100 at most."""
+        outputs = self._predict(rows, "top")
+        return outputs["indices"][:, :k], outputs["values"][:, :k]
+
+    def _predict(self, rows, signature):
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self.model
-        request.model_spec.signature_name = self.signature
+        request.model_spec.signature_name = signature
         request.inputs["inputs"].CopyFrom(tf.make_tensor_proto(np.asarray(rows, "float32")))
         try:
             answer = self._service.Predict(request, timeout=self.timeout, wait_for_ready=True)
@@ -38,7 +47,7 @@ class Encoder:
             away = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             kind = ConnectionError if away else RuntimeError
             raise kind(f"{self.model}: {error.code().name}: {error.details()}") from None
-        return tf.make_ndarray(answer.outputs["features"])
+        return {name: tf.make_ndarray(output) for name, output in answer.outputs.items()}
 
     def close(self):
         self._channel.close()

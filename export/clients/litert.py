@@ -4,6 +4,7 @@ from litert import Encoder
 
 encode = Encoder("encoder.tflite")
 features = encode(x)  # (batch, features) -> (batch, units), float32
+units, values = encode.top(x, 10)  # (batch, 10) each, the strongest first; not active where a value is 0
 
 A program that knows no signatures, as on many phones, gets the features of a row from the same file: `encode` is the
 first in it, so allocate_tensors, set_tensor, invoke and get_tensor run it.
@@ -24,8 +25,16 @@ class Encoder:
 
     def __call__(self, rows):
         """The features of rows (batch, features), or of one row (features,)."""
+        features = self._run(inputs=self._checked(rows))["features"]
+        return features if np.ndim(rows) == 2 else features[0]
+
+    def top(self, rows, k=10):
+        """The indices and values of the k strongest units of each row, (batch, k) each. k: 100 at most."""
+        outputs = self._interpreter.get_signature_runner("top")(inputs=self._checked(rows))
+        return outputs["indices"][:, :k], outputs["values"][:, :k]
+
+    def _checked(self, rows):
         rows = np.asarray(rows, "float32")
         if rows.ndim not in (1, 2) or rows.shape[-1] != self.features or not rows.size:
             raise ValueError(f"Expected rows of {self.features} numbers. Received: shape {rows.shape}.")
-        features = self._run(inputs=np.atleast_2d(rows))["features"]
-        return features if rows.ndim == 2 else features[0]
+        return np.atleast_2d(rows)

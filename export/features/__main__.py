@@ -3,10 +3,13 @@
 EXPORT is the --out of python -m export. The rows stay in their order and are never in memory all at once. A directory,
 named x.parquet or without a suffix, holds part-00000.parquet, part-00001.parquet, ..., with a column for each feature,
 feature_0, feature_1, ...: pandas, Polars, DuckDB, Spark and python -m train.features read it as one table. A csv file
-has the same columns, an npy file the numbers alone.
+has the same columns, an npy file the numbers alone. With --sparse, for codes of many units of which few are active, the
+columns are feature_indices and feature_values instead, for each row the list of its active units and that of their
+values.
 
   python -m export.features exports/mnist --data digits.npy --out features.parquet
   python -m export.features exports/mnist --data table.csv --labels species --out features.csv
+  python -m export.features exports/gpt2 --data activations.npy --sparse --out codes.parquet
   python -m export.features exports/mnist --data photos/ --image-size 28 --out features.npy --model onnx
 
 If it is killed or stopped, the same command resumes: what is done lies in .NAME.partial until the output is complete.
@@ -35,14 +38,19 @@ def parse(words: list[str]) -> argparse.Namespace:
         default="encode",
         help="of the model, such as encode_finetuned; each output becomes columns (default: encode)",
     )
+    add("--sparse", action="store_true", help="Parquet with lists of what is not 0, not a column for each feature")
     extraction.add_flags(
         parser, "column, array or npy file of labels, 'folders' of images: kept; x.labels.npy if --out is x.npy"
     )
-    return parser.parse_args(words)
+    a = parser.parse_args(words)
+    if a.sparse and a.out.suffix in (".csv", ".npy"):
+        parser.error(f"argument --sparse: expected a new directory for Parquet as --out, received: {a.out}")
+    return a
 
 
 def main() -> None:
-    extraction.run(PROGRAM, parse(sys.argv[1:]), extract)
+    a = parse(sys.argv[1:])
+    extraction.run(PROGRAM, a, extract, sparse=a.sparse)
 
 
 def extract(a: argparse.Namespace, output) -> None:
@@ -51,7 +59,7 @@ def extract(a: argparse.Namespace, output) -> None:
     from ..schema import schema_of
 
     model = open_model(a.export, a.model, a.signature)
-    with extraction.read(a, output, model, schema_of(model.path), signature=a.signature) as rows:
+    with extraction.read(a, output, model, schema_of(model.path), signature=a.signature, sparse=a.sparse) as rows:
         rate = extraction.write(model, rows, output, a.batch_size)
     names = [name for group in output.names.values() for name in group]
     listed = ", ".join(names if len(names) < 4 else [names[0], "...", names[-1]])

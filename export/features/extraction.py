@@ -76,12 +76,18 @@ def place(*suffixes: str) -> Callable[[str], pathlib.Path]:
     return checked
 
 
-def run(program: str, a: argparse.Namespace, work: "Callable[[argparse.Namespace, Output], None]") -> None:
-    """Do the work of a command with the output that its flags name; what ends it early is said in one line."""
+def run(
+    program: str, a: argparse.Namespace, work: "Callable[[argparse.Namespace, Output], None]", sparse: bool = False
+) -> None:
+    """Do the work of a command with the output that its flags name; what ends it early is said in one line.
+
+    sparse: whether rows become lists of what is not 0 in them.
+    """
     with quiet_start():  # the readers of data load Keras
         from .outputs import output_at
+        from .sparse_parts import SparseParts
 
-    output = output_at(a.out, a.labels)
+    output = SparseParts(a.out, a.labels) if sparse else output_at(a.out, a.labels)
     with reported(program, lambda: HINT.format(output.rows) if output.rows else "Nothing was written."):
         work(a, output)
 
@@ -155,7 +161,7 @@ def compute(function: "Callable[[Any], Arrays]", x: Any, output: "Output", batch
         for start in range(output.rows, len(x), output.part_rows):
             stop, batches = min(start + output.part_rows, len(x)), []
             for first in range(start, stop, batch_size):
-                batches.append(function(x[first : first + batch_size]))
+                batches.append(output.kept(function(x[first : first + batch_size])))
                 forget(x)
                 bar.update(min(batch_size, stop - first))
             if written:

@@ -113,12 +113,19 @@ class Output(abc.ABC):
                 )
         total, row_bytes = len(rows.x), sum(array.nbytes for array in example.values())
         self._compare({"number of rows": total})
-        check_space(self.directory, row_bytes * (total - self.rows))
+        check_space(self.directory, self._bytes_on_disk(example) * (total - self.rows))
         # A part is of complete batches, so that a resumed command computes the same batches, and the same bits.
         self.part_rows = batch_size * max(1, min(PART_BYTES // row_bytes, PART_ROWS) // batch_size)
         self.names = column_names(example) | {name: [*columns] for name, columns in (names or {}).items()}
         self.texts = texts or {}
         self._begin(example, rows)
+
+    def kept(self, outputs: Arrays) -> Arrays:
+        """Return what is kept in memory of the outputs for a batch until it is written."""
+        return outputs
+
+    def _bytes_on_disk(self, example: Arrays) -> int:
+        return sum(array.nbytes for array in example.values())
 
     @abc.abstractmethod
     def _begin(self, example: Arrays, rows: Rows) -> None:
@@ -164,12 +171,16 @@ class Table(Output):
         """Return the Arrow table of the outputs for the rows from start to stop, with their labels."""
         columns = {}
         for name, names in self.names.items():
-            transposed = [batch[name].reshape(len(batch[name]), -1).T for batch in batches]
-            block = np.empty((len(names), stop - start), transposed[0].dtype)
-            columns.update(zip(names, np.concatenate(transposed, axis=1, out=block), strict=True))
+            columns.update(zip(names, self._columns([batch[name] for batch in batches]), strict=True))
         columns |= {name: self._as_text(columns[name], texts) for name, texts in self.texts.items()}
         columns |= {name: column[start:stop] for name, column in self.label_column.items()}
         return self.arrow.table(columns)
+
+    def _columns(self, arrays: list[np.ndarray]) -> Sequence[Any]:
+        """Return the columns of an output, given as the arrays of its batches."""
+        transposed = [array.reshape(len(array), -1).T for array in arrays]
+        block = np.empty((len(transposed[0]), sum(map(len, arrays))), transposed[0].dtype)
+        return np.concatenate(transposed, axis=1, out=block)
 
     @abc.abstractmethod
     def columns(self, *names: str) -> Iterator[list[np.ndarray]]:
@@ -256,10 +267,15 @@ def output_at(place: pathlib.Path, labels: str | None) -> Output:
     return {".npy": NpyFile, ".csv": CsvFile}.get(place.suffix, ParquetParts)(place, labels)
 
 
+def singular(name: str) -> str:
+    """Return what one number of an output is called."""
+    return _SINGULAR.get(name, name)
+
+
 def column_names(outputs: Arrays) -> dict[str, list[str]]:
     """Return the names of each output's columns; an output of one number per row is one column."""
     return {
-        name: [name] if array.ndim == 1 else [f"{_SINGULAR.get(name, name)}_{i}" for i in range(array[0].size)]
+        name: [name] if array.ndim == 1 else [f"{singular(name)}_{i}" for i in range(array[0].size)]
         for name, array in outputs.items()
     }
 

@@ -115,6 +115,7 @@ REQUEST_BODY = {
                         "signature_name": {"type": "string", "default": "serving_default"},
                         "instances": {"type": "array", "description": "one element a row; excludes inputs"},
                         "inputs": {"description": "an array, or an object of arrays by name; excludes instances"},
+                        "k": {"type": "integer", "minimum": 1, "description": "with top: how many units of a row"},
                     },
                     "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
                 }

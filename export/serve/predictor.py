@@ -63,7 +63,8 @@ class Predictor:
         self._bodies = admission.Room("bodies", BODIES_AT_ONCE * limits.body_bytes)
         self._read = bodies.Reader(limits.body_bytes, limits.body_seconds)
         self._turns = admission.Turns(max(COMPUTED_WITH, 8 * limits.body_bytes))
-        self._answers = admission.Room("answers that clients take slowly", max(ANSWERS, 4 * limits.body_bytes))
+        self._largest_answer = max(ANSWERS, 4 * limits.body_bytes)
+        self._answers = admission.Room("answers that clients take slowly", self._largest_answer)
         self._one_large = asyncio.Lock()
         self._trim = admission.memory_trimmer()
         self._trimming: asyncio.TimerHandle | None = None
@@ -139,10 +140,17 @@ class Predictor:
         let_others(loop)
         name, signature = rest.read_signature(request, version)
         seen["signature"] = name
+        k = rest.read_k(request, name, signature)
         arrays, rows = rest.read_arrays(request, signature, self.limits.rows)
         del request
         let_others(loop)
-        holding.resize(bytes_of_answer(arrays, signature))
+        size = bytes_of_answer(arrays, signature)
+        if size > self._largest_answer:
+            raise RequestError(
+                413, f"Expected an answer of {self._largest_answer:,} bytes or fewer. Received: a request for about "
+                f"{size:,}. Send several with fewer rows; of many units, top gives the strongest."
+            )  # fmt: skip
+        holding.resize(size)
         try:
             outputs, together = signature(arrays)
         except ModelInputError as error:
@@ -150,7 +158,7 @@ class Predictor:
         if together:
             self.metrics.batch_rows.labels(name).observe(together)
         let_others(loop)
-        written = rest.write_outputs(outputs, rows)
+        written = rest.write_outputs(outputs, rows, k)
         holding.resize(len(written))
         return written
 

@@ -58,6 +58,18 @@ def read_signature(request: dict[str, Any], version: "Version") -> "tuple[str, S
     return name, version.signatures[name]
 
 
+def read_k(request: dict[str, Any], name: str, signature: "ServedSignature") -> int | None:
+    """Return how many units of a row the request asks for, of the signature `top`; None for all that it gives."""
+    if "k" not in request:
+        return None
+    if signature.outputs.keys() != {"indices", "values"}:
+        raise RequestError(400, f'Expected "k" with the signature top alone. Received: "k" with {name}.')
+    k, most = request["k"], signature.outputs["indices"].shape[1]
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= most:
+        raise RequestError(400, f'Expected "k" as a whole number from 1 to {most}. Received: {shortened(k)}.')
+    return k
+
+
 def read_arrays(
     request: dict[str, Any], signature: "ServedSignature", largest_rows: int
 ) -> tuple[dict[str, np.ndarray], int | None]:
@@ -155,9 +167,16 @@ def to_number(array: np.ndarray, dtype: Any, expected: str) -> np.ndarray:
     return converted
 
 
-def write_outputs(outputs: dict[str, np.ndarray], rows: int | None) -> bytes:
-    """Return the JSON of an answer: {"predictions": ...} for the row form, {"outputs": ...} for the columnar form."""
+def write_outputs(outputs: dict[str, np.ndarray], rows: int | None, k: int | None = None) -> bytes:
+    """Return the JSON of an answer: {"predictions": ...} for the row form, {"outputs": ...} for the columnar form.
+
+    k: of the signature `top`, how many units of a row; those that are not active are left out.
+    """
     values = {name: jsonable(array, name) for name, array in outputs.items()}
+    if k is not None:
+        active = np.count_nonzero(outputs["values"][:, :k], axis=1)  # they come first
+        values = {name: [row[:number] for row, number in zip(array, active, strict=True)]
+                  for name, array in values.items()}  # fmt: skip
     if rows is None:
         return dump({"outputs": values if len(values) > 1 else next(iter(values.values()))})
     if any(not np.ndim(array) or len(array) != rows for array in outputs.values()):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # 23, 10 and 7 bits of the fraction of each number that goes in
@@ -154,21 +153,6 @@ def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> Iterator[k
     finally:
         for variable, autocast, dtype in biases:
             variable._autocast, variable._dtype = autocast, dtype
-
-
-def assign_in_blocks(variable: keras.Variable, blocks: Iterable[np.ndarray]) -> None:
-    """Give a variable the rows of blocks, one after the other: under TensorFlow without a second copy in memory."""
-    if keras.backend.backend() != "tensorflow":
-        variable.assign(np.concatenate(list(blocks)))
-        return
-    import tensorflow as tf
-
-    start = 0
-    for block in blocks:  # not variable[a:b].assign, which reads first, and so has TensorFlow copy the whole
-        rows = tf.range(start, start + len(block))
-        updates = tf.cast(block, variable.dtype)
-        tf.raw_ops.ResourceScatterUpdate(resource=variable.value.handle, indices=rows, updates=updates)
-        start += len(block)
 
 
 @contextlib.contextmanager

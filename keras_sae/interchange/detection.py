@@ -62,14 +62,11 @@ def find(path: pathlib.Path, format: str) -> Found:
         raise InputError(
             f"Expected the directory or file of a sparse autoencoder. Received: {path}, which does not exist."
         )
-    found = _in_file(path, format) if path.is_file() else _in_directory(path, format)
-    if found is not None:
-        return found
-    several = [] if path.is_file() else _below(path, format)
-    if len(several) == 1:
-        return several[0]
-    if several:
-        listed = [str(one.place.relative_to(path)) for one in several]
+    found = candidates(path, format)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = [str(one.place.relative_to(path)) for one in found]
         raise InputError(one_of_several(str(path), listed))
     kind = "a sparse autoencoder" if format == "auto" else f"a sparse autoencoder in the format {format}"
     names = ", ".join(sorted(one.name for one in path.iterdir())[:6]) if path.is_dir() else path.name
@@ -83,6 +80,14 @@ def one_of_several(where: str, names: list[str]) -> str:
     return (
         f"Expected one sparse autoencoder. Received: {where}, with {len(names)}: {listed}. Name one: {where}/{names[0]}"
     )
+
+
+def candidates(path: pathlib.Path, format: str = "auto") -> list[Found]:
+    """Return the autoencoder at a path, or else all in the directories below it."""
+    found = _in_file(path, format) if path.is_file() else _in_directory(path, format)
+    if found is not None:
+        return [found]
+    return _below(path, format) if path.is_dir() else []
 
 
 def _in_directory(directory: pathlib.Path, format: str) -> Found | None:

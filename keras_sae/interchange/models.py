@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..backend import assign_in_blocks
+from ..backend.assignment import assign_in_blocks
 from ..conventions import RowNormalization
 from ..errors import InputError
 from ..sparse_autoencoder import SparseAutoencoder

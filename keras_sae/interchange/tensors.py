@@ -3,12 +3,14 @@
 import contextlib
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import extras
+from ..archives import mapped_arrays
 from ..errors import InputError
 
 BLOCK_BYTES = 2**17  # of a matrix that are read at once, beside what is in the model already
@@ -162,9 +164,8 @@ def _safetensors(path: pathlib.Path) -> Iterator[Tensors]:
 @contextlib.contextmanager
 def _npz(path: pathlib.Path) -> Iterator[Tensors]:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = mapped_arrays(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, error) from error
     yield _of_arrays(path, arrays)
 

@@ -12,6 +12,7 @@ import keras_sae
 from benchmarks import classic
 from keras_sae import layers, runs, sparsity
 from keras_sae.backend import PRECISIONS, has_float64, has_float64_on_gpu
+from keras_sae.backend.assignment import assign_in_blocks
 from keras_sae.data.preprocessing import fit_zca
 from keras_sae.sparsity import L1, Contractive, WinnerTakeAll
 from keras_sae.sparsity.largest import nth_largest
@@ -298,6 +299,12 @@ def test_the_terms_of_methods_are_in_the_objective_and_its_gradient(method, x):
     assert history["loss"] == pytest.approx([found.value], rel=1e-4)
     if has_float64():
         assert keras_sae.check_gradients(ae, x) < 1e-6
+
+
+def test_weights_are_set_some_rows_at_a_time(x):
+    variable = keras.Variable(np.zeros(x.shape))
+    assign_in_blocks(variable, [x[:25], x[25:50], x[50:]])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), x.astype(variable.dtype))
 
 
 def test_the_nth_largest_is_what_numpy_finds(x):

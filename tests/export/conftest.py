@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import keras_sae
 from export import check, exporting
+from tests.keras_sae.interchange.files import rows, saelens, tensors
 
 ROOT = pathlib.Path(__file__).parents[2]
 LITERT = {
@@ -150,6 +151,31 @@ def assert_outputs(found, expected, rtol=2e-5):
 
 
 # Runs of autoencoders, as `keras_sae.save` writes them
+
+
+def of_another_library(folder):
+    """Write a JumpReLU autoencoder of SAELens that scales its inputs, 6 to 150, and return what it computes, in NumPy.
+
+    (rows, codes, outputs): 40 rows, of which no pre-activation is within 1e-4 of its threshold.
+    """
+    weights = tensors(6, 150, threshold=np.linspace(0, 2, 150).astype("float32"))
+    saelens(folder, weights, architecture="jumprelu", normalize_activations="expected_average_only_in")
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": 0.5}')
+    w, x = {name: value.astype("float64") for name, value in weights.items()}, rows(6, 60)
+    pre = (0.5 * x - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
+    x, pre = (values[np.abs(pre - w["threshold"]).min(axis=1) > 1e-4][:40] for values in (x, pre))
+    assert len(x) == 40
+    codes = np.where(pre > w["threshold"], pre, 0)
+    return x, codes, (codes @ w["W_dec"] + w["b_dec"]) / 0.5
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory):
+    """(directory of an autoencoder of SAELens, its export in all formats, rows, codes, outputs by hand)."""
+    folder = tmp_path_factory.mktemp("loaded")
+    x, codes, outputs = of_another_library(folder / "sae")
+    export_here(folder / "sae", folder / "export", formats=["saved_model", "litert", "onnx"], examples=x)
+    return folder / "sae", folder / "export", x, codes, outputs
 
 
 def random_weights(model, seed):

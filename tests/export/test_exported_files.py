@@ -37,7 +37,7 @@ from tests.export.conftest import (
 
 # What somebody runs who has nothing but TensorFlow, or nothing but one interpreter: `call(x)` gives the outputs of
 # `encode` by name. The code on the export's card runs after it.
-SIGNATURES = ("encode", "encode_finetuned", "classify", "decode", "reconstruct", "score", "images")
+SIGNATURES = ("encode", "encode_finetuned", "top", "classify", "decode", "reconstruct", "score", "images")
 CALLERS = {
     "tensorflow": """
 import tensorflow as tf
@@ -176,6 +176,8 @@ def test_the_check_holds_held_out_inputs_and_what_keras_gives_for_them(
         "encode/features": features,
         "serving_default/features": features,
         "encode_finetuned/features": finetuned,
+        "top/indices": np.argsort(-features, axis=1),
+        "top/values": -np.sort(-features, axis=1),
         **{f"classify/{name}": value for name, value in classified.items()},
         **reconstructed,
         "decode/outputs": reconstructed["reconstruct/outputs"],
@@ -208,7 +210,7 @@ def test_the_signature_names_inputs_and_features_for_a_batch_of_any_size(called)
         seen["signatures"]
         == {
             "tensorflow": sorted([*SIGNATURES, "serving_default"]),
-            "ai_edge_litert": ["classify", "encode", "encode_finetuned"],
+            "ai_edge_litert": ["classify", "encode", "encode_finetuned", "top"],
             "onnxruntime": ["one graph"],
         }[package]
     )
@@ -376,6 +378,7 @@ def test_saved_model_cli_lists_inputs_and_outputs_by_name(exported, capsys):
         "encode": (["inputs"], {"features"}),
         "serving_default": (["inputs"], {"features"}),
         "encode_finetuned": (["inputs"], {"features"}),
+        "top": (["inputs"], {"indices", "values"}),
         "classify": (["inputs"], {"probabilities", "label", "score"}),
         "reconstruct": (["inputs"], {"features", "outputs", "error"}),
         "decode": (["features"], {"outputs"}),
@@ -416,8 +419,8 @@ def test_an_autoencoder_has_the_signatures_that_it_can_have(autoencoder):
     out, run, *_ = autoencoder
     images = {"images"} if "pixel_range" in runs.read_config(run) else set()
     found = tf.saved_model.load(str(out / "saved_model" / "1")).signatures
-    assert set(found) == {"encode", "serving_default", "reconstruct", "decode", "score"} | images
-    on_device = {"encode", "reconstruct", "decode", "score"}
+    assert set(found) == {"encode", "serving_default", "top", "reconstruct", "decode", "score"} | images
+    on_device = {"encode", "top", "reconstruct", "decode", "score"}
     assert set(Interpreter(str(out / "encoder.tflite")).get_signature_list()) == on_device
 
 

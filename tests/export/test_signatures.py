@@ -58,7 +58,7 @@ def test_runs_that_did_not_keep_the_pretrained_stack_have_the_signatures_of_befo
     rows = tf.constant(table, tf.float32)
     new = kept == "pretrained.keras"
     np.testing.assert_allclose(found["encode"].function(rows)["features"], (stack.encode if new else encoder)(rows))
-    expected = {"serving_default", "encode", "classify"}
+    expected = {"serving_default", "encode", "top", "classify"}
     expected |= {"encode_finetuned"} if new else set()
     expected |= {"reconstruct", "decode", "score"} if kept else set()
     assert set(found) == expected

@@ -65,9 +65,7 @@ def test_an_export_that_says_no_usual_errors(line, exported, tmp_path):
 def test_an_export_of_an_earlier_version(line, exported, tmp_path, monkeypatch):
     monkeypatch.setattr("export.anomalies.scoring.SIGNATURE", "other")
     found = line(exported)
-    assert (
-        "reconstruct, score, serving_default. Received: other. Export its run again, as SavedModel or LiteRT, " in found
-    )
+    assert "score, serving_default, top. Received: other. Export its run again, as SavedModel or LiteRT, " in found
 
 
 def test_a_run_without_rows_to_measure(line, run, tmp_path):

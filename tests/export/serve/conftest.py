@@ -40,6 +40,11 @@ class Tiny(tf.Module):
     def reconstruct(self, inputs):
         return {"features": self.scale * inputs[:, :2], "error": tf.reduce_sum(inputs**2, axis=1)}
 
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32)])
+    def top(self, inputs):
+        found = tf.math.top_k(inputs, 2)
+        return {"indices": found.indices, "values": found.values}
+
     @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32), tf.TensorSpec((None,), tf.int32)])
     def two(self, a, b):
         return {"product": a * tf.cast(b, tf.float32)[:, None]}
@@ -72,7 +77,7 @@ class Tiny(tf.Module):
 
 
 SLOW = {"signature_name": "slow", "instances": [[400_000]]}  # for about a second
-SIGNATURES = ("encode", "reconstruct", "two", "images", "fussy", "whole", "text", "negate", "slow")
+SIGNATURES = ("encode", "reconstruct", "top", "two", "images", "fussy", "whole", "text", "negate", "slow")
 
 
 def save_tiny(folder, scale, names=SIGNATURES):

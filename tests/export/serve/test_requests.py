@@ -28,6 +28,18 @@ from tests.export.serve.conftest import MODEL, PREDICT, SIGNATURES, SLOW, is_err
             {"signature_name": "reconstruct", "inputs": [[1, 2, 3]]},
             {"outputs": {"features": [[1.0, 2.0]], "error": [14.0]}},
         ),
+        (
+            {"signature_name": "top", "k": 2, "instances": [[0, 5, 7], [0, 4, 0]]},  # what is not active is left out
+            {"predictions": [{"indices": [2, 1], "values": [7.0, 5.0]}, {"indices": [1], "values": [4.0]}]},
+        ),
+        (
+            {"signature_name": "top", "k": 1, "inputs": [[0, 5, 7], [0, 0, 0]]},
+            {"outputs": {"indices": [[2], []], "values": [[7.0], []]}},
+        ),
+        (
+            {"signature_name": "top", "inputs": [[0, 4, 0]]},  # as TensorFlow Serving, which knows no k
+            {"outputs": {"indices": [[1, 0]], "values": [[4.0, 0.0]]}},
+        ),
         ({"signature_name": "two", "instances": [{"a": [1, 2], "b": 3}]}, {"predictions": [[3.0, 6.0]]}),
         ({"signature_name": "two", "inputs": {"a": [[1, 2]], "b": [3]}}, {"outputs": [[3.0, 6.0]]}),
         ({"signature_name": "images", "instances": [[[1, 2], [3, 255]]]}, {"predictions": [[3.0, 258.0]]}),
@@ -44,6 +56,26 @@ def test_requests_are_answered_in_tensorflow_servings_forms(client, request_, an
         assert got.status_code == 200, got.text
         assert got.headers["content-type"] == "application/json"
         assert got.json() == answer
+
+
+def test_an_autoencoder_of_another_library_is_served(loaded):
+    """Its codes, what they decode to, and the strongest ones of a row."""
+    _, export, x, codes, outputs = loaded
+    with serving(export) as client:
+
+        def ask(signature, rows, **more):
+            body = {"signature_name": signature, "instances": rows.tolist(), **more}
+            return client.post(PREDICT, json=body).json()["predictions"]
+
+        np.testing.assert_allclose(ask("encode", x[:5]), codes[:5], atol=1e-5)
+        np.testing.assert_allclose(ask("decode", codes[:5]), outputs[:5], atol=1e-4)
+        [found] = ask("reconstruct", x[:1])
+        np.testing.assert_allclose(found["outputs"], outputs[0], atol=1e-4)
+        for row, found in zip(codes[:5], ask("top", x[:5], k=10), strict=True):
+            assert found["indices"] == np.argsort(-row)[:10].tolist()
+            np.testing.assert_allclose(found["values"], -np.sort(-row)[:10], atol=1e-5)
+        error = client.post(PREDICT, json={"signature_name": "top", "k": 101, "instances": x[:1].tolist()}).json()
+        assert error == {"error": 'Expected "k" as a whole number from 1 to 100. Received: 101.'}
 
 
 def test_answers_are_those_of_the_model_to_the_last_bit(client, saved):
@@ -128,6 +160,14 @@ def test_tensorflow_servings_own_messages_read_the_states_and_metadata(client):
         ('{"signature_name": "two", "instances": [{"a": [1, 2]}]}', ["a, b", "'a'"]),
         ('{"signature_name": "whole", "instances": [[1, 2], [3, 4]]}', ['"inputs"']),
         ('{"signature_name": "fussy", "instances": [[1, 2, 30]]}', ["too large for me"]),
+        ('{"signature_name": "top", "k": 3, "instances": [[1, 2, 3]]}', ['"k" as a whole number from 1 to 2', "3"]),
+        ('{"signature_name": "top", "k": 0, "instances": [[1, 2, 3]]}', ["from 1 to 2", "0"]),
+        ('{"signature_name": "top", "k": "2", "instances": [[1, 2, 3]]}', ["from 1 to 2", "'2'"]),
+        ('{"signature_name": "top", "k": true, "instances": [[1, 2, 3]]}', ["from 1 to 2", "True"]),
+        ('{"signature_name": "top", "k": null, "instances": [[1, 2, 3]]}', ["from 1 to 2", "None"]),
+        ('{"signature_name": "top", "k": 1.0, "instances": [[1, 2, 3]]}', ["from 1 to 2", "1.0"]),
+        ('{"signature_name": "encode", "k": 1, "instances": [[1, 2, 3]]}', ["the signature top alone", "with encode"]),
+        ('{"k": 1, "instances": [[1, 2, 3]]}', ["the signature top alone", "with serving_default"]),
         ('{"signature_name": "nothing", "instances": [[1, 2, 3]]}', ["encode", "'nothing'"]),
         ('{"signature_name": 3, "instances": [[1, 2, 3]]}', ["encode", "3"]),
         ('{"instances": [{"inputs": [1, 2, 3]}, [1, 2, 3]]}', ["both"]),
@@ -244,8 +284,16 @@ def test_an_answer_without_room_is_refused(saved, tmp_path, monkeypatch):
 
     with serving(tmp_path, limits=Limits(rows=10_000, body_bytes=80_000)) as client:
         answer = ask(9000)  # of three numbers of 16 bytes each
+        assert answer.status_code == 413  # which is never answered, so that nobody asks again
+        assert answer.json()["error"].startswith(
+            "Expected an answer of 320,000 bytes or fewer. Received: a request for"
+        )
+        answers = client.app.state.predict._answers
+        answers.change(0, 100_000)  # of others
+        answer = ask(6000)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "Expected fewer large answers" in answer.json()["error"]
+        answers.change(100_000, 0)
         for _ in range(10):  # each gives back what it held
             assert len(ask(6000).json()["predictions"]) == 6000
 

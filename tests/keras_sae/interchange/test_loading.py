@@ -1,6 +1,7 @@
 """Files of other libraries: shapes decide, nothing is left out, and what is wrong is said in one line."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import keras_sae
+from keras_sae.archives import mapped_arrays
 from keras_sae.errors import InputError
 from keras_sae.interchange.check import encoder_of
 from keras_sae.interchange.detection import find
@@ -321,23 +323,45 @@ def watch():
         peaks.append(anonymous())
         time.sleep(0.001)
 
-keras_sae.load_sae(sys.argv[1]).transform(np.ones((2, 6)))  # what TensorFlow needs of its own
+keras_sae.load_sae(sys.argv[1]).transform(np.ones((2, 6)))  # what the backend needs of its own
 before, peaks, watching = anonymous(), [], True
 thread = threading.Thread(target=watch)
 thread.start()
 model = keras_sae.load_sae(sys.argv[2])
 watching = False
 thread.join()
-print((max(peaks) - before) / sum(4 * weight.numpy().size for weight in model.weights))
+print((max(peaks) - before) / (4 * model.count_params()))
 """
+
+
+def gemma_scope(directory, weights):
+    """Write a Gemma Scope directory, and return its path."""
+    directory.mkdir()
+    threshold = np.zeros(len(weights["b_enc"]), "float32")
+    np.savez(directory / "params.npz", threshold=threshold, **{name.lower(): w for name, w in weights.items()})
+    return directory
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="memory is read as Linux tells it")
-def test_memory_stays_within_the_weights_and_a_tenth(tmp_path):
-    saelens(tmp_path / "small")
-    saelens(tmp_path / "large", tensors(2048, 6144))  # 100 MB
+@pytest.mark.parametrize(
+    ("write", "backend"), [(saelens, "tensorflow"), (gemma_scope, "tensorflow"), (saelens, "jax")], ids=str
+)
+def test_memory_stays_within_the_weights_and_a_tenth(write, backend, tmp_path):
+    places = [str(write(tmp_path / "small", tensors())), str(write(tmp_path / "large", tensors(2048, 12288)))]  # 200 MB
     root = pathlib.Path(keras_sae.__file__).parents[1]
-    command = [sys.executable, "-c", MEMORY, str(tmp_path / "small"), str(tmp_path / "large")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    command, environment = [sys.executable, "-c", MEMORY, *places], os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
     assert 0.9 < float(done.stdout.split()[-1]) < 1.1
+
+
+def test_matrices_of_an_npz_stay_on_the_disk_unless_they_are_packed(tmp_path):
+    weights = tensors() | {"w_dec": np.asfortranarray(HIDDEN["W_dec"])}
+    np.savez(tmp_path / "plain.npz", **weights)
+    np.savez_compressed(tmp_path / "packed.npz", **weights)
+    for name, kind in (("plain", np.memmap), ("packed", np.ndarray)):
+        found = mapped_arrays(tmp_path / f"{name}.npz")
+        assert found.keys() == weights.keys()
+        assert {type(found[key]) for key in ("W_enc", "w_dec")} == {kind}
+        for key, value in weights.items():
+            np.testing.assert_array_equal(found[key], value)
