@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: real digits, in memory and as IDX files, and one tiny trained run."""
 
+import gc
 import gzip
 import os
 import struct
@@ -12,6 +13,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 def pytest_addoption(parser):
     parser.addoption("--run-slow", action="store_true", help="run the tests that take minutes as well")
+
+
+def pytest_collection_finish(session):
+    """Let the garbage collector leave what was imported, and search the rest less often: a sixth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def pytest_collection_modifyitems(config, items):

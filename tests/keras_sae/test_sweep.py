@@ -27,7 +27,7 @@ def models():
 
 
 def train(model, data, **options):
-    return keras_sae.fit(model, data, optimizer=keras.optimizers.Adam(0.01), iterations=3, verbose=0, **options)
+    return keras_sae.fit(model, data, optimizer=keras.optimizers.Adam(0.01), iterations=2, verbose=0, **options)
 
 
 @pytest.mark.parametrize("kind", ["array", "data set"])
@@ -35,9 +35,9 @@ def test_each_becomes_what_it_becomes_alone(kind, x):
     x = x.astype("float32")
     data = x if kind == "array" else Batches(x)
     together, alone = models(), models()
-    history = train(Sweep(together), data, batch_size=7).history
+    history = train(Sweep(together), data, batch_size=12).history
     for one, other in zip(together, alone, strict=True):
-        own = train(other, data, batch_size=7).history
+        own = train(other, data, batch_size=12).history
         for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(history[one.name], own["loss"], rtol=1e-4)
@@ -49,8 +49,8 @@ def test_in_one_compiled_loop(x, compiled, monkeypatch):
     monkeypatch.setattr("keras_sae.training.blocks.PAYS", 1)
     x = x.astype("float32")
     together, alone = models(), models()
-    train(Sweep(together), x, batch_size=7)
-    train(alone[1], x, batch_size=7)
+    train(Sweep(together), x, batch_size=12)
+    train(alone[1], x, batch_size=12)
     for a, b in zip(together[1].get_weights(), alone[1].get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -58,16 +58,16 @@ def test_in_one_compiled_loop(x, compiled, monkeypatch):
 def test_a_sweep_that_was_stopped_goes_on_to_the_same_weights(x, tmp_path):
     x = x.astype("float32")
     whole, parts = models(), models()
-    train(Sweep(whole), x, batch_size=7, checkpoint=tmp_path / "whole.npz")
-    options = {"optimizer": keras.optimizers.Adam(0.01), "batch_size": 7, "verbose": 0}
+    train(Sweep(whole), x, batch_size=12, checkpoint=tmp_path / "whole.npz")
+    options = {"optimizer": keras.optimizers.Adam(0.01), "batch_size": 12, "verbose": 0}
     keras_sae.fit(Sweep(models()), x, iterations=1, checkpoint=tmp_path / "parts.npz", **options)
-    train(Sweep(parts), x, batch_size=7, checkpoint=tmp_path / "parts.npz")
+    train(Sweep(parts), x, batch_size=12, checkpoint=tmp_path / "parts.npz")
     assert all(same_weights(a, b) for a, b in zip(whole, parts, strict=True))
 
 
 def test_losses_of_validation_data_are_measured(x):
     x = x.astype("float32")
-    history = train(Sweep(models()), x, batch_size=7, validation_data=x).history
+    history = train(Sweep(models()), x, batch_size=12, validation_data=x).history
     assert {f"val_{name}" for name in KINDS} <= set(history)
 
 
