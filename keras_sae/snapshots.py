@@ -97,6 +97,11 @@ class Subject:
         """Return the codes of the sample, (rows, ..., units)."""
         return predict_in_chunks(self.hidden, self.rows)
 
+    def points(self) -> np.ndarray:
+        """Return the codes of the sample as (rows, units): the mean over places, of codes that have some."""
+        codes = self.codes()
+        return codes.mean(axis=tuple(range(1, codes.ndim - 1)))
+
     def units(self) -> tuple[np.ndarray, np.ndarray]:
         """Return of each unit its rho_hat and the share of rows for which it is not 0, over all rows, exactly."""
         scale, plain = scale_of(self.hidden) or KLSparsity(), KLSparsity()

@@ -135,7 +135,7 @@ class TensorBoard(keras.callbacks.Callback):
     def _project(self) -> None:
         """Write the codes of the sample for the embedding projector."""
         if self.subject is not None and self.subject.hidden is not None:
-            write_projector(self.log_dir, self.subject.codes(), self.subject.names(), self.subject.thumbnails())
+            write_projector(self.log_dir, self.subject.points(), self.subject.names(), self.subject.thumbnails())
 
     def _look(self) -> None:
         """Write what takes more than a moment to measure, and remember how long it took."""

@@ -87,6 +87,19 @@ def test_the_codes_of_a_model_and_their_scale_are_found(model, scale, x):
     assert len(hidden.weights) < len(model.weights)
 
 
+def test_codes_with_places_count_each_and_are_one_point_a_row(x):
+    convolution = keras.layers.Conv2D(3, (1, 2), activation="relu")
+    model = keras.Sequential([keras.Input((2, 3, 1)), convolution, keras.layers.Conv2DTranspose(1, (1, 2))])
+    model.compile(loss="mse")
+    images = x.astype("float32").reshape(-1, 2, 3, 1)
+    found, codes = subject(model, images, shape=(2, 3)), np.asarray(convolution(images)).astype("float64")
+    rho_hat, frequency = found.units()
+    np.testing.assert_allclose(rho_hat, codes.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(frequency, (codes != 0).mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found.points(), codes.mean(axis=(1, 2)), rtol=1e-6)
+    assert found.pictures()["reconstructions"].shape == (7, 4 * len(images[::2]) + 1)
+
+
 def test_models_without_codes_have_none():
     class Other(keras.Model):
         def call(self, inputs):
