@@ -1,7 +1,6 @@
 """Losses and gradients of autoencoders, and whether they are those of the twin in NumPy."""
 
 import numpy as np
-import pytest
 from keras import ops
 
 import keras_sae
@@ -11,10 +10,8 @@ from tests.dictionary_twin import as_float64, twin_of
 
 
 def with_gradients(function, values, *arguments):
-    """As `backend.compile_gradients`, but not compiled, which takes longer for a few numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "compile_function", lambda function: function)
-        return backend.compile_gradients(function)([ops.copy(value) for value in values], *arguments)
+    """Return what `backend.gradients_of` does, at these values."""
+    return backend.gradients_of(function)([ops.copy(value) for value in values], *arguments)
 
 
 def loss_and_gradients(autoencoder, x, w=None):
