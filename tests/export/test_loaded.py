@@ -114,7 +114,9 @@ def test_a_transcoder_has_codes_and_outputs_and_no_probabilities(name, more, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "directory", [path.parent for path in GOLDEN.rglob("expected.npz") if not pickle(path)], ids=str
+    "directory",
+    [path.parent for path in sorted(GOLDEN.rglob("expected.npz")) if not pickle(path)],
+    ids=lambda path: path.name,
 )
 def test_every_autoencoder_of_other_libraries_is_exported(directory, tmp_path):
     model, expected = of_golden(directory.relative_to(GOLDEN))

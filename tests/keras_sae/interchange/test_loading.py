@@ -344,9 +344,7 @@ def gemma_scope(directory, weights):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="memory is read as Linux tells it")
-@pytest.mark.parametrize(
-    ("write", "backend"), [(saelens, "tensorflow"), (gemma_scope, "tensorflow"), (saelens, "jax")], ids=str
-)
+@pytest.mark.parametrize(("write", "backend"), [(saelens, "tensorflow"), (gemma_scope, "tensorflow"), (saelens, "jax")])
 def test_memory_stays_within_the_weights_and_a_tenth(write, backend, tmp_path):
     places = [str(write(tmp_path / "small", tensors())), str(write(tmp_path / "large", tensors(2048, 12288)))]  # 200 MB
     root = pathlib.Path(keras_sae.__file__).parents[1]
