@@ -60,6 +60,8 @@ class LadderClassifier(keras.Model):
         self.units, self.num_classes = tuple(int(number) for number in units), int(num_classes)
         self.noise, self.reconstruction_weight = float(noise), float(reconstruction_weight)
         self.random = keras.random.SeedGenerator()
+        # XLA draws the noise anew for each of its uses, with which a step on a CPU takes three times as long.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
         self._labelled: tuple[Any, Any] | None = None
 
     def build(self, input_shape: tuple) -> None:
