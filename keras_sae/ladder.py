@@ -93,7 +93,7 @@ class LadderClassifier(keras.Model):
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return the probabilities of classes, (examples, features) -> (examples, classes)."""
         if not training:
-            return self._activate(len(self.kernels), self._clean(inputs, len(self.kernels)))
+            return self._clean(inputs, len(self.kernels))
         noisy, probabilities = self._noisy(inputs)
         error = ops.mean(ops.square(self._reconstruct(noisy, probabilities) - inputs))
         self.add_loss(self.reconstruction_weight * error)
@@ -123,16 +123,13 @@ class LadderClassifier(keras.Model):
             above = _normalised(ops.matmul(below, self.decoders[layer - 1]))
         return self.combinators[0]([noisy[0], above])
 
-    def _clean(self, inputs: Any, layer: int, normalised: bool = True) -> Any:
-        """Return z_l without noise; not `normalised`: before its mean is subtracted and it is divided."""
+    def _clean(self, inputs: Any, layers: int) -> Any:
+        """Return the activations of so many layers without noise, by the means and variances of all rows."""
         h = inputs
-        for below in range(1, layer):
-            h = self._activate(below, self._clean_step(h, below))
-        return self._clean_step(h, layer) if normalised else ops.matmul(h, self.kernels[layer - 1])
-
-    def _clean_step(self, h: Any, layer: int) -> Any:
-        z = ops.matmul(h, self.kernels[layer - 1])
-        return (z - self.means[layer - 1]) * ops.rsqrt(self.variances[layer - 1] + EPSILON)
+        for layer in range(1, layers + 1):
+            z = ops.matmul(h, self.kernels[layer - 1]) - self.means[layer - 1]
+            h = self._activate(layer, z * ops.rsqrt(self.variances[layer - 1] + EPSILON))
+        return h
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -168,7 +165,8 @@ class LadderClassifier(keras.Model):
         for layer in range(1, len(self.kernels) + 1):
             number, total, squares = 0, 0.0, 0.0
             for chunk in Chunks(x, dtype=self.compute_dtype).read():
-                z = ops.convert_to_numpy(self._clean(chunk.x, layer, normalised=False)).astype("float64")
+                z = ops.matmul(self._clean(chunk.x, layer - 1), self.kernels[layer - 1])
+                z = ops.convert_to_numpy(z).astype("float64")
                 number, total, squares = number + len(z), total + z.sum(axis=0), squares + (z**2).sum(axis=0)
             mean = total / number
             self.means[layer - 1].assign(mean)
