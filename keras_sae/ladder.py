@@ -171,14 +171,17 @@ class LadderClassifier(keras.Model):
             self.means[layer - 1].assign(mean)
             self.variances[layer - 1].assign(np.maximum(squares / number - mean**2, 0))
 
-    def classifier(self) -> keras.Model:
+    def classifier(self, preprocessing: keras.Layer | None = None) -> keras.Model:
         """Return the encoder as an ordinary model of Dense layers, (examples, features) -> probabilities.
+
+        preprocessing: the layer that made the rows that were learned from, for a model of rows as they were before.
 
         W' = W / deviation     b' = beta - mean / deviation     of the classes both times gamma
 
         Its layers "encoder", a keras.Model, and "head" are named so, as those of `StackedAutoencoder.classifier`.
         """
-        inputs = h = keras.Input((self.kernels[0].shape[0],), name="inputs", dtype=self.compute_dtype)
+        inputs = keras.Input((self.kernels[0].shape[0],), name="inputs", dtype=self.compute_dtype)
+        h = inputs if preprocessing is None else preprocessing(inputs)
         layers = [
             keras.layers.Dense(width, "relu", dtype=self.dtype_policy, name=f"hidden_{number}")
             for number, width in enumerate(self.units, 1)

@@ -169,7 +169,7 @@ class Columns:
         def arrays() -> Iterator[np.ndarray]:
             for file, row, batch in batches:
                 if self.label_column is not None:
-                    labels.add(self.labels_of(batch, file, row))
+                    labels.add(self.labels_of(batch, file))
                 if self._is_matrix():
                     yield self._matrix(batch, file, row)
                 else:
@@ -223,11 +223,9 @@ class Columns:
 
     def _column(self, batch: Any, i: int, file: pathlib.Path, first_row: int) -> np.ndarray:
         """Return column i of a batch. Raise InputError if a value is missing."""
-        column = batch.column(i)
+        column = _decoded(batch.column(i))
         self.check_present(column, i, file, first_row)
         kind = str(column.type)
-        if kind.startswith("dictionary"):
-            column = column.dictionary_decode()
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
     def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int, per_row: int = 1) -> None:
@@ -239,16 +237,24 @@ class Columns:
                 f"from 1) of {file}. {MISSING_VALUES}"
             )
 
-    def labels_of(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
-        """Return the labels of a batch. Raise InputError if they are of a type that cannot be a class."""
-        i = self.names.index(str(self.labels))
-        kind = str(batch.column(i).type)
+    def labels_of(self, batch: Any, file: pathlib.Path) -> np.ndarray:
+        """Return the labels of a batch, as `Labels` takes them. Raise InputError if they cannot be classes."""
+        column = batch.column(self.names.index(str(self.labels)))
+        kind = str(column.type)
         if not re.match(_LABELS, kind):
             raise InputError(
                 f"Expected labels that are integers or UTF-8 text. Received: {kind} in column {self.labels!r} of "
                 f"{file}. Convert them first."
             )
-        return self._column(batch, i, file, first_row)
+        column = _decoded(column)
+        if column.null_count and not str(column.type).startswith(("float", "double", "half")):
+            return np.array(["" if label is None else str(label) for label in column.to_pylist()])
+        return column.to_numpy(zero_copy_only=False)
+
+
+def _decoded(column: Any) -> Any:
+    """Return a column of pyarrow with its values in place of numbers of a dictionary."""
+    return column.dictionary_decode() if str(column.type).startswith("dictionary") else column
 
 
 def is_number(text: str, point: str = ".") -> bool:
