@@ -14,7 +14,7 @@ from ..backend import shared, widest_float
 from ..constraints import check
 from ..files import forget, write_aside
 from ..sums import Sums
-from .containers import as_array, in_memory, is_array
+from .containers import as_array, in_memory, is_array, is_distributed
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
@@ -47,6 +47,13 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
             file.seek(0)
             write_npy_header(file, shape, dtype)  # the number of rows is known now
     return np.load(path, mmap_mode="r")
+
+
+def features_of(model: Any, x: Any, path: str | pathlib.Path) -> Any:
+    """Return the outputs for all rows of x where these are: in memory, in a file at `path`, or on a cluster."""
+    if is_distributed(x):
+        return x.encoded(model)
+    return predict_in_chunks(model, x) if in_memory(x) else predict_to_file(model, x, path)
 
 
 def write_npy_header(file: BinaryIO, shape: tuple, dtype: np.dtype) -> None:
