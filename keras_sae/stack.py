@@ -172,6 +172,7 @@ class StackedAutoencoder(Autoencoder):
         iterations: int | None = None,
         *,
         directory: str | pathlib.Path | None = None,
+        cluster: Any = None,
         fit: Callable | None = None,
         **options: Any,
     ) -> list[keras.callbacks.History]:
@@ -181,6 +182,7 @@ class StackedAutoencoder(Autoencoder):
             x, directory: as of `stages`.
             optimizer, iterations, **options: of `keras_sae.fit`, which trains each. A checkpoint is for one model: to
                 resume, loop over `stages`.
+            cluster: a `Cluster`, which x is sent to once, or read on: see `Cluster.rows`.
             fit: the former way, for one release: a function that trains one, `fit(autoencoder, inputs, **options)`.
 
         Returns:
@@ -192,6 +194,7 @@ class StackedAutoencoder(Autoencoder):
         if fit is not None:
             return [fit(autoencoder, inputs, **options) for autoencoder, inputs in self.stages(x, directory)]
         iterations = options.pop("max_iterations", iterations)
+        x = x if cluster is None else cluster.rows(x)
         return [
             fit_one(autoencoder, inputs, None, optimizer, iterations, **options)
             for autoencoder, inputs in self.stages(x, directory)

@@ -23,7 +23,7 @@ class Cluster:
 
     Args:
         address: of a Ray cluster, "host:6379", or "ray://host:10001" from outside of it. None starts one on this
-            machine, on loopback.
+            machine, which only processes with a token of this user may join.
         actors: how many; None is as many as there are cores for.
         threads: the cores that each takes.
         shards: into how many arrays are cut; no more actors than that have a part of them.

@@ -22,6 +22,8 @@ class RayEngine:
 
     def __init__(self, address: str | None, actors: int | None, threads: int):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        if address is None:  # its ports are open to other machines, which do not have the token
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         self.ray: Any = imported("ray", "train on a cluster")
         self.threads, self.joined = threads, self.ray.is_initialized()
         if not self.joined:
@@ -31,8 +33,7 @@ class RayEngine:
 
     def _connect(self, address: str | None, cores: int) -> None:
         if address is None:
-            local = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-            self.ray.init(num_cpus=cores, **local, **_QUIET)
+            self.ray.init(num_cpus=cores, include_dashboard=False, **_QUIET)
             return
         try:
             self.ray.init(address, **_QUIET)

@@ -103,8 +103,8 @@ def opened(actors: Actors, sources: Sequence[Files | Slice]) -> ClusterRows:
     found_names = sorted({name for fact in facts for name in fact.class_names})
     if found_names:
         names = rows.class_names = class_numbers(np.array(found_names), len(found_names), "the shards")[1]
-        key = rows.key  # not the rows, which would stay for ever
-        actors.make(rows, "number_classes", lambda _: (key, names))
+        source = rows.key  # not the rows themselves, which would stay for ever
+        rows.key, _ = actors.make(rows, "number_classes", lambda _: (source, names))
     return rows
 
 

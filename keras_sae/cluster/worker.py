@@ -1,6 +1,7 @@
 """What an actor does: it opens its shards, and sums over them, one after the other. Nothing here knows of Ray."""
 
 import contextlib
+import copy
 import dataclasses
 import pathlib
 import platform
@@ -66,7 +67,7 @@ class Packed:
 
     def unpacked(self) -> Any:
         """Return a model or layer like the one that was packed."""
-        model = keras.saving.deserialize_keras_object(self.config)
+        model = keras.saving.deserialize_keras_object(copy.deepcopy(self.config))  # which Keras empties
         model.set_weights(self.weights)
         return model
 
@@ -139,10 +140,11 @@ class Worker:
             found[shard] = Facts(len(rows.x), rows.x.shape[1], weight, rows.class_names, origin)
         return found
 
-    def number_classes(self, key: str, names: tuple[str, ...]) -> None:
-        """Number the classes of all shards alike: each knows but its own."""
+    def number_classes(self, key: str, source: str, names: tuple[str, ...]) -> None:
+        """Keep the rows `source` with classes that are numbered alike in all shards: each of these knows but its own."""
         places = {name: place for place, name in enumerate(names)}
-        for shard, rows in self.rows[key].items():
+        self.rows[key] = {}
+        for shard, rows in self.rows[source].items():
             numbers = np.array([places[name] for name in rows.class_names])
             self.rows[key][shard] = dataclasses.replace(rows, y=numbers[rows.y], class_names=names)
 
@@ -173,7 +175,7 @@ class Worker:
         model = packed.unpacked()
         trained = [model.weights[number] for number in packed.trained]
         passes = Passes(model, task.mean_weight, lambda: sum(task.sizes), trained)
-        options = {**inputs_of(model), "chunk_size": task.chunk_size}
+        options = {**inputs_of(model), "chunk_size": task.chunk_size, "part": True}
         chunks = {}
         for shard, rows in self.rows[task.rows].items():
             chunks[shard] = Chunks(rows.x, rows.y if task.labelled else None, weights=rows.weights, **options)

@@ -150,6 +150,7 @@ def fit_head(
     y: Any = None,
     *args: Any,
     directory: str | pathlib.Path | None = None,
+    cluster: Any = None,
     **options: Any,
 ) -> keras.callbacks.History:
     """Train the softmax head of a classifier alone, on features that its encoder computes once.
@@ -165,9 +166,12 @@ def fit_head(
         *args, **options: arguments of `fit`.
         directory: where the features are written to a file if the data are not in memory, by default a temporary
             directory; the file that an interrupted call left there is used again.
+        cluster: as of `fit`.
 
     Reference: UFLDL, "Softmax Regression" and "Self-Taught Learning".
     """
+    if cluster is not None:
+        x, y = cluster.rows(x, y, options.pop("sample_weight", None)), None
     x = as_array(x) if is_array(x) else x
     encoder, head = classifier.get_layer("encoder"), classifier.get_layer("head")
     model = keras.Sequential([keras.Input(encoder.output_shape[1:]), head], name="head")

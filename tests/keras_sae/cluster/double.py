@@ -6,7 +6,7 @@ from keras_sae.cluster.worker import Worker
 
 
 class Here:
-    """An engine whose workers are objects. deaths: {method: how often it kills its worker, from the next call on}."""
+    """An engine whose workers are objects. deaths: {method: how many of the next calls kill their worker}."""
 
     def __init__(self):
         self.deaths, self.started, self.calls, self.closed = {}, 0, [], False
@@ -20,20 +20,25 @@ class Here:
 
     def call(self, worker, method, *arguments):
         self.calls.append(method)
-        return worker, method, arguments
-
-    def result(self, reference):
-        worker, method, arguments = reference
         if self.deaths.get(method):
             self.deaths[method] -= 1
-            raise ActorDied("The actor died.")
-        return getattr(worker, method)(*arguments)
+            return None, ActorDied("The actor died.")
+        try:
+            return getattr(worker, method)(*arguments), None
+        except Exception as error:
+            return None, error
+
+    def result(self, reference):
+        found, error = reference
+        if error is not None:
+            raise error
+        return found
 
     def share(self, value):
         return value
 
     def stop(self, worker):
-        worker.end()
+        pass
 
     def close(self):
         self.closed = True
