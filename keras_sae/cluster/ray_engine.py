@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from typing import Any
 
 import keras
@@ -14,13 +15,15 @@ from .actors import ActorDied
 from .worker import Worker
 
 START_SECONDS = 300  # that a cluster may take to make room for an actor, which on some starts a machine
+CONNECT_SECONDS = 10
+_HOST_AND_PORT = re.compile(r"(ray://)?\[?(?P<host>.+?)\]?:(?P<port>\d+)")
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 class RayEngine:
-    """Actors of a Ray cluster.  address, actors, threads: as of `Cluster`."""
+    """Actors of a Ray cluster.  address, actors, threads: as of `Cluster`.  worker: the class of what they do."""
 
-    def __init__(self, address: str | None, actors: int | None, threads: int):
+    def __init__(self, address: str | None, actors: int | None, threads: int, worker: type = Worker):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         if address is None:  # its ports are open to other machines, which do not have the token
             os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -29,15 +32,17 @@ class RayEngine:
         if not self.joined:
             self._connect(address, max(os.cpu_count() or 1, (actors or 1) * threads))
         environment = {"KERAS_BACKEND": keras.backend.backend(), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        self._worker = self.ray.remote(Worker).options(num_cpus=threads, runtime_env={"env_vars": environment})
+        self._worker = self.ray.remote(worker).options(num_cpus=threads, runtime_env={"env_vars": environment})
 
     def _connect(self, address: str | None, cores: int) -> None:
         if address is None:
             self.ray.init(num_cpus=cores, include_dashboard=False, **_QUIET)
             return
         try:
+            if port := _HOST_AND_PORT.fullmatch(address):  # Ray itself would try for minutes
+                socket.create_connection((port["host"], int(port["port"])), CONNECT_SECONDS).close()
             self.ray.init(address, **_QUIET)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"Expected a Ray cluster at {address}. Received: none that answers, or one with another version of Ray "
                 f"or Python ({_first_line(error)}). Start one there, ray start --head, or name no address: one is "

@@ -1,5 +1,6 @@
 """Rows that lie on actors, and the two rounds of the objective over them."""
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -119,6 +120,7 @@ class ClusterRounds:
         self.batch: Batch | None = None
         self._values: tuple[Any, Any] = None, None  # of the last round, and what stands for them
         self._trees = [[*subtrees(shards)] for shards in rows.shards]
+        gc.collect()  # what was compiled refers to itself, and its rows would stay on the actors beside the new ones
         passes.find_sparsities(rows.features)
         model = self.actors.engine.share(Packed.of(passes.model))
         task = Task(rows.key, rows.labelled, rows.mean_weight(), rows.sizes, chunk_size)

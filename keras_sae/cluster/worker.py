@@ -141,7 +141,7 @@ class Worker:
         return found
 
     def number_classes(self, key: str, source: str, names: tuple[str, ...]) -> None:
-        """Keep the rows `source` with classes that are numbered alike in all shards: each of these knows but its own."""
+        """Keep the rows `source` with classes numbered alike in all shards, each of which knows but its own."""
         places = {name: place for place, name in enumerate(names)}
         self.rows[key] = {}
         for shard, rows in self.rows[source].items():

@@ -146,9 +146,12 @@ def read_rows(
         ) from error
 
 
-def files_of(data: pathlib.Path | str | Sequence[pathlib.Path | str]) -> sources.Source:
-    """Return the files that `read_rows` reads, with their kind. Raise InputError if there are none, or of two kinds."""
-    return sources.find(_named(data), _KINDS, FORMATS)
+def files_of(data: pathlib.Path | str | Sequence[pathlib.Path | str], part: bool = False) -> sources.Source:
+    """Return the files that `read_rows` reads, with their kind. Raise InputError if there are none, or of two kinds.
+
+    part: as of `read_rows`.
+    """
+    return sources.find(_named(data), _KINDS, FORMATS, part)
 
 
 def options_of(data: pathlib.Path | str | Sequence[pathlib.Path | str]) -> tuple[str, ...]:

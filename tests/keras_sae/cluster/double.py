@@ -8,7 +8,8 @@ from keras_sae.cluster.worker import Worker
 class Here:
     """An engine whose workers are objects. deaths: {method: how many of the next calls kill their worker}."""
 
-    def __init__(self):
+    def __init__(self, worker=Worker):
+        self.worker = worker
         self.deaths, self.started, self.calls, self.closed = {}, 0, [], False
 
     def room(self):
@@ -16,7 +17,7 @@ class Here:
 
     def start(self, number):
         self.started += number
-        return [Worker() for _ in range(number)]
+        return [self.worker() for _ in range(number)]
 
     def call(self, worker, method, *arguments):
         self.calls.append(method)
