@@ -65,7 +65,7 @@ class RayEngine:
                 f"that had none in {START_SECONDS} seconds. Ask for fewer actors or threads, or add machines."
             ) from error
         except self.ray.exceptions.RayError as error:
-            raise _start_error(error) from error
+            raise start_error(error) from error
         return workers
 
     def call(self, worker: Any, method: str, *arguments: Any) -> Any:
@@ -95,7 +95,7 @@ class RayEngine:
             self.ray.shutdown()
 
 
-def _start_error(error: Exception) -> Exception:
+def start_error(error: Exception) -> Exception:
     """Return an InputError if a machine cannot import what an actor is, else that the actor died."""
     missing = re.search(r"(ModuleNotFoundError|ImportError|AttributeError): .*", str(error))
     if missing is None:
