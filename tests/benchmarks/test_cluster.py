@@ -8,9 +8,7 @@ from benchmarks import cluster
 def test_the_model_by_hand():
     computing, star, tree = cluster.cost(1e9, 1000, 4, 1e-6, bandwidth=8 * cluster.PARAMETERS, latency=0.01)
     assert computing == pytest.approx(1.0)
-    assert star == pytest.approx(
-        4 + 2 * 0.5 + 2 * (0.01 + 0.004)
-    )  # 4 sums, 2 levels of weights, 2 rounds
+    assert star == pytest.approx(4 + 2 * 0.5 + 2 * (0.01 + 0.004))  # 4 sums, 2 levels of weights, 2 rounds
     assert tree == pytest.approx(2 * (1 + 0.02) + 2 * 0.5)
 
 

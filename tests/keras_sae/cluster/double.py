@@ -45,5 +45,5 @@ class Here:
         self.closed = True
 
 
-def cluster(actors=2, **options):
-    return keras_sae.Cluster(actors=actors, engine=Here(), **options)
+def cluster(actors=2, shards=2, **options):
+    return keras_sae.Cluster(actors=actors, shards=shards, engine=Here(), **options)
