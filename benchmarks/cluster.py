@@ -153,13 +153,13 @@ def table(found):
 
 def model(seconds_a_row, bandwidth, latency, rows=1e9):
     """Yield the lines of the table of larger clusters, of `cost` for one evaluation."""
-    yield "| cores | actors | computing, s | sending to the driver, s | in a tree, s | share lost |"
+    yield "| cores | actors | computing, s | sending to the driver, s | share lost | in a tree of actors, s |"
     yield "|---|---|---|---|---|---|"
     for cores, threads in [(100, 1), (1_000, 1), (1_000, 16), (10_000, 1), (10_000, 16), (10_000, 64)]:
         actors = -(-cores // threads)
         computing, star, tree = cost(rows, cores, actors, seconds_a_row, bandwidth, latency)
-        lost = min(star, tree) / (computing + min(star, tree))
-        yield f"| {cores:,} | {actors:,} | {computing:.3g} | {star:.3g} | {tree:.3g} | {lost:.0%} |"
+        lost = star / (computing + star)
+        yield f"| {cores:,} | {actors:,} | {computing:.3g} | {star:.2g} | {lost:.0%} | {tree:.2g} |"
 
 
 def cost(rows, cores, actors, seconds_a_row, bandwidth, latency):

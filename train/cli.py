@@ -255,7 +255,7 @@ def _flag(field, hint):
     if typing.get_origin(hint) is tuple:
         return {**options, "type": typing.get_args(hint)[0], "nargs": "+"}
     if "alone" in field.metadata:
-        return {**options, "nargs": "?", "const": field.metadata["alone"], "metavar": "ADDRESS"}
+        return {**options, "nargs": "?", "const": field.metadata["alone"]}
     if "choices" in field.metadata:
         return {**options, "choices": field.metadata["choices"]}
     return {**options, "type": hint}

@@ -1,7 +1,11 @@
 """Workers of a cluster in this process, without Ray, which can be told to die at any call."""
 
-import keras_sae
+import random
+
+import numpy as np
+
 from keras_sae.cluster.actors import ActorDied
+from keras_sae.cluster.cluster import Cluster
 from keras_sae.cluster.worker import Worker
 
 
@@ -24,10 +28,14 @@ class Here:
         if self.deaths.get(method):
             self.deaths[method] -= 1
             return None, ActorDied("The actor died.")
+        states = random.getstate(), np.random.get_state()  # a process has random numbers of its own
         try:
             return getattr(worker, method)(*arguments), None
         except Exception as error:
             return None, error
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
 
     def result(self, reference):
         found, error = reference
@@ -46,4 +54,4 @@ class Here:
 
 
 def cluster(actors=2, shards=2, **options):
-    return keras_sae.Cluster(actors=actors, shards=shards, engine=Here(), **options)
+    return Cluster(actors=actors, shards=shards, engine=Here(), **options)
