@@ -1,7 +1,6 @@
 """Actors that hold what their calls made, and are replaced when they die: by others that repeat these calls."""
 
 import itertools
-import uuid
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -45,16 +44,15 @@ class Engine(Protocol):
 class Actors:
     """Some workers of an engine.
 
-    begin: the arguments of `Worker.begin` of all of them but their name.
+    begin: the arguments of `Worker.begin`.
     """
 
     def __init__(self, engine: Engine, number: int, begin: tuple):
         self.engine, self.number = engine, number
         self._names = map(str, itertools.count())
         self._closed = False
-        folder = f"keras_sae-{uuid.uuid4().hex}"
         # What an actor holds follows from these calls: method, arguments.
-        self._made: dict[str, tuple[str, Arguments]] = {"": ("begin", lambda i: (f"{folder}-{i}", *begin))}
+        self._made: dict[str, tuple[str, Arguments]] = {"": ("begin", lambda _: begin)}
         self._workers = engine.start(number)
         self.each(*self._made[""])
 

@@ -29,6 +29,7 @@ class Cluster:
         shards: into how many arrays are cut; no more actors than that have a part of them.
         cache: a directory on each machine, for features between layers and for rows that cannot be read where they
             lie. None is that for temporary files.
+        engine: what runs the actors, if it is not Ray.
 
     Raises:
         InputError: there is no cluster at the address, no room for the actors, or a machine without this library or

@@ -45,8 +45,8 @@ class RayEngine:
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"Expected a Ray cluster at {address}. Received: none that answers, or one with another version of Ray "
-                f"or Python ({_first_line(error)}). Start one there, ray start --head, or name no address: one is "
-                "started on this machine."
+                f"or Python, or another token ({_first_line(error)}). Start one there, ray start --head, set "
+                "RAY_AUTH_MODE=token if it has one, or name no address: one is started on this machine."
             ) from error
 
     def room(self) -> int:

@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ..autoencoder import Autoencoder
 from ..data.batches import CHUNK_SIZE
 from ..data.readers.labels import class_numbers
 from ..errors import InputError
+from ..losses import warn_of_range
 from ..training.passes import Passes
 from .actors import Actors
 from .shards import Files, Slice, Sums, assigned, subtrees, sum_over_shards
 from .worker import Batch, Facts, Packed, Task
+
+LOOK_ROWS = 100
 
 
 class ClusterRows:
@@ -31,10 +35,14 @@ class ClusterRows:
         self._layers: list[Packed] = []  # by which
 
     def __iter__(self) -> Iterator[tuple]:
+        return self.batches(CHUNK_SIZE)
+
+    def batches(self, size: int) -> Iterator[tuple]:
+        """Yield x, (x, y) or (x, y, weights) of so many rows, or of the last ones of a shard."""
         for number, shards in enumerate(self.shards):
             for shard in shards:
-                for start in range(0, self.sizes[shard], CHUNK_SIZE):
-                    batch = self.actors.one(number, "read", self.key, shard, start, start + CHUNK_SIZE)
+                for start in range(0, self.sizes[shard], size):
+                    batch = self.actors.one(number, "read", self.key, shard, start, start + size)
                     x, y, weights = batch if self.labelled else (batch[0], None, batch[2])
                     yield (x, y, weights) if weights is not None else (x,) if y is None else (x, y)
 
@@ -120,11 +128,19 @@ class ClusterRounds:
         self.batch: Batch | None = None
         self._values: tuple[Any, Any] = None, None  # of the last round, and what stands for them
         self._trees = [[*subtrees(shards)] for shards in rows.shards]
+        self._warn_of_range()
         gc.collect()  # what was compiled refers to itself, and its rows would stay on the actors beside the new ones
         passes.find_sparsities(rows.features)
         model = self.actors.engine.share(Packed.of(passes.model))
         task = Task(rows.key, rows.labelled, rows.mean_weight(), rows.sizes, chunk_size)
         self.key, _ = self.actors.make(self, "prepare", lambda _: (model, task))
+
+    def _warn_of_range(self) -> None:
+        """Warn here if the model cannot give the rows back, by some of them: what actors say is not shown."""
+        if isinstance(self.passes.model, Autoencoder):
+            x, y, *_ = (*next(self.rows.batches(LOOK_ROWS)), None)
+            inputs = x.astype(self.passes.model.compute_dtype)
+            warn_of_range(self.passes.model, self.passes.model.targets(inputs) if y is None else y)
 
     def activations(self, values: list, precision: str) -> Sums:
         """Round 1, as of `training.passes.Rounds`."""

@@ -73,9 +73,9 @@ class ShardRows:
     on_disk: bool = False  # whether an actor is to keep x there, because it was not in memory where it came from
 
     def read(self, folder: pathlib.Path) -> "ShardRows":
-        """Return the rows as the actor that they were sent to keeps them."""
+        """Return the rows as the actor that they were sent to keeps them: as its own, for what was sent takes room."""
         if not self.on_disk:
-            return self
+            return dataclasses.replace(self, x=np.array(self.x))
         path = folder / "sent.npy"
         with write_aside(path) as aside:
             np.save(aside, self.x)

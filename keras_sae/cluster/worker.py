@@ -7,6 +7,7 @@ import pathlib
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,11 +21,12 @@ from ..backend import use_threads
 from ..data.batches import Chunks, inputs_of, predict_in_chunks, predict_to_file
 from ..data.containers import RowSubset, in_memory
 from ..errors import InputError
-from ..files import check_space
+from ..files import check_space, held
 from ..training.order import order_of, rows_of_batch
 from ..training.passes import Passes
 from .shards import Files, ShardRows, Sums, tree_sum
 
+FOLDER, NEW_SECONDS = "keras_sae-actor-", 60
 Trees = list[tuple[int, int]]  # (first shard, number of shards) of subtrees
 
 
@@ -111,10 +113,10 @@ class _Job(NamedTuple):
 class Worker:
     """One actor. All that it holds follows from the calls that the driver repeats on an actor in its place."""
 
-    def begin(self, name: str, version: str, threads: int, cache: str | None) -> None:
+    def begin(self, version: str, threads: int, cache: str | None) -> None:
         """Check that this process can work with the driver, and compute on so many threads.
 
-        name: of its directory in `cache`, which an actor that it replaces on this machine may have left.
+        cache: where it makes a directory for its files, and removes those that were left by actors that were killed.
         """
         if version != keras_sae.__version__:
             raise InputError(
@@ -122,9 +124,13 @@ class Worker:
                 f"{keras_sae.__version__} on {platform.node()}. Install the same version there."
             )
         use_threads(threads)
-        self.folder = pathlib.Path(cache or tempfile.gettempdir(), name)
+        root = pathlib.Path(cache or tempfile.gettempdir())
         with _told():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            root.mkdir(parents=True, exist_ok=True)
+            _remove_left(root)
+            self.folder = pathlib.Path(tempfile.mkdtemp(prefix=FOLDER, dir=root))
+            self._held = held(self.folder, self.folder)
+            self._held.__enter__()
         self.rows: dict[str, dict[int, ShardRows]] = {}
         self.jobs: dict[str, _Job] = {}
         self.order: tuple[tuple[int, int, int], np.ndarray] | None = None  # (rows, seed, epoch), and their order
@@ -246,6 +252,15 @@ class Worker:
         folder = self.folder / f"{key}-{shard}"
         folder.mkdir(exist_ok=True)
         return folder
+
+
+def _remove_left(root: pathlib.Path) -> None:
+    """Remove the directories of actors that are gone: nobody holds them, and they are not just being made."""
+    for folder in root.glob(f"{FOLDER}*"):
+        with contextlib.suppress(InputError, OSError):
+            if time.time() - folder.stat().st_mtime > NEW_SECONDS:
+                with held(folder, folder):
+                    shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

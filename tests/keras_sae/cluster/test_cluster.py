@@ -58,6 +58,11 @@ def test_training_has_the_same_bits_for_any_number_of_actors_and_is_that_of_one_
     assert history.history["loss"] == pytest.approx(expected.history["loss"], rel=1e-6)
 
 
+def test_rows_that_the_model_cannot_give_back_are_told_of(x):
+    with cluster() as there, pytest.warns(UserWarning, match="sigmoid"):
+        keras_sae.objective(autoencoder(), there.rows(10 * x))
+
+
 def test_weights_of_examples_count(x):
     ae, weights = autoencoder(), np.arange(23.0)
     expected = keras_sae.objective(ae, x, sample_weight=weights)
@@ -121,7 +126,7 @@ def test_actors_that_die_are_replaced_and_the_round_repeated(x, labels, tmp_path
     with cluster(cache=tmp_path) as there:
         expected = stack_of(mapped, labels, there)
         gc.collect()
-        assert [*tmp_path.glob("keras_sae-*/*")] == []  # features are in files, which go with the rows
+        assert [*tmp_path.glob("keras_sae-*/*/*")] == []  # features are in files, which go with the rows
     assert [*tmp_path.glob("keras_sae-*")] == []
     engine = Here()
     for number, method in enumerate(METHODS):
@@ -159,7 +164,7 @@ def test_an_actor_that_dies_again_and_again_ends_the_training(x):
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_a_driver_that_was_killed_resumes(x, optimizer, tmp_path):
-    options = {"optimizer": optimizer, "iterations": 2, "batch_size": 12, "verbose": 0}
+    options = {"optimizer": optimizer, "iterations": 2, "batch_size": 23, "verbose": 0}
     whole, half = autoencoder(), autoencoder()
 
     class Killed(keras.callbacks.Callback):
@@ -279,6 +284,19 @@ def test_a_shard_that_a_machine_does_not_have_is_named_with_the_machine(tmp_path
         there.rows([tmp_path / "a.npy", tmp_path / "b.npy"])
 
 
+def test_what_an_actor_left_that_was_killed_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "NEW_SECONDS", -1)
+    left = tmp_path / f"{worker.FOLDER}abc"
+    left.mkdir()
+    (left / "features.npy").touch()
+    with cluster(actors=1, cache=tmp_path) as first:
+        assert not left.exists()
+        with cluster(actors=1, cache=tmp_path):
+            assert len([*tmp_path.iterdir()]) == 2  # which are held
+        first.rows(np.ones((3, 2)))
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_options_and_arrays_that_do_not_fit_are_refused(x, tmp_path):
     with cluster() as there:
         with raises(ValueError, "Expected `labels` with paths of data. Received: an array."):
@@ -309,7 +327,7 @@ def full(*_):
 
 def test_an_actor_with_another_version_is_refused(monkeypatch):
     begin = worker.Worker.begin
-    monkeypatch.setattr(worker.Worker, "begin", lambda self, name, version, *rest: begin(self, name, "0.0.9", *rest))
+    monkeypatch.setattr(worker.Worker, "begin", lambda self, version, *rest: begin(self, "0.0.9", *rest))
     expected = ["Expected keras_sae 0.0.9, as on the driver", f"Received: {keras_sae.__version__} on", "same version"]
     with raises(InputError, *expected):
         cluster()
