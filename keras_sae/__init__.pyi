@@ -12,6 +12,7 @@ from . import (
 )
 from .activation_files import activations as activations
 from .activation_maximization import maximal_inputs as maximal_inputs
+from .cluster.cluster import Cluster as Cluster
 from .convolution import convolutional_encoder as convolutional_encoder
 from .data import datasets as datasets, preprocessing as preprocessing, readers as readers
 from .data.batches import predict_in_chunks as predict_in_chunks
@@ -32,6 +33,7 @@ from .training.full_batch import Objective as Objective, objective as objective
 from .training.gradient_check import check_gradients as check_gradients, gradient_report as gradient_report
 from .training.lbfgs import fit_lbfgs as fit_lbfgs
 from .training.minibatches import fit_minibatches as fit_minibatches
+from .training.synchronous import fit_synchronous as fit_synchronous
 from .visualization import display_network as display_network
 
 __version__: str

@@ -8,11 +8,13 @@ from .errors import MissingPackageError
 
 _EXTRAS = {  # module: (package, extra of this library that installs it)
     "PIL": ("pillow", "data"),
+    "fsspec": ("fsspec", "cluster"),
     "huggingface_hub": ("huggingface_hub", "interchange"),
     "jinja2": ("jinja2", "report"),
     "matplotlib": ("matplotlib", "train"),
     "mlxtend": ("mlxtend", "train"),
     "pyarrow": ("pyarrow", "data"),
+    "ray": ("ray", "cluster"),
     "safetensors": ("safetensors", "data"),
     "sklearn": ("scikit-learn", "sklearn"),
     "tensorboard": ("tensorboard", "train"),

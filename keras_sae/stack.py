@@ -12,8 +12,8 @@ from typing import Any
 import keras
 
 from .autoencoder import Autoencoder
-from .data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
-from .data.containers import RowSubset, as_array, in_memory, is_array
+from .data.batches import Chunks, TransformedDataset, features_of, predict_in_chunks
+from .data.containers import RowSubset, as_array, in_memory, is_array, is_distributed
 from .data.preprocessing import scaled_without_cut_off, unscaled
 from .files import check_space
 from .regularizers import WeightDecay
@@ -131,13 +131,16 @@ class StackedAutoencoder(Autoencoder):
         below them would (see benchmarks/streaming.py).
 
         Args:
-            x: (examples, features): an array, in memory or memory-mapped, a batched tf.data.Dataset or a PyDataset.
+            x: (examples, features): an array, in memory or memory-mapped, a batched tf.data.Dataset or a PyDataset; or
+                the rows of a `Cluster`, where the features stay as well.
             directory: directory for features on disk, by default a temporary one. What an earlier call left there,
                 which was interrupted, is used again.
 
         >>> for autoencoder, inputs in stack.stages(x):
         ...     keras_sae.fit(autoencoder, inputs, optimizer="adam", iterations=30)
         """
+        if is_distributed(x):
+            x = x.inputs()
         if is_array(x):
             x = as_array(x)
         elif next(iter(Chunks(x).read())).weights is not None:
@@ -157,10 +160,7 @@ class StackedAutoencoder(Autoencoder):
                 yield autoencoder, x
                 above = os.path.join(folder, f"features_{number}.npy")
                 if number < len(self.autoencoders):
-                    if in_memory(x):
-                        x = predict_in_chunks(autoencoder.encoder, x)
-                    else:
-                        x = predict_to_file(autoencoder.encoder, x, above)
+                    x = features_of(autoencoder.encoder, x, above)
                 if below and os.path.exists(below):
                     os.remove(below)
                 below = above
@@ -172,6 +172,7 @@ class StackedAutoencoder(Autoencoder):
         iterations: int | None = None,
         *,
         directory: str | pathlib.Path | None = None,
+        cluster: Any = None,
         fit: Callable | None = None,
         **options: Any,
     ) -> list[keras.callbacks.History]:
@@ -181,6 +182,7 @@ class StackedAutoencoder(Autoencoder):
             x, directory: as of `stages`.
             optimizer, iterations, **options: of `keras_sae.fit`, which trains each. A checkpoint is for one model: to
                 resume, loop over `stages`.
+            cluster: a `Cluster`, which x is sent to once, or read on: see `Cluster.rows`.
             fit: the former way, for one release: a function that trains one, `fit(autoencoder, inputs, **options)`.
 
         Returns:
@@ -192,6 +194,7 @@ class StackedAutoencoder(Autoencoder):
         if fit is not None:
             return [fit(autoencoder, inputs, **options) for autoencoder, inputs in self.stages(x, directory)]
         iterations = options.pop("max_iterations", iterations)
+        x = x if cluster is None else cluster.rows(x)
         return [
             fit_one(autoencoder, inputs, None, optimizer, iterations, **options)
             for autoencoder, inputs in self.stages(x, directory)
@@ -204,6 +207,8 @@ class StackedAutoencoder(Autoencoder):
 
     def _preprocessed(self, x: Any) -> Any:
         """Return x as the first autoencoder sees it: data that are not in memory are preprocessed at every pass."""
+        if is_distributed(x):
+            return x.encoded(self.preprocessing, lazily=True)
         if not is_array(x):
             return TransformedDataset(x, self.preprocessing)
         return predict_in_chunks(self.preprocessing, x) if in_memory(x) else RowSubset(x, transform=self.preprocessing)

@@ -26,7 +26,10 @@ IMAGE_DATA = (
 
 
 def setting(default, help, **choices):
-    """Return a dataclass field with its help text; `choices=(...)` limits the values."""
+    """Return a dataclass field with its help text.
+
+    `choices=(...)` limits the values; `alone=` is the value of a flag that may be given without one.
+    """
     return dataclasses.field(default=default, metadata={"help": help, **choices})
 
 
@@ -69,6 +72,12 @@ class TrainingConfig(RunConfig):
         None,
         f"L-BFGS iterations, or epochs of Adam, of each stage (default: 200, or epochs of {ADAM_STEPS:,} steps); with "
         "--resume, more than a finished run had: pretraining goes on from its weights, labels are learned anew",
+    )
+    cluster: str | None = setting(
+        None,
+        "train on the Ray cluster at this address, such as ray://host:10001; without an address, on one that is "
+        "started on this machine, an actor for each core",
+        alone="local",
     )
 
     def for_rows(self, number):
@@ -245,6 +254,8 @@ def _flag(field, hint):
         return {**options, "action": "store_true"}
     if typing.get_origin(hint) is tuple:
         return {**options, "type": typing.get_args(hint)[0], "nargs": "+"}
+    if "alone" in field.metadata:
+        return {**options, "nargs": "?", "const": field.metadata["alone"]}
     if "choices" in field.metadata:
         return {**options, "choices": field.metadata["choices"]}
     return {**options, "type": hint}

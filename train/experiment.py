@@ -59,6 +59,8 @@ class Experiment:
             "device": cli.describe_device(),
             **facts,
         }
+        address = getattr(config, "cluster", None)  # which not all programs have
+        self.cluster = keras_sae.Cluster(None if address == "local" else address) if address else None
         self.before = longer.finished_run(out)
         if self.before:
             record |= longer.lengthened(self.before, record)
@@ -103,9 +105,10 @@ class Experiment:
         watching += [callbacks.ProgressBar(f"{stage.replace('_', ' '):11}")] if self.verbose else []
         options |= {} if optimizer == "lbfgs" else {"seed": self.seed}
         # A stream of minibatches cannot be taken up where it was: such a stage starts again, to the same end.
-        resumable = optimizer == "lbfgs" or containers.is_array(x)
+        on_cluster = containers.is_distributed(x)
+        resumable = optimizer == "lbfgs" or containers.is_array(x) or on_cluster
         if optimizer == "adam":
-            options["batch_size"], number = cli.batches(len(x))
+            options["batch_size"], number = cli.batches(x.num_rows() if on_cluster else len(x))
             optimizer = adam(iterations * number)
         began = time.perf_counter()
         history = train(
@@ -133,15 +136,21 @@ class Experiment:
             before, done = longer.pretrained_stack(self.before)
             iterations -= done
             weights = [autoencoder.get_weights() for autoencoder in before.autoencoders]
-        for number, (autoencoder, inputs) in enumerate(stack.stages(x, self.checkpoints)):
+        for number, (autoencoder, inputs) in enumerate(stack.stages(self.rows(x), self.checkpoints)):
             if weights:
                 autoencoder.set_weights(weights[number])
-            monitors = [callbacks.SparsityMonitor(inputs)] if config.optimizer != "lbfgs" else []
+            # On a cluster each minibatch knows its rho_hat.
+            monitored = config.optimizer != "lbfgs" and self.cluster is None
+            monitors = [callbacks.SparsityMonitor(inputs)] if monitored else []
             shape = self.tile_shape if autoencoder is stack.autoencoders[0] else None
             shown = {"tile_shape": shape, "labels": labels}
             self.fit(autoencoder, autoencoder.name, inputs, None, config.optimizer, iterations, monitors, **shown)
             rho_hat = self.measure(autoencoder, inputs, autoencoder.name)
         return rho_hat
+
+    def rows(self, x, y=None):
+        """Return x, or its rows on the cluster, if there is one, with labels y."""
+        return x if self.cluster is None else self.cluster.rows(x, y)
 
     def train_head(self, config, classifier, x, y, stage="head"):
         """Train the softmax head on the pretrained features, which are computed once."""
@@ -151,6 +160,7 @@ class Experiment:
     def fit_labels(self, config, model, stage, x, y, **options):
         """Train a classifier by the optimizer of `config`; its objective at the end is a metric."""
         options |= {"tile_shape": self.tile_shape}
+        x, y = (x, y) if self.cluster is None else (self.rows(x, y), None)
         self.fit(model, stage, x, y, config.optimizer, config.max_iterations, **options)
         self.metrics[f"objective_{stage}"] = keras_sae.objective(model, x, y).value
 
@@ -210,6 +220,8 @@ class Experiment:
         page = self.report(model, examples, labels, curves, pretrained)
         if self.before:
             self.directory = longer.publish(self.directory)
+        if self.cluster:
+            self.cluster.close()
         self.compare()
         print("", *table(self.stages), sep="\n")
         pictures = sorted(path.name for path in self.directory.glob("*.png"))

@@ -38,6 +38,12 @@ def parse(words: list[str]) -> argparse.Namespace:
         default="encode",
         help="of the model, such as encode_finetuned; each output becomes columns (default: encode)",
     )
+    add("--keys", metavar="COLUMN", nargs="+", help="columns of Parquet data that are kept beside the features")
+    add(
+        "--engine", choices=("ray",),
+        help="compute on a Ray cluster, each file of rows by an actor: to Parquet, on a disk that all machines share",
+    )  # fmt: skip
+    add("--cluster", metavar="ADDRESS", help="of the Ray cluster (default: one is started on this machine)")
     add("--sparse", action="store_true", help="Parquet with lists of what is not 0, not a column for each feature")
     extraction.add_flags(
         parser, "column, array or npy file of labels, 'folders' of images: kept; x.labels.npy if --out is x.npy"
@@ -45,22 +51,43 @@ def parse(words: list[str]) -> argparse.Namespace:
     a = parser.parse_args(words)
     if a.sparse and a.out.suffix in (".csv", ".npy"):
         parser.error(f"argument --sparse: expected a new directory for Parquet as --out, received: {a.out}")
+    if a.engine and a.out.suffix in (".csv", ".npy"):
+        parser.error(f"argument --engine: expected a new directory for Parquet as --out, received: {a.out}")
+    if a.keys and a.out.suffix == ".npy":
+        parser.error(f"argument --keys: expected a table as --out, for the columns, received: {a.out}")
+    if a.cluster and not a.engine:
+        parser.error(f"argument --cluster: expected --engine ray beside it, received: {a.cluster} alone")
     return a
 
 
 def main() -> None:
     a = parse(sys.argv[1:])
-    extraction.run(PROGRAM, a, extract, sparse=a.sparse)
+    extraction.run(PROGRAM, a, extract_on_ray if a.engine else extract, sparse=a.sparse)
+
+
+def extract_on_ray(a: argparse.Namespace, output) -> None:
+    """Let the actors of a Ray cluster compute what is missing of the output, and put it in its place."""
+    from keras_sae.cluster.ray_engine import RayEngine
+
+    from . import on_ray
+
+    engine = RayEngine(a.cluster, None, 1, on_ray.Extractor)
+    try:
+        print(f"{a.out}: {on_ray.extract(a, output, engine):,} rows")
+    finally:
+        engine.close()
 
 
 def extract(a: argparse.Namespace, output) -> None:
     """Read the data, compute what is missing of the output, and put it in its place."""
     from ..runtimes import open_model
     from ..schema import schema_of
+    from .keys import read_keys
 
     model = open_model(a.export, a.model, a.signature)
-    with extraction.read(a, output, model, schema_of(model.path), signature=a.signature, sparse=a.sparse) as rows:
-        rate = extraction.write(model, rows, output, a.batch_size)
+    more = {"signature": a.signature, "sparse": a.sparse, "keys": a.keys}
+    with extraction.read(a, output, model, schema_of(model.path), **more) as rows:
+        rate = extraction.write(model, rows, output, a.batch_size, kept=read_keys(a.data, a.keys))
     names = [name for group in output.names.values() for name in group]
     listed = ", ".join(names if len(names) < 4 else [names[0], "...", names[-1]])
     print(f"{a.out}: {len(rows.x):,} rows of {listed} ({rate:,.0f} rows/s)")

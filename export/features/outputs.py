@@ -95,6 +95,7 @@ class Output(abc.ABC):
         rows: Rows,
         names: Mapping[str, Sequence[str]] | None = None,
         texts: Mapping[str, Sequence[str]] | None = None,
+        kept: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare to write.
 
@@ -104,6 +105,7 @@ class Output(abc.ABC):
             rows: the data, with their labels.
             names: name of an output -> names of its columns, where those of `column_names` do not do.
             texts: name of an output of integers -> the texts 0, 1, ... that stand for them.
+            kept: name of a column of the data that is kept in a table -> its values, an array of Arrow.
         """
         for name, array in example.items():
             if array.dtype.kind not in "biuf" or array.ndim == 0 or len(array) != 1:
@@ -117,7 +119,7 @@ class Output(abc.ABC):
         # A part is of complete batches, so that a resumed command computes the same batches, and the same bits.
         self.part_rows = batch_size * max(1, min(PART_BYTES // row_bytes, PART_ROWS) // batch_size)
         self.names = column_names(example) | {name: [*columns] for name, columns in (names or {}).items()}
-        self.texts = texts or {}
+        self.texts, self.kept_columns = texts or {}, kept or {}
         self._begin(example, rows)
 
     def kept(self, outputs: Arrays) -> Arrays:
@@ -138,8 +140,12 @@ class Output(abc.ABC):
     def write(self, batches: list[Arrays], start: int, stop: int) -> None:
         """Write a part, the outputs for the rows from start to stop; from now on, a kill does not lose them."""
         self._write(batches, start, stop)
-        write_json(self._progress, {"rows": stop, "settings": self._settings})
-        self.rows = stop
+        self.note(stop)
+
+    def note(self, rows: int) -> None:
+        """Remember that so many rows are done, which a kill does not lose from now on."""
+        write_json(self._progress, {"rows": rows, "settings": self._settings})
+        self.rows = rows
 
     def publish(self) -> None:
         """Rename the complete output to its place, and delete what was there."""
@@ -162,6 +168,10 @@ class Table(Output):
             name = f"true_{name}" if any(name in names for names in self.names.values()) else name
             values, numbers = label_values(rows.class_names), rows.y.astype("int32")
             self.label_column[name] = values[numbers] if values.dtype.kind == "i" else self._as_text(numbers, values)
+        for name, column in self.kept_columns.items():
+            if name in self.label_column or any(name in names for names in self.names.values()):
+                raise InputError(f"Expected --keys of other names than those of the output. Received: {name}.")
+            self.label_column[name] = column
 
     def _as_text(self, numbers: np.ndarray, texts: Sequence[str]) -> Any:
         """Return the texts that numbers stand for, as Arrow keeps them: each text once."""

@@ -57,6 +57,19 @@ def has_float64(activations: Iterable[Callable] = ()) -> bool:
     return all(keras.backend.standardize_dtype(function(third).dtype) == "float64" for function in activations)
 
 
+def use_threads(number: int) -> None:
+    """Let this process, which has not computed yet, compute on so many threads; JAX has no call for it."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(number)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(number)
+
+
 def replicas() -> int:
     """Return on how many replicas of tf.distribute this runs, each of which sees a part of each batch."""
     if keras.backend.backend() != "tensorflow":

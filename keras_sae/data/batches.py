@@ -14,7 +14,7 @@ from ..backend import shared, widest_float
 from ..constraints import check
 from ..files import forget, write_aside
 from ..sums import Sums
-from .containers import as_array, in_memory, is_array
+from .containers import as_array, in_memory, is_array, is_distributed
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
@@ -47,6 +47,13 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
             file.seek(0)
             write_npy_header(file, shape, dtype)  # the number of rows is known now
     return np.load(path, mmap_mode="r")
+
+
+def features_of(model: Any, x: Any, path: str | pathlib.Path) -> Any:
+    """Return the outputs for all rows of x where these are: in memory, in a file at `path`, or on a cluster."""
+    if is_distributed(x):
+        return x.encoded(model)
+    return predict_in_chunks(model, x) if in_memory(x) else predict_to_file(model, x, path)
 
 
 def write_npy_header(file: BinaryIO, shape: tuple, dtype: np.dtype) -> None:
@@ -112,7 +119,8 @@ class Chunks:
     """A data set as `Chunk`s of some rows each, in the same order at every pass.
 
     Arrays in memory are converted once; memory-mapped arrays, tf.data and PyDatasets are read again at every pass.
-    `dtype` and `shape` are those of the inputs of the model that reads the chunks, see `inputs_of`.
+    `dtype` and `shape` are those of the inputs of the model that reads the chunks, see `inputs_of`. `part` says that
+    there are more rows elsewhere, so that those here may all weigh nothing.
     """
 
     def __init__(
@@ -123,9 +131,10 @@ class Chunks:
         dtype: str = "float32",
         shape: tuple | None = None,
         weights: Any = None,
+        part: bool = False,
     ):
         self.x, self.y, self.weights, self.dtype, self.shape = x, y, weights, dtype, shape
-        self.chunk_size = chunk_size
+        self.chunk_size, self.part = chunk_size, part
         self.is_array = is_array(x)
         self._converted: list | None = None
         if self.is_array:
@@ -147,7 +156,7 @@ class Chunks:
         if self.y is not None and len(self.y) != len(self.x):
             raise ValueError(f"Expected one target for each of the {len(self.x)} inputs. Received: {len(self.y)}")
         if self.weights is not None:
-            check_weights(self.weights, len(self.x))
+            check_weights(self.weights, len(self.x), all_zero=self.part)
         check("chunk_size", self.chunk_size)
 
     def __iter__(self) -> Iterator[Chunk]:

@@ -33,6 +33,11 @@ def is_sparse(x: Any) -> bool:
     return hasattr(x, "tocsr")
 
 
+def is_distributed(x: Any) -> bool:
+    """Return whether the rows of x lie on the machines of a cluster, which sum over them where they are."""
+    return hasattr(x, "rounds")
+
+
 def in_memory(x: Any) -> bool:
     """Return whether all rows of x are in memory, rather than read when they are needed."""
     if isinstance(x, RowSubset):

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..callbacks import TensorBoard
 from ..data.batches import TransformedDataset, predict_in_chunks, predict_to_file
-from ..data.containers import RowSubset, as_array, in_memory, is_array
+from ..data.containers import RowSubset, as_array, in_memory, is_array, is_distributed
 from .lbfgs import fit_lbfgs
 from .minibatches import fit_minibatches
+from .synchronous import fit_synchronous
 
 ITERATIONS = 400  # by default with L-BFGS, as in UFLDL's exercises
 EPOCHS = 30  # by default with other optimizers
@@ -33,6 +34,7 @@ def fit(
     sample_weight: Any = None,
     class_weight: dict[int, float] | None = None,
     verbose: int = 1,
+    cluster: Any = None,
     **options: Any,
 ) -> keras.callbacks.History:
     """Train an autoencoder, a stack, a classifier or any Keras model with a loss, in place.
@@ -62,6 +64,8 @@ def fit(
         sample_weight: weights of examples, (examples,), for arrays; see `objective`.
         class_weight: weights of classes, class number -> weight (1 where there is none), with labels y.
         verbose: 1 shows a progress bar; 0 is silent.
+        cluster: a `Cluster`, on which x is, or is sent to: arrays, or paths of files as of `Cluster.rows`, whose result
+            x may be as well. L-BFGS finds what it does on one machine, to rounding; see `fit_synchronous` for others.
         **options: arguments of `fit_lbfgs` (tolerance, chunk_size, precision) or `fit_minibatches` (seed, and those of
             Keras' `fit`).
 
@@ -79,6 +83,8 @@ def fit(
         (x, y, sample_weight), validation_data = _split(x, y, sample_weight, validation_split)
     if class_weight is not None:
         sample_weight = _class_weights(class_weight, y, sample_weight)
+    if cluster is not None:
+        x, y, sample_weight = cluster.rows(x, y, sample_weight), None, None
     shared = {
         "checkpoint": checkpoint, "callbacks": callbacks, "validation_data": validation_data,
         "sample_weight": sample_weight, "verbose": verbose,
@@ -88,6 +94,9 @@ def fit(
     if optimizer is not None:
         _set_optimizer(model, optimizer)
     epochs = EPOCHS if iterations is None else iterations
+    if is_distributed(x):
+        del shared["sample_weight"]  # which the rows have themselves
+        return fit_synchronous(model, x, epochs, batch_size, **shared, **options)
     return fit_minibatches(model, x, y, epochs, batch_size, **shared, **options)
 
 
@@ -141,6 +150,7 @@ def fit_head(
     y: Any = None,
     *args: Any,
     directory: str | pathlib.Path | None = None,
+    cluster: Any = None,
     **options: Any,
 ) -> keras.callbacks.History:
     """Train the softmax head of a classifier alone, on features that its encoder computes once.
@@ -156,9 +166,12 @@ def fit_head(
         *args, **options: arguments of `fit`.
         directory: where the features are written to a file if the data are not in memory, by default a temporary
             directory; the file that an interrupted call left there is used again.
+        cluster: as of `fit`.
 
     Reference: UFLDL, "Softmax Regression" and "Self-Taught Learning".
     """
+    if cluster is not None:
+        x, y = cluster.rows(x, y, options.pop("sample_weight", None)), None
     x = as_array(x) if is_array(x) else x
     encoder, head = classifier.get_layer("encoder"), classifier.get_layer("head")
     model = keras.Sequential([keras.Input(encoder.output_shape[1:]), head], name="head")
@@ -166,6 +179,8 @@ def fit_head(
     for callback in options.get("callbacks") or []:
         if isinstance(callback, TensorBoard):  # which has the inputs of all of it
             callback.look_at(classifier)
+    if is_distributed(x):
+        return fit(model, x.encoded(encoder), y, *args, **options)
     if not is_array(x):
         return fit(model, TransformedDataset(x, encoder), y, *args, **options)
     if in_memory(x):

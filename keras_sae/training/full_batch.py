@@ -8,14 +8,11 @@ import numpy as np
 from keras import ops
 
 from ..autoencoder import Autoencoder
-from ..backend import PRECISIONS, at, compile_function, compile_gradients, matmul_precision, single, widest_float
-from ..data.batches import CHUNK_SIZE, Chunk, Chunks, inputs_of, mean_over_rows
-from ..example_weights import weighted_examples
-from ..losses import warn_of_range
-from ..sparsity.kl import recorded_activations
+from ..backend import PRECISIONS, compile_gradients, matmul_precision, single, widest_float
+from ..data.batches import CHUNK_SIZE, Chunks, inputs_of
+from ..data.containers import is_distributed
 from ..sparsity.method import check_methods
-from ..sums import Sums
-from .data_loss import DataLoss
+from .passes import Passes, Rounds, RowsHere
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -38,6 +35,11 @@ class Objective:
         """Return what tells the objective in a few numbers, by name: rho_hat is the mean over all units."""
         means = {"rho_hat": float(np.concatenate(self.rho_hat).mean())} if self.rho_hat else {}
         return {"value": self.value, **self.parts, **means}
+
+    def logs(self) -> dict[str, float]:
+        """Return what a History records of it: J as "loss", its terms and the mean rho_hat of all units."""
+        numbers = self._numbers()
+        return {"loss": numbers.pop("value"), **numbers}
 
     def __repr__(self) -> str:
         return f"Objective({', '.join(f'{name}={number:.6g}' for name, number in self._numbers().items())})"
@@ -94,41 +96,29 @@ def objective(
 
 
 class ObjectiveFunction:
-    """The objective of one model on one data set, compiled once, for repeated evaluation at many weights."""
+    """The objective of one model on one data set, compiled once, for repeated evaluation at many weights.
+
+    x, y, chunk_size, sample_weight: as of `objective`; or x is the rows of a cluster, which sums where they are.
+    """
 
     def __init__(
         self, model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE, sample_weight: Any = None
     ):
         self.model = model
-        self.chunks = Chunks(x, y, chunk_size, **inputs_of(model), weights=sample_weight)
+        rows: Any = x if is_distributed(x) else Chunks(x, y, chunk_size, **inputs_of(model), weights=sample_weight)
         if not model.built:
-            model.build((None, self.chunks.num_features()))
+            model.build((None, rows.num_features()))
         check_methods(model, "no_objective")
-        self.loss = DataLoss(model)
-        if self.chunks.is_array:
-            self.loss.check_targets(self.chunks.y, model)
         self.data_term = "reconstruction" if isinstance(model, Autoencoder) else "data_loss"
         self.variables = model.trainable_variables
         if not self.variables:
             raise ValueError("The model has no trainable weights. Set `trainable = True` on a layer to train it.")
         self.penalised = [v for v in self.variables if v.regularizer is not None]
-        self.mean_weight = self.chunks.mean_weight()
-        self.loss_scale = self._loss_scale()
-        self._batch_rho_hat = compile_function(self._chunk_rho_hat)
-        self._batch_losses = compile_function(self._chunk_total)
-        self._batch_gradients = compile_gradients(self._chunk_total)
+        self.passes = Passes(model, rows.mean_weight(), rows.num_rows)
+        self.rounds: Rounds = (
+            rows.rounds(self.passes, chunk_size) if is_distributed(rows) else RowsHere(self.passes, rows)
+        )
         self._weight_gradients = compile_gradients(self._weight_total)
-        self.sparsities: list | None = None  # in the order of the forward pass, which finds them
-        self.warned = False
-        self.adds_losses = False  # whether layers do, which the forward pass finds
-        self.additive: bool | None = None  # whether these losses are means over examples
-
-    def _loss_scale(self) -> float:
-        """Return what the mean over examples of weighted losses is to be multiplied with, as Keras reduces the loss."""
-        if self.loss.reduction == "sum":
-            return float(self.chunks.num_rows())
-        weighted_mean = self.loss.reduction == "mean_with_sample_weight"
-        return 1 / self.mean_weight if weighted_mean and self.mean_weight else 1.0
 
     def __call__(
         self,
@@ -143,113 +133,31 @@ class ObjectiveFunction:
         precision: of the products, see `objective`.
         there: whether gradients stay where they are computed, see `backend.has_float64_on_gpu`.
         """
-        with matmul_precision(precision):
-            return self._evaluate(values, gradients, there)
-
-    def _evaluate(self, values: list | None, gradients: bool, there: bool) -> Objective:
         if values is None:
             values = [ops.convert_to_numpy(v.value) for v in self.variables]
         tensors = [ops.convert_to_tensor(a, single(v.dtype)) for a, v in zip(values, self.variables, strict=True)]
-        rho_hat = self._rho_hat(tensors)
-        means = [ops.convert_to_tensor(r, dtype=widest_float()) for r in rho_hat]
-        sums, rows = Sums(), 0
-        for chunk in self.chunks:
-            chunk = self._with_targets(chunk)
-            if not self.warned:
-                warn_of_range(self.model, chunk.y)
-                self.warned = True
-            if gradients:
-                found, parts = self._batch_gradients(tensors, *chunk, means)
-            else:
-                (_, found), parts = self._batch_losses(tensors, *chunk, means), []
-            sums.add([*found, *parts])
-            if self.adds_losses and self.additive is None:
-                self._check_additive(tensors, chunk, means)
-            rows += len(chunk.x)
-        loss, additive, *totals = (total / rows for total in sums.read(there))
+        rho_hat = self._rho_hat(tensors, precision)
+        rows, *sums = self.rounds.losses(tensors, rho_hat, gradients, precision, there)
+        loss, additive, *totals = (total / rows for total in sums)
         decay = 0.0
         if self.penalised:
-            decay, parts = self._weight_gradients(tensors)
+            with matmul_precision(precision):
+                decay, parts = self._weight_gradients(tensors)
             if totals:
                 parts = parts if there else map(ops.convert_to_numpy, parts)
                 totals = [total + part for total, part in zip(totals, parts, strict=True)]
-        kl = sum(float(s.penalty(r)) for s, r in zip(self.sparsities or [], means, strict=True))
+        means = [ops.convert_to_tensor(mean, dtype=widest_float()) for mean in rho_hat]
+        kl = sum(float(s.penalty(r)) for s, r in zip(self.passes.sparsities or [], means, strict=True))
         terms = {self.data_term: float(loss), "weight_decay": float(decay), "sparsity": kl + float(additive)}
         return Objective(sum(terms.values()), totals, terms, rho_hat)
 
-    def _with_targets(self, chunk: Chunk) -> Chunk:
-        """Return the chunk with what the model is to give for x, if no y is given."""
-        if chunk.y is None:
-            return chunk._replace(y=self.model.targets(chunk.x) if isinstance(self.model, Autoencoder) else chunk.x)
-        if not self.chunks.is_array:
-            self.loss.check_targets(ops.convert_to_numpy(chunk.y), self.model)
-        return chunk
-
-    def _rho_hat(self, values: list) -> list[np.ndarray]:
-        """Pass 1: return the rho_hat of every layer with a KLSparsity, float64."""
-        if self.sparsities == []:
-            return []
-        means = mean_over_rows(self.chunks, lambda x, y, weights: self._batch_rho_hat(values, x, weights))
-        for sparsity, mean in zip(self.sparsities or [], means, strict=True):
+    def _rho_hat(self, values: list, precision: str) -> list[np.ndarray]:
+        """Return the rho_hat of every layer with a KLSparsity, float64."""
+        rows, *sums = self.rounds.activations(values, precision)
+        means = [total / rows for total in sums]
+        for sparsity, mean in zip(self.passes.sparsities or [], means, strict=True):
             sparsity.check_domain(mean)
         return means
-
-    def _chunk_rho_hat(self, values: list, x: Any, weights: Any) -> list:
-        _, recorded, _ = self._forward(values, x, weights)
-        self.sparsities = [sparsity for sparsity, *_ in recorded]
-        return [sums for _, sums, _ in recorded]
-
-    def _chunk_total(self, values: list, x: Any, y: Any, weights: Any, rho_hat: list) -> tuple:
-        """Return (a scalar whose gradient is this chunk's share of that of m J, weight penalties aside; its terms)."""
-        outputs, recorded, added = self._forward(values, x, weights)
-        losses = self.loss_scale * ops.cast(self.loss(y, outputs), widest_float())
-        if weights is not None:
-            losses *= ops.cast(weights, losses.dtype)
-        loss = total = ops.sum(losses)
-        for (sparsity, own, dtype), whole_set in zip(recorded, rho_hat, strict=True):
-            # rho_hat has the value of the whole set; m times its gradient is the gradient of this chunk's sum.
-            rho_hat_j = whole_set + (own - ops.stop_gradient(own))
-            total += ops.cast(sparsity.penalty(rho_hat_j, dtype), total.dtype)
-        additive = ops.zeros((), dtype=total.dtype)
-        self.adds_losses = bool(added)
-        for mean in added:
-            additive += ops.cast(ops.shape(x)[0], total.dtype) * ops.cast(mean, total.dtype)
-        return total + additive, (loss, additive)
-
-    def _forward(self, values: list, x: Any, weights: Any) -> tuple[Any, list, list]:
-        """Return the outputs in inference mode, (KLSparsity, rows times rho_hat, dtype) of each, losses added."""
-        if weights is not None:
-            weights = weights / self.mean_weight if isinstance(self.model, Autoencoder) else None
-        with at(self.variables, values) as scope, recorded_activations() as recorded, weighted_examples(weights):
-            outputs = self.model(x, training=False)
-            sums = [(sparsity, sparsity.sum_over_rows(a), a.dtype) for sparsity, a in recorded]
-            return outputs, sums, scope.losses
-
-    def _check_additive(self, values: list, chunk: Chunk, means: list) -> None:
-        """Raise ValueError if layers add losses that are no means over examples, which no chunk alone can tell.
-
-        A sample of rows is compared, together and each alone, to within the rounding of half precision.
-        """
-        rows = np.unique(np.linspace(0, len(chunk.x) - 1, 8).astype(int))
-        whole_set_in_one = self.chunks.is_array and len(chunk.x) == len(self.chunks.x) and chunk.weights is None
-        self.additive = True
-        if whole_set_in_one or len(rows) < 2:
-            return
-        parts = [[row] for row in rows]
-        half = any(single(layer.compute_dtype) != layer.compute_dtype for layer in self.model._flatten_layers())
-        tolerance = 0.02 if half else 1e-4
-        together, *each = (self._added(values, ops.take(chunk.x, part, axis=0)) for part in [rows, *parts])
-        for mean, *alone in zip(together, *each, strict=True):
-            if abs(mean - np.mean(alone)) > tolerance * np.abs([mean, *alone]).max():
-                raise ValueError(
-                    "Expected losses added by layers to be means over examples, which add up over chunks. Received: "
-                    f"{mean:.4g} for {len(rows)} rows together, {np.mean(alone):.4g} as the mean of each alone. Take "
-                    "all rows at once, as an array with chunk_size=len(x), or use KLSparsity for means of activations."
-                )
-
-    def _added(self, values: list, x: Any) -> list[float]:
-        """Return the losses that layers add for these rows."""
-        return [float(loss) for loss in self._forward(values, x, None)[2]]
 
     def _weight_total(self, values: list) -> tuple:
         total = ops.zeros((), dtype=widest_float())
@@ -257,3 +165,11 @@ class ObjectiveFunction:
             if variable.regularizer is not None:
                 total += variable.regularizer(ops.cast(value, widest_float()))
         return total, total
+
+
+def held_out_objective(model: keras.Model, data: Any, chunk_size: int = CHUNK_SIZE) -> ObjectiveFunction | None:
+    """Return the objective on held-out x, (x, y) or (x, y, weights), or None if there are none."""
+    if data is None:
+        return None
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+    return ObjectiveFunction(model, x, y, chunk_size, weights)

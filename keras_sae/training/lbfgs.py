@@ -16,7 +16,7 @@ from ..data.containers import is_array
 from ..errors import DivergedError, InputError
 from ..sparsity.method import check_methods
 from . import checkpoints
-from .full_batch import Objective, ObjectiveFunction
+from .full_batch import ObjectiveFunction, held_out_objective
 from .quasi_newton import LBFGS, Vector
 
 LIMIT = "the limit of iterations"  # a reason why training stopped
@@ -96,7 +96,7 @@ def fit_lbfgs(
     found = checkpoints.read(checkpoint) if checkpoint else None
     check_precision(precision)
     search = _Search(model, x, y, chunk_size, sample_weight, found, precision)
-    search.validation = _validation(model, validation_data, chunk_size)
+    search.validation = held_out_objective(model, validation_data, chunk_size)
     keras_callbacks = keras.callbacks.CallbackList(
         [*(callbacks or []), *([ProgressBar()] if verbose else [])],
         add_history=True, model=model, epochs=max_iterations, verbose=verbose,
@@ -131,14 +131,6 @@ def fit_lbfgs(
     if checkpoint:
         search.save(checkpoint)  # again, as EarlyStopping may have restored the best weights
     return history
-
-
-def _validation(model: keras.Model, data: Any, chunk_size: int) -> ObjectiveFunction | None:
-    """Return the objective on held-out data, or None if there are none."""
-    if data is None:
-        return None
-    x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-    return ObjectiveFunction(model, x, y, chunk_size, weights)
 
 
 def corrupted_once(model: keras.Model, x: Any, y: Any) -> tuple[Any, Any]:
@@ -219,9 +211,9 @@ class _Search:
             return None
         self.assign()
         self.iterations += 1
-        logs = {**_logs(self.result), **self.optimizer.last_step}
+        logs = {**self.result.logs(), **self.optimizer.last_step}
         if self.validation is not None:
-            logs |= {f"val_{name}": value for name, value in _logs(self.validation(gradients=False)).items()}
+            logs |= {f"val_{name}": value for name, value in self.validation(gradients=False).logs().items()}
         # This is one assignment, so that Ctrl-C never leaves parts of two iterations to be saved.
         self.completed = self.optimizer.state(), self.iterations, logs
         small = before - self.optimizer.value <= tolerance * max(before, self.optimizer.value, 1)
@@ -288,12 +280,6 @@ class _Search:
                 f"Expected a checkpoint made on the same data and objective. Received: one with J = {value:.6g}, but "
                 f"the data given now have {now:.6g}. Resume with the same data, or remove the checkpoint."
             )
-
-
-def _logs(result: Objective) -> dict[str, float]:
-    """Return what the History records of an objective: J, its terms and the mean rho_hat of all units."""
-    means = {"rho_hat": float(np.concatenate(result.rho_hat).mean())} if result.rho_hat else {}
-    return {"loss": result.value, **result.parts, **means}
 
 
 def _array(variable: Any) -> np.ndarray:

@@ -84,7 +84,7 @@ def fit_minibatches(
         model.compile()
     if not isinstance(model, Autoencoder):
         check_loss_dtypes(model)
-    backup = _Backup(model, checkpoint)
+    backup = Backup(model, checkpoint)
     watching = [*(callbacks or []), keras.callbacks.History(), backup, *([ProgressBar()] if verbose else [])]
     if is_array(x):
         chunks = Chunks(x, y, **inputs_of(model), weights=sample_weight)  # checks the arrays
@@ -121,7 +121,7 @@ def fit_minibatches(
         return run(**data, epochs=epochs, **options)
 
 
-class _Backup(keras.callbacks.Callback):
+class Backup(keras.callbacks.Callback):
     """Writes all that `fit` needs to resume: weights, the optimizer's state, random states, the History."""
 
     def __init__(self, model: keras.Model, path: str | pathlib.Path | None):

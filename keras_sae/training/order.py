@@ -12,6 +12,16 @@ from ..files import forget
 FORGET_EVERY = 16  # batches between clearing the pages of a memory-mapped array, which takes some microseconds
 
 
+def order_of(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the numbers of so many rows in the order of an epoch, uint32."""
+    return np.random.default_rng((seed, epoch)).permutation(np.arange(rows, dtype="uint32"))
+
+
+def rows_of_batch(order: np.ndarray, index: int, batch_size: int) -> np.ndarray:
+    """Return the row numbers of a batch, sorted."""
+    return np.sort(order[index * batch_size : (index + 1) * batch_size])
+
+
 class Minibatches(keras.utils.PyDataset):
     """Rows of arrays in random order, which depends on the seed and on the epoch that was begun last.
 
@@ -40,14 +50,14 @@ class Minibatches(keras.utils.PyDataset):
 
     def begin(self, epoch: int) -> None:
         """Draw the order of this epoch. (Keras' own signals to a PyDataset also come before the first epoch.)"""
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(np.arange(len(self.x), dtype="uint32"))
+        self.order = order_of(len(self.x), self.seed, epoch)
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
 
     def rows(self, index: int) -> np.ndarray:
         """Return the row numbers of a batch, sorted, so that they are read in one sweep."""
-        return np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
+        return rows_of_batch(self.order, index, self.batch_size)
 
     def __getitem__(self, index: int) -> tuple:
         rows = self.rows(index)

@@ -9,6 +9,7 @@ from keras import ops
 
 import keras_sae
 from keras_sae import KLSparsity, SparseAutoencoder, StackedAutoencoder
+from keras_sae.data import batches
 from keras_sae.data.containers import RowSubset
 from keras_sae.data.preprocessing import fit_preprocessing
 from tests.keras_sae.conftest import Batches, raises, same_weights, two_layers
@@ -406,13 +407,13 @@ def test_pretraining_that_was_stopped_goes_on_with_the_features_that_it_left(pre
     [left] = folder.iterdir()
     assert left.name == "features_1.npy"
     before = left.stat().st_mtime_ns
-    stop, written, write = False, [], keras_sae.stack.predict_to_file
+    stop, written, write = False, [], batches.predict_to_file
 
     def remember(model, x, path):
         written.append((path.endswith("features_1.npy"), left.exists() and left.stat().st_mtime_ns == before))
         return write(model, x, path)
 
-    monkeypatch.setattr(keras_sae.stack, "predict_to_file", remember)
+    monkeypatch.setattr(batches, "predict_to_file", remember)
     found, _ = pretrained("memmap", fit=fit, directory=folder)
     expected, _ = pretrained("memmap")
     assert written[:2] == [(True, True), (False, True)]  # still the file of the first attempt

@@ -23,6 +23,7 @@ class Config(cli.RunConfig):
     ratio: float = cli.setting(0.5, "share, from 0 to 1")
     sizes: tuple[int, ...] = cli.setting((4, 2), "size of each layer")
     mode: str = cli.setting("fast", "how to go about it", choices=("fast", "exact"))
+    machine: str | None = cli.setting(None, "which one", alone="this")
     dry_run: bool = cli.setting(False, "only show what would be done")
 
     def __post_init__(self):
@@ -79,6 +80,8 @@ def test_no_flags_give_the_defaults():
         (["--sizes", "8"], {"sizes": (8,)}),
         (["--sizes", "8", "4", "2"], {"sizes": (8, 4, 2)}),
         (["--mode", "exact"], {"mode": "exact"}),
+        (["--machine"], {"machine": "this"}),
+        (["--machine", "ray://other:1", "--dry-run"], {"machine": "ray://other:1", "dry_run": True}),
         (["--dry-run"], {"dry_run": True}),
         (["--sizes", "8", "4", "--dry-run", "--count", "1"], {"sizes": (8, 4), "dry_run": True, "count": 1}),
     ],
@@ -148,6 +151,7 @@ def test_help_teaches_every_flag_and_shows_its_default(capsys):
         "--ratio RATIO share, from 0 to 1 (default: 0.5)",
         "--sizes SIZES [SIZES ...] size of each layer (default: 4 2)",
         "--mode {fast,exact} how to go about it (default: fast)",
+        "--machine [MACHINE] which one",
     ]:
         assert explained in text
     assert text.endswith("--dry-run only show what would be done")
@@ -177,6 +181,7 @@ def test_the_command_names_only_what_differs_from_the_defaults():
         {"ratio": 1e-05},
         {"ratio": 0.1 + 0.2},
         {"sizes": (1,)},
+        {"machine": "this"},
         {"sizes": (8, 4, 2), "mode": "exact", "dry_run": True},
     ],
     ids=str,

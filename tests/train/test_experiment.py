@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from train import experiment
+import keras_sae
+from keras_sae.cluster import worker
+from tests.keras_sae.cluster import double
+from train import experiment, mnist
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,27 @@ def test_the_table_of_stages():
         "finetuned    0.04871               -    97.67%      9.0",
     ]
     assert experiment.table([]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_run_on_a_cluster_has_the_numbers_of_one_machine(optimizer, idx_folder, tmp_path, monkeypatch):
+    addresses = []
+
+    def joined(address):
+        addresses.append(address)
+        return double.cluster(actors=2)
+
+    monkeypatch.setattr(keras_sae, "Cluster", joined)
+    monkeypatch.setattr(worker, "use_threads", lambda number: None)
+    settings = {"data": str(idx_folder), "units": (9, 4), "max_iterations": 2, "optimizer": optimizer}
+    found = {
+        cluster: mnist.run(mnist.Config(out=str(tmp_path / str(cluster)), cluster=cluster, **settings), verbose=0)
+        for cluster in (None, "local", "ray://host:1")
+    }
+    assert addresses == [None, "ray://host:1"]
+    names = [name for name in found[None] if not name.startswith("seconds")]
+    for cluster in ("local", "ray://host:1"):
+        assert [found[cluster][name] for name in names] == pytest.approx(
+            [found[None][name] for name in names], rel=1e-3
+        )

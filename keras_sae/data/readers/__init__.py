@@ -23,7 +23,16 @@ from .labels import UNKNOWN
 from .rows import Rows, constant_columns, counting_columns
 from .storage import chosen_columns
 
-__all__ = ["FORMATS", "Rows", "chosen_columns", "constant_columns", "counting_columns", "options_of", "read_rows"]
+__all__ = [
+    "FORMATS",
+    "Rows",
+    "chosen_columns",
+    "constant_columns",
+    "counting_columns",
+    "files_of",
+    "options_of",
+    "read_rows",
+]
 
 FORMATS = (
     "npy, npz, csv (or csv.gz), parquet, tfrecord, h5, mat or safetensors files, images, a directory or a pattern of "
@@ -71,6 +80,7 @@ def read_rows(
     names: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
     one_hot: bool | Mapping[str, Sequence[str]] = False,
+    part: bool = False,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -107,6 +117,7 @@ def read_rows(
         ignore: the names of columns of csv and parquet that are left out, whatever they hold.
         one_hot: whether columns of texts, of csv and parquet, become columns of 0 and 1, one for each text, named
             column=text; or the texts by the names of the columns, as `Rows.categories` of other data has them.
+        part: whether the data may be some of the shards of a whole, as one process of several reads them.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
@@ -125,7 +136,7 @@ def read_rows(
         if _is_dataset(named):
             _check_options(given, _DATASET_OPTIONS, named[0])
             return _noted(tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache))
-        source = sources.find(named, _KINDS, FORMATS)
+        source = sources.find(named, _KINDS, FORMATS, part)
         reader = _READERS[source.kind]
         _check_options(given, reader.options, source)
         for file in source.files if source.kind != sources.IMAGES else ():
@@ -142,6 +153,14 @@ def _noted(rows: Rows) -> Rows:
     unknown = 0 if rows.y is None else int((rows.y == UNKNOWN).sum())
     note = f"{unknown:,} of {len(rows.x):,} rows have no label"
     return dataclasses.replace(rows, notes=(*rows.notes, note)) if unknown else rows
+
+
+def files_of(data: pathlib.Path | str | Sequence[pathlib.Path | str], part: bool = False) -> sources.Source:
+    """Return the files that `read_rows` reads, with their kind. Raise InputError if there are none, or of two kinds.
+
+    part: as of `read_rows`.
+    """
+    return sources.find(_named(data), _KINDS, FORMATS, part)
 
 
 def options_of(data: pathlib.Path | str | Sequence[pathlib.Path | str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import InputError
 
 _SHARD = re.compile(r"(.*?)-(\d+)-of-(\d+)(\D.*)?")
-_WILDCARDS = re.compile(r"[*?[]")
+WILDCARDS = re.compile(r"[*?[]")
 _COMPRESSED = {  # the first bytes of a file -> (how it is packed, what unpacks it)
     b"\x1f\x8b\x08": ("gzip", "gunzip"),
     b"BZh": ("bzip2", "bunzip2"),
@@ -45,7 +45,7 @@ class Source:
         return self.name
 
 
-def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: str) -> Source:
+def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: str, part: bool = False) -> Source:
     """Return the files that are named, by paths or patterns.
 
     Args:
@@ -53,6 +53,7 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
             are read in the order of their names.
         kinds: end of a file's name, a regular expression -> kind of data.
         formats: what can be named, for messages.
+        part: whether they may be some of the shards of the data.
     """
     if not named:
         raise InputError(f"Expected files or directories of data. Received: none. Name {formats}.")
@@ -72,7 +73,7 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
             else:
                 found[path] = base
     files, kind = _of_one_kind(found, kinds, left_out, _some(named), formats)
-    if kind != IMAGES:
+    if kind != IMAGES and not part:
         _check_shards(files)
     return Source(_some(named), _from_common_directory(files), kind, _notes(files, kind, left_out))
 
@@ -83,12 +84,12 @@ def _listed(path: pathlib.Path, kinds: dict[str, str], formats: str) -> tuple[di
         return _below(path, kinds)
     if path.exists():
         return {path: path.parent}, 0
-    if not _WILDCARDS.search(str(path)):
+    if not WILDCARDS.search(str(path)):
         raise InputError(
             f"Expected a file or directory of data. Received: {path}, which does not exist. Name {formats}."
         )
     parts = path.parts
-    base = pathlib.Path(*parts[: next(i for i, part in enumerate(parts) if _WILDCARDS.search(part))])
+    base = pathlib.Path(*parts[: next(i for i, part in enumerate(parts) if WILDCARDS.search(part))])
     found: dict[pathlib.Path, pathlib.Path] = {}
     hidden = 0
     for match in sorted(map(pathlib.Path, glob.glob(str(path), recursive=True))):

@@ -1,8 +1,7 @@
-"""export.serve.cluster: the same application on Ray Serve, a cluster of one node on loopback."""
+"""export.serve.cluster: the same application on Ray Serve, a cluster of one node, as cluster.yaml configures it."""
 
 import json
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -13,38 +12,39 @@ from tests.export.conftest import export_here
 
 ROOT = pathlib.Path(__file__).parents[3]
 
-# In a process of its own: Ray starts others, and warns of what is not ours.
-SERVE = """
-import json, sys, urllib.request
-import ray
-from ray import serve
-from export.serve.cluster import application
-export, port, rows = sys.argv[1], int(sys.argv[2]), json.load(sys.stdin)
-ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", logging_level="ERROR")
-serve.start(http_options={"host": "127.0.0.1", "port": port})
-serve.run(application({"export": export, "name": "digits"}), route_prefix="/")
-url = f"http://127.0.0.1:{port}/v1/models/digits:predict"
-with urllib.request.urlopen(url, json.dumps({"instances": rows}).encode(), timeout=60) as answer:
-    print("ANSWER" + answer.read().decode())
-serve.shutdown()
-ray.shutdown()
-"""
+
+@pytest.fixture(scope="module")
+def found(tiny_run, tmp_path_factory):
+    """What `ray_session` found, and the features that it should have."""
+    pytest.importorskip("ray", reason="needs Ray: pip install 'keras-sae[cluster]'")
+    folder = tmp_path_factory.mktemp("served")
+    export_here(tiny_run[0], folder, formats=["saved_model"])
+    command = [sys.executable, "-m", "tests.export.serve.ray_session", str(folder), str(folder / "found.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "check.npz") as check:
+        return json.loads((folder / "found.json").read_text()), check["encode/features"][:5]
 
 
 @pytest.mark.slow
-def test_a_replica_answers_as_tensorflow_serving_does(tiny_run, tmp_path):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'keras-sae[cluster]'")
-    export_here(tiny_run[0], tmp_path, formats=["saved_model"])
-    with np.load(tmp_path / "check.npz") as check:
-        rows, features = check["inputs"][:5], check["encode/features"][:5]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    done = subprocess.run(
-        [sys.executable, "-c", SERVE, str(tmp_path), str(port)],
-        cwd=ROOT, input=json.dumps(rows.tolist()), capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    answer = next(line for line in done.stdout.splitlines() if line.startswith("ANSWER"))
-    found = json.loads(answer.removeprefix("ANSWER"))["predictions"]
-    np.testing.assert_allclose(found, features, atol=1e-5)
+def test_a_replica_answers_as_tensorflow_serving_does(found):
+    np.testing.assert_allclose(found[0]["features"], found[1], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_replica_says_that_it_is_healthy(found):
+    assert found[0]["health"][:2] == [200, 200]
+    assert "version 1" in found[0]["health"][2]
+
+
+@pytest.mark.slow
+def test_replicas_are_added_under_load(found):
+    assert found[0]["replicas_at_first"] == 1
+    assert found[0]["scaled"]
+
+
+@pytest.mark.slow
+def test_a_new_version_takes_over_without_a_dropped_request(found):
+    assert found[0]["rolled"]
+    assert found[0]["answers"] == [200]
+    assert found[0]["number"] > 200
