@@ -148,8 +148,8 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
     if not app.state.models.versions:
         fail(f"Expected a SavedModel that can be loaded. Received: {arguments.export}. The line above says why.")
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    most = connections.most_connections()
-    connection = functools.partial(connections.Connection, everybody={}, most=most)
+    everybody = connections.Everybody(connections.most_connections())
+    connection = functools.partial(connections.Connection, everybody=everybody)
     for handler in logging.getLogger().handlers:
         handler.addFilter(connections.Few())
     config = uvicorn.Config(

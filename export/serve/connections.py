@@ -6,7 +6,10 @@ a limit of its own, to which the client gets an answer: see bodies.py.
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import logging
+import selectors
 import time
 from typing import Any
 
@@ -19,7 +22,12 @@ WRITE_BUFFER = 16 * 2**10  # bytes of an answer that wait for the client beside 
 READ_AT_ONCE = 32 * 2**10  # bytes of a connection; then the others have their turn
 ACCEPTED_AT_ONCE = 32  # connections, before any of them is looked at
 WAITING_AT_MOST = 4096  # connections that the system keeps until they are accepted, if it may; others try for seconds
-DESCRIPTORS_FOR_OTHERS = 256  # files, TensorFlow, and connections that are accepted or ended but not seen yet
+DESCRIPTORS_FOR_OTHERS = (
+    256  # files, TensorFlow, and connections that are refused, or accepted or ended but not seen yet
+)
+REFUSED_AT_ONCE = 64  # connections that are kept until their client has seen that they are refused
+SECONDS_TO_SEE_A_REFUSAL = 2.0
+SECONDS_TO_BE_HEARD = 0.2  # by whoever has come, or has an answer: what they send next may be on its way
 MOST_CONNECTIONS = 4096
 LONGEST_HEADERS = 16 * 2**10  # bytes
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -35,37 +43,57 @@ def most_connections() -> int:
     return max(16, most)
 
 
-class Connection(H11Protocol):
-    """A connection that ends if its client takes too long. If there are too many, the one that waited longest ends."""
+@dataclasses.dataclass
+class Everybody:
+    """The connections of a server, `most` at once."""
 
-    def __init__(self, *arguments: Any, everybody: "dict[Connection, None]", most: int, **options: Any):
+    most: int
+    heard: "dict[Connection, float]" = dataclasses.field(default_factory=dict)  # the last to do something is at the end
+    refused: "set[Refused]" = dataclasses.field(default_factory=set)
+
+    def make_room(self) -> bool:
+        """Return whether there is room for one more, once who has been silent for longest is ended if need be."""
+        before = time.monotonic() - SECONDS_TO_BE_HEARD
+        while len(self.heard) >= self.most:
+            silent = itertools.takewhile(lambda one: self.heard[one] < before, self.heard)
+            longest = next((one for one in silent if one.clients_turn() and not one.has_sent()), None)
+            if longest is None:
+                return False
+            longest.end()
+        return True
+
+
+class Connection(H11Protocol):
+    """A connection that ends if its client takes too long.
+
+    If there are too many, the one whose client has been silent for longest ends. If all are being answered, or came
+    only now, one more is refused.
+    """
+
+    def __init__(self, *arguments: Any, everybody: Everybody, **options: Any):
         super().__init__(*arguments, **options)
-        self._everybody, self._most = everybody, most  # all connections, the one that did something last at the end
+        self._everybody = everybody
         self._turn, self._since, self._steps = "", 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
+        if not self._everybody.make_room():
+            Refused(self._everybody).answer(transport)
+            return
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.max_size = READ_AT_ONCE
-        while len(self._everybody) >= self._most:
-            longest = next((other for other in self._everybody if other.clients_turn()), None)
-            if longest is None:
-                transport.write(FULL)
-                transport.close()
-                break
-            longest.end()
-        self._everybody[self] = None
+        self._everybody.heard[self] = time.monotonic()
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._everybody.pop(self, None)
+        self._everybody.heard.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def end(self) -> None:
-        self._everybody.pop(self, None)
+        self._everybody.heard.pop(self, None)
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -79,11 +107,12 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         self._steps += 1
+        self._did_something()
         super().on_response_complete()
 
     def _did_something(self) -> None:
-        if self in self._everybody:
-            self._everybody[self] = self._everybody.pop(self)
+        if self._everybody.heard.pop(self, None) is not None:
+            self._everybody.heard[self] = time.monotonic()
 
     def clients_turn(self) -> str:
         """Return what the client has to do next, or "" if that is for the server to do."""
@@ -92,6 +121,12 @@ class Connection(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             return f"ask {self._steps}"
         return "send" if self.cycle.more_body else ""
+
+    def has_sent(self) -> bool:
+        """Return whether the client has sent something that is not read yet, or has left."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.transport.get_extra_info("socket"), selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def _look(self) -> None:
         """End the connection if the same has been for the client to do for too long."""
@@ -103,6 +138,27 @@ class Connection(H11Protocol):
             self.end()
         else:
             self._timer = self.loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
+
+
+class Refused(asyncio.Protocol):
+    """A connection that is answered 503. What comes is thrown away: to end at once would take the answer from them."""
+
+    def __init__(self, everybody: Everybody):
+        self._refused = everybody.refused
+
+    def answer(self, transport: asyncio.Transport) -> None:
+        transport.set_protocol(self)
+        transport.write(FULL)
+        if len(self._refused) < REFUSED_AT_ONCE:
+            self._refused.add(self)
+            with contextlib.suppress(OSError):  # the client has left
+                transport.write_eof()
+            asyncio.get_running_loop().call_later(SECONDS_TO_SEE_A_REFUSAL, transport.abort)
+        else:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._refused.discard(self)
 
 
 class Few(logging.Filter):

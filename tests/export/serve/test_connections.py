@@ -23,12 +23,13 @@ def serve(monkeypatch):
     monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 0.5)
     monkeypatch.setattr(connections, "SECONDS_TO_TAKE", 0.5)
     monkeypatch.setattr(connections, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(connections, "SECONDS_TO_BE_HEARD", 0.01)
     with contextlib.ExitStack() as stack:
 
         def serve(app, most=100):
-            everybody = {}
+            everybody = connections.Everybody(most)
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            connection = functools.partial(Connection, everybody=everybody, most=most)
+            connection = functools.partial(Connection, everybody=everybody)
             config = uvicorn.Config(
                 app, http=connection, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
             )
@@ -39,7 +40,7 @@ def serve(monkeypatch):
             stack.callback(setattr, server, "should_exit", True)
             while not server.started:
                 time.sleep(0.01)
-            return listening.getsockname()[1], everybody
+            return listening.getsockname()[1], everybody.heard
 
         yield serve
 
@@ -141,15 +142,45 @@ def test_if_there_are_too_many_the_one_that_waited_longest_ends(serve, monkeypat
         connection.close()
 
 
-def test_if_all_are_being_answered_one_more_is_refused(serve):
+@pytest.mark.parametrize("at_once", [0, 10])
+def test_if_all_are_being_answered_more_are_refused(serve, monkeypatch, at_once):
+    """Who sent something sees it as well, of as many as are kept for that."""
+    monkeypatch.setattr(connections, "REFUSED_AT_ONCE", at_once)
     port, _ = serve(slow, most=2)
     busy = [connect(port, ASK) for _ in range(2)]
     time.sleep(0.2)
-    with connect(port, ASK) as one_more:
-        answer = one_more.recv(1000)
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 1\r\n" in answer
+    more = [connect(port, ASK + bytes(100_000) if at_once else b"") for _ in range(5)]
+    for connection in more:
+        answer = connection.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1\r\n" in answer
+        connection.close()
     for connection in busy:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.close()
+
+
+def test_who_is_refused_cannot_stay(serve, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_TO_SEE_A_REFUSAL", 0.3)
+    port, _ = serve(slow, most=1)
+    with connect(port, ASK):
+        time.sleep(0.2)
+        refused = connect(port)
+        threading.Thread(target=drip, args=(refused, b"GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")).start()
+        assert seconds_until_it_ends(refused) < 1.5
+
+
+def test_who_came_only_now_is_not_ended_for_one_more(serve, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_TO_BE_HEARD", 60)
+    monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 60)
+    port, everybody = serve(answering(2), most=3)
+    waiting = [connect(port) for _ in range(3)]
+    time.sleep(0.2)
+    with connect(port, ASK) as one_more:
+        assert one_more.recv(1000).startswith(b"HTTP/1.1 503 ")
+    assert len(everybody) == 3
+    for connection in waiting:
+        connection.sendall(ASK)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
         connection.close()
 
