@@ -16,7 +16,7 @@ from .rest import RequestError
 
 SMALL_BYTES = 64 * 2**10  # what is no larger has room of its own, so that large things never keep it out
 SMALL_ROOM = 8 * 2**20
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGE_BLOCK = -1, -3, 128 * 2**10  # names of malloc.h; bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGE_BLOCK = -1, -3, 32 * 2**10  # names of malloc.h; bytes
 
 
 class Room:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from .admission import SMALL_BYTES, Holding
 from .rest import RequestError
 
-SECONDS_TO_READ_A_REFUSED_BODY = 10  # so that a client who is still sending sees the answer, and no broken connection
+SECONDS_TO_READ_A_REFUSED_BODY = 10  # or until its connection ends, so that a client who sends on sees the answer
 PIECES_A_ROUND = 8  # of large bodies, that are read in one round of the event loop
 UNPACKED_AT_ONCE = 64 * 2**10  # bytes; then others have their turn
 

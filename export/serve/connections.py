@@ -20,13 +20,14 @@ SECONDS_TO_TAKE = 20.0  # for the next WRITE_BUFFER bytes of an answer
 SECONDS_BETWEEN_LOOKS = 1.0
 WRITE_BUFFER = 16 * 2**10  # bytes of an answer that wait for the client beside what the system keeps
 READ_AT_ONCE = 32 * 2**10  # bytes of a connection; then the others have their turn
+THROWN_AWAY_AT_ONCE = 256 * 2**10  # bytes of a body that was refused
 ACCEPTED_AT_ONCE = 32  # connections, before any of them is looked at
 WAITING_AT_MOST = 4096  # connections that the system keeps until they are accepted, if it may; others try for seconds
 DESCRIPTORS_FOR_OTHERS = (
     256  # files, TensorFlow, and connections that are refused, or accepted or ended but not seen yet
 )
 REFUSED_AT_ONCE = 64  # connections that are kept until their client has seen that they are refused
-SECONDS_TO_SEE_A_REFUSAL = 2.0
+SECONDS_TO_SEE_A_REFUSAL = 5.0  # for who is still sending, and looks at the answer afterwards
 SECONDS_TO_BE_HEARD = 0.2  # by whoever has come, or has an answer: what they send next may be on its way
 MOST_CONNECTIONS = 4096
 LONGEST_HEADERS = 16 * 2**10  # bytes
@@ -75,6 +76,7 @@ class Connection(H11Protocol):
         self._everybody = everybody
         self._turn, self._since, self._steps = "", 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
+        self._ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         if not self._everybody.make_room():
@@ -98,7 +100,24 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._did_something()
-        super().data_received(data)
+        if self._body_is_refused():
+            self._throw_away()
+        else:
+            super().data_received(data)
+
+    def _body_is_refused(self) -> bool:
+        """Return whether an answer is being sent although the body is not here: see `answers.Refusal`."""
+        cycle = self.cycle
+        return cycle is not None and cycle.response_started and cycle.more_body and not cycle.response_complete
+
+    def _throw_away(self) -> None:
+        """Look at nothing more that comes: to read 100 MB as HTTP takes a second. End the answer, and soon all."""
+        if not self._ending:
+            self._ending = True
+            self.transport.max_size = THROWN_AWAY_AT_ONCE
+            with contextlib.suppress(OSError):  # the client has left
+                self.transport.write_eof()
+            self.loop.call_later(SECONDS_TO_SEE_A_REFUSAL, self.end)
 
     def resume_writing(self) -> None:
         self._steps += 1

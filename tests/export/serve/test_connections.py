@@ -62,6 +62,14 @@ async def slow(scope, receive, send):
     await answering(2)(scope, receive, send)
 
 
+async def refusing(scope, receive, send):
+    """Answers before the body is here, and waits for its end."""
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"much", "more_body": True})
+    while (await receive())["type"] == "http.request":
+        await asyncio.sleep(0.01)
+
+
 def connect(port, content=b""):
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
     connection.sendall(content)
@@ -168,6 +176,32 @@ def test_who_is_refused_cannot_stay(serve, monkeypatch):
         refused = connect(port)
         threading.Thread(target=drip, args=(refused, b"GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")).start()
         assert seconds_until_it_ends(refused) < 1.5
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 90000000", b"Transfer-Encoding: chunked"])
+def test_a_body_that_is_refused_is_not_looked_at(serve, length):
+    """The client who sends all of it before looking sees the answer, and its end."""
+    port, everybody = serve(refusing)
+    with connect(port, b"POST / HTTP/1.1\r\nHost: a\r\n" + length + b"\r\n\r\n") as connection:
+        time.sleep(0.1)
+        for _ in range(900):
+            connection.sendall(b"no chunk, " * 10_000)
+        answer = b""
+        while piece := connection.recv(1000):
+            answer += piece
+        assert answer.endswith(b"\r\n\r\nmuch")
+        assert len(everybody) == 1
+    time.sleep(0.2)
+    assert everybody == {}
+
+
+def test_who_sends_on_after_a_refusal_is_ended(serve, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_TO_SEE_A_REFUSAL", 0.3)
+    port, everybody = serve(refusing)
+    connection = connect(port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n")
+    drip(connection, b"aaaaa")
+    assert everybody == {}
+    connection.close()
 
 
 def test_who_came_only_now_is_not_ended_for_one_more(serve, monkeypatch):
