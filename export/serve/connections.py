@@ -11,8 +11,10 @@ import itertools
 import logging
 import selectors
 import time
+from collections.abc import Callable
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SECONDS_FOR_HEADERS = 10.0  # from the start of a connection, or from the answer before, to the end of the headers
@@ -76,13 +78,13 @@ class Connection(H11Protocol):
         self._everybody = everybody
         self._turn, self._since, self._steps = "", 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
-        self._ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         if not self._everybody.make_room():
             Refused(self._everybody).answer(transport)
             return
         super().connection_made(transport)
+        self.transport = Gentle(transport, self._is_sending)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.max_size = READ_AT_ONCE
         self._everybody.heard[self] = time.monotonic()
@@ -100,24 +102,12 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._did_something()
-        if self._body_is_refused():
-            self._throw_away()
-        else:
+        if not self.transport.ending:
             super().data_received(data)
 
-    def _body_is_refused(self) -> bool:
-        """Return whether an answer is being sent although the body is not here: see `answers.Refusal`."""
-        cycle = self.cycle
-        return cycle is not None and cycle.response_started and cycle.more_body and not cycle.response_complete
-
-    def _throw_away(self) -> None:
-        """Look at nothing more that comes: to read 100 MB as HTTP takes a second. End the answer, and soon all."""
-        if not self._ending:
-            self._ending = True
-            self.transport.max_size = THROWN_AWAY_AT_ONCE
-            with contextlib.suppress(OSError):  # the client has left
-                self.transport.write_eof()
-            self.loop.call_later(SECONDS_TO_SEE_A_REFUSAL, self.end)
+    def _is_sending(self) -> bool:
+        """Return whether more may come: of a body that nobody reads, or of what is no HTTP."""
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
 
     def resume_writing(self) -> None:
         self._steps += 1
@@ -159,8 +149,40 @@ class Connection(H11Protocol):
             self._timer = self.loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
 
 
+class Gentle:
+    """A transport whose `close` lets a client who is still sending see the answer: see `end_gently`."""
+
+    def __init__(self, transport: asyncio.Transport, is_sending: Callable[[], bool]):
+        self._transport, self._is_sending = transport, is_sending
+        self.ending = False  # what comes is not to be looked at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self.ending or self._transport.is_closing()
+
+    def close(self) -> None:
+        if not self._is_sending():
+            self._transport.close()
+        elif not self.ending:
+            self.ending = True
+            end_gently(self._transport)
+
+
+def end_gently(transport: asyncio.Transport) -> None:
+    """Send what is written and its end, and let the client send for a while: ended at once, they would see no answer.
+
+    The protocol throws away what comes: to read 100 MB as HTTP would take a second.
+    """
+    transport.max_size = THROWN_AWAY_AT_ONCE
+    with contextlib.suppress(OSError):  # the client has left
+        transport.write_eof()
+    asyncio.get_running_loop().call_later(SECONDS_TO_SEE_A_REFUSAL, transport.abort)
+
+
 class Refused(asyncio.Protocol):
-    """A connection that is answered 503. What comes is thrown away: to end at once would take the answer from them."""
+    """A connection that is answered 503. A few at a time end gently, the others at once."""
 
     def __init__(self, everybody: Everybody):
         self._refused = everybody.refused
@@ -170,9 +192,7 @@ class Refused(asyncio.Protocol):
         transport.write(FULL)
         if len(self._refused) < REFUSED_AT_ONCE:
             self._refused.add(self)
-            with contextlib.suppress(OSError):  # the client has left
-                transport.write_eof()
-            asyncio.get_running_loop().call_later(SECONDS_TO_SEE_A_REFUSAL, transport.abort)
+            end_gently(transport)
         else:
             transport.close()
 

@@ -1,7 +1,6 @@
 """Who is let in: what each request holds, who waits for a turn, and what an answer that nobody takes leaves free."""
 
 import asyncio
-import json
 import pathlib
 import subprocess
 import sys
@@ -9,9 +8,9 @@ import sys
 import pytest
 
 from export.serve.admission import SMALL_BYTES, SMALL_ROOM, Holding, Room, Turns, memory_to_compute
-from export.serve.answers import PIECE_BYTES, Answer, Refusal
+from export.serve.answers import PIECE_BYTES, Answer
 from export.serve.bodies import Pace
-from export.serve.rest import RequestError, error_response
+from export.serve.rest import RequestError
 from tests.export.serve.conftest import ROOT
 
 LARGE = SMALL_BYTES + 1
@@ -178,24 +177,6 @@ def test_an_answer_whose_client_leaves_counts_no_more():
         with pytest.raises(OSError):  # noqa: PT011, of the test's own
             await Answer(b"{}", lambda: taken.append(1))({}, None, send)
         assert taken == [1]
-
-    asyncio.run(run())
-
-
-def test_a_refusal_is_sent_before_the_rest_of_the_body_is_thrown_away():
-    async def run():
-        client, thrown = Client(), []
-
-        async def unread():
-            for piece in range(3):
-                assert json.loads(client.messages[1]["body"]) == {"error": "no"}
-                thrown.append(piece)
-                yield b""
-
-        client.take(9)
-        await Refusal(error_response(413, "no"), unread())({"type": "http"}, None, client.send)
-        assert thrown == [0, 1, 2]
-        assert [message.get("more_body") for message in client.messages] == [None, True, False]
 
     asyncio.run(run())
 
