@@ -7,7 +7,6 @@ a limit of its own, to which the client gets an answer: see bodies.py.
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import logging
 import selectors
 import time
@@ -30,7 +29,6 @@ DESCRIPTORS_FOR_OTHERS = (
 )
 REFUSED_AT_ONCE = 64  # connections that are kept until their client has seen that they are refused
 SECONDS_TO_SEE_A_REFUSAL = 5.0  # for who is still sending, and looks at the answer afterwards
-SECONDS_TO_BE_HEARD = 0.2  # by whoever has come, or has an answer: what they send next may be on its way
 MOST_CONNECTIONS = 4096
 LONGEST_HEADERS = 16 * 2**10  # bytes
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -51,15 +49,16 @@ class Everybody:
     """The connections of a server, `most` at once."""
 
     most: int
-    heard: "dict[Connection, float]" = dataclasses.field(default_factory=dict)  # the last to do something is at the end
+    heard: "dict[Connection, None]" = dataclasses.field(default_factory=dict)  # the last to do something is at the end
     refused: "set[Refused]" = dataclasses.field(default_factory=set)
 
     def make_room(self) -> bool:
         """Return whether there is room for one more, once who has been silent for longest is ended if need be."""
-        before = time.monotonic() - SECONDS_TO_BE_HEARD
         while len(self.heard) >= self.most:
-            silent = itertools.takewhile(lambda one: self.heard[one] < before, self.heard)
-            longest = next((one for one in silent if one.clients_turn() and not one.has_sent()), None)
+            silent = (
+                connection for connection in self.heard if connection.clients_turn() and not connection.has_sent()
+            )
+            longest = next(silent, None)
             if longest is None:
                 return False
             longest.end()
@@ -69,8 +68,7 @@ class Everybody:
 class Connection(H11Protocol):
     """A connection that ends if its client takes too long.
 
-    If there are too many, the one whose client has been silent for longest ends. If all are being answered, or came
-    only now, one more is refused.
+    If there are too many, the one whose client has been silent for longest ends. If none is, one more is refused.
     """
 
     def __init__(self, *arguments: Any, everybody: Everybody, **options: Any):
@@ -87,7 +85,7 @@ class Connection(H11Protocol):
         self.transport = Gentle(transport, self._is_sending)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.max_size = READ_AT_ONCE
-        self._everybody.heard[self] = time.monotonic()
+        self._everybody.heard[self] = None
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -120,8 +118,8 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def _did_something(self) -> None:
-        if self._everybody.heard.pop(self, None) is not None:
-            self._everybody.heard[self] = time.monotonic()
+        if self in self._everybody.heard:
+            self._everybody.heard[self] = self._everybody.heard.pop(self)
 
     def clients_turn(self) -> str:
         """Return what the client has to do next, or "" if that is for the server to do."""

@@ -23,7 +23,6 @@ def serve(monkeypatch):
     monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 0.5)
     monkeypatch.setattr(connections, "SECONDS_TO_TAKE", 0.5)
     monkeypatch.setattr(connections, "SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(connections, "SECONDS_TO_BE_HEARD", 0.01)
     with contextlib.ExitStack() as stack:
 
         def serve(app, most=100):
@@ -203,19 +202,33 @@ def test_who_sends_on_after_a_refusal_is_ended(serve, monkeypatch):
     connection.close()
 
 
-def test_who_came_only_now_is_not_ended_for_one_more(serve, monkeypatch):
-    monkeypatch.setattr(connections, "SECONDS_TO_BE_HEARD", 60)
-    monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 60)
-    port, everybody = serve(answering(2), most=3)
-    waiting = [connect(port) for _ in range(3)]
-    time.sleep(0.2)
-    with connect(port, ASK) as one_more:
-        assert one_more.recv(1000).startswith(b"HTTP/1.1 503 ")
-    assert len(everybody) == 3
-    for connection in waiting:
-        connection.sendall(ASK)
-        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-        connection.close()
+class Stub:
+    """A connection as make_room sees it."""
+
+    def __init__(self, everybody, turn, sent):
+        self.everybody, self.turn, self.sent = everybody, turn, sent
+        everybody.heard[self] = None
+
+    def clients_turn(self):
+        return self.turn
+
+    def has_sent(self):
+        return self.sent
+
+    def end(self):
+        del self.everybody.heard[self]
+
+
+def test_who_is_ended_for_one_more_has_sent_nothing():
+    everybody = connections.Everybody(3)
+    answered = Stub(everybody, "", False)
+    asking = Stub(everybody, "ask 0", True)
+    Stub(everybody, "ask 0", False)
+    assert everybody.make_room()
+    assert list(everybody.heard) == [answered, asking]
+    sending = Stub(everybody, "send", True)
+    assert not everybody.make_room()
+    assert list(everybody.heard) == [answered, asking, sending]
 
 
 def test_there_are_fewer_connections_than_descriptors(monkeypatch):
