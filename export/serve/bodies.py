@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import contextlib
 import zlib
 from collections.abc import AsyncIterator
 
@@ -11,7 +10,6 @@ from starlette.requests import ClientDisconnect, Request
 from .admission import SMALL_BYTES, Holding
 from .rest import RequestError
 
-SECONDS_TO_READ_A_REFUSED_BODY = 2  # so that a client who is still sending sees the answer, and no broken connection
 PIECES_A_ROUND = 8  # of large bodies, that are read in one round of the event loop
 UNPACKED_AT_ONCE = 64 * 2**10  # bytes; then others have their turn
 
@@ -27,7 +25,7 @@ class Reader:
 
         Raises:
             RequestError: it is too large, packed or unpacked, or too slow, or broken, or packed in a way that is
-                unknown, or there is no room for it. `unread` of the error yields the rest of it.
+                unknown, or there is no room for it. The rest of it is `unread`.
         """
         stream = self._pace.paced(request.stream())
         chunks, size = [], 0
@@ -49,8 +47,7 @@ class Reader:
         except ClientDisconnect as error:
             raise RequestError(400, "Expected the complete body. Received: a part, then the client left.") from error
         except RequestError as error:
-            if request.headers.get("expect", "").lower() != "100-continue":
-                error.unread = stream
+            error.unread = True
             raise
         return b"".join(chunks)
 
@@ -123,11 +120,3 @@ async def unpacked(stream: AsyncIterator[bytes], most: int) -> AsyncIterator[byt
             await asyncio.sleep(0)
     if received and not unpacking.eof:
         raise RequestError(400, "Expected a complete body that gzip packed. Received: a part.")
-
-
-async def throw_away(stream: AsyncIterator[bytes]) -> None:
-    """Read what is left of a body for a while, and keep nothing."""
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(SECONDS_TO_READ_A_REFUSED_BODY):
-            async for _ in stream:
-                pass
