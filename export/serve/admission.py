@@ -16,7 +16,7 @@ from .rest import RequestError
 
 SMALL_BYTES = 64 * 2**10  # what is no larger has room of its own, so that large things never keep it out
 SMALL_ROOM = 8 * 2**20
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGE_BLOCK = -1, -3, 32 * 2**10  # names of malloc.h; bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGE_BLOCK = -1, -3, 256 * 2**10  # names of malloc.h; bytes
 
 
 class Room:
@@ -91,7 +91,7 @@ class Turns:
                 waiting.set_result(None)
 
 
-def memory_to_compute(body: bytes) -> int:
+def memory_to_compute(body: bytes | bytearray) -> int:
     """Return how many bytes it takes at most, about, to make arrays of a body in JSON.
 
     A number takes 8 bytes in its list and 24 of its own, 8 in an array of float64 and 4 in each of two of float32; an

@@ -20,7 +20,7 @@ class Reader:
     def __init__(self, most: int, seconds: float):
         self._most, self._seconds, self._pace = most, seconds, Pace()
 
-    async def __call__(self, request: Request, holding: Holding) -> bytes:
+    async def __call__(self, request: Request, holding: Holding) -> bytearray:
         """Return the body, unpacked. `holding` holds its Content-Length at once, and more as it comes.
 
         Raises:
@@ -28,7 +28,7 @@ class Reader:
                 unknown, or there is no room for it. The rest of it is `unread`.
         """
         stream = self._pace.paced(request.stream())
-        chunks, size = [], 0
+        content = bytearray()  # one block that grows: pieces would be kept between others' for as long
         try:
             declared = request.headers.get("content-length", "")[:20]
             length = int(declared) if declared.isdecimal() else 0
@@ -37,11 +37,10 @@ class Reader:
             pieces = decoded(stream, request.headers.get("content-encoding", "identity").lower(), self._most)
             async with asyncio.timeout(self._seconds):
                 async for piece in pieces:
-                    size += len(piece)
-                    self._check_size(size)
-                    if size > holding.bytes:
-                        holding.resize(size)
-                    chunks.append(piece)
+                    self._check_size(len(content) + len(piece))
+                    content += piece
+                    if len(content) > holding.bytes:
+                        holding.resize(len(content))
         except TimeoutError as error:
             raise RequestError(408, f"Expected the body within {self._seconds} s. Received: a part.") from error
         except ClientDisconnect as error:
@@ -49,7 +48,7 @@ class Reader:
         except RequestError as error:
             error.unread = True
             raise
-        return b"".join(chunks)
+        return content
 
     def _check_size(self, size: int) -> None:
         if size > self._most:

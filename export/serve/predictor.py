@@ -104,7 +104,7 @@ class Predictor:
             self._begun -= 1
 
     async def _compute(
-        self, content: bytes, number: str | None, seen: dict[str, str], holding: admission.Holding
+        self, content: bytearray, number: str | None, seen: dict[str, str], holding: admission.Holding
     ) -> bytes:
         cost = admission.memory_to_compute(content)
         if cost > self._turns.size:
@@ -120,7 +120,7 @@ class Predictor:
 
     def _answer(
         self,
-        body: bytes,
+        body: bytearray,
         number: str | None,
         seen: dict[str, str],
         holding: admission.Holding,

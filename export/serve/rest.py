@@ -36,7 +36,7 @@ def choose_version(versions: "dict[str, Version]", number: str | None) -> "tuple
     return number, versions[number]
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object of a request. NaN and Infinity are no JSON."""
     try:
         request = orjson.loads(body)
