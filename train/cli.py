@@ -8,14 +8,14 @@ import contextlib
 import dataclasses
 import math
 import os
+import pathlib
 import shlex
-import signal
 import sys
 import types
 import typing
 from collections.abc import Callable
 
-from keras_sae import cli as shared, constraints, extras
+from keras_sae import cli as shared, constraints, extras, locks, records
 from keras_sae.cli import fail, reported, with_flags as with_flags
 from keras_sae.constraints import CONSTRAINTS
 
@@ -144,29 +144,9 @@ def check_patches(config: typing.Any) -> None:
 
 
 class Interrupted:
-    """Remember Ctrl-C: if it comes during a finalizer or a callback from C, Python drops the KeyboardInterrupt.
+    """What is said after Ctrl-C: how to resume, once there is a run."""
 
-    `hint` is what is said then: how to resume, once there is a run.
-    """
-
-    seen = False
     hint = "Nothing was written."
-
-    @classmethod
-    def listen(cls):
-        def remember(number, frame):
-            cls.seen = True
-            signal.default_int_handler(number, frame)
-
-        cls.seen, cls.hint = False, "Nothing was written."
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is for `command &`
-            signal.signal(signal.SIGINT, remember)
-
-    @classmethod
-    def check(cls, *_):
-        """Raise the KeyboardInterrupt that was dropped, if any; called between iterations."""
-        if cls.seen:
-            raise KeyboardInterrupt
 
 
 _prepared: dict[str, typing.Any] = {}  # program -> the settings that it was called with
@@ -184,11 +164,17 @@ def prepare(module: str, config_class: type, program: str, description: str | No
 def main(config_class: type, run: Callable, program: str, description: str | None) -> None:
     """Call `run` with the settings of the command line; exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = _prepared.pop(program, None) or _parse_and_load(config_class, program, description)
-    Interrupted.listen()
+    Interrupted.hint = "Nothing was written."
     quiet = {"verbose": 0} if config.quiet else {}
-    with reported(program, lambda: Interrupted.hint), open(os.devnull, "w") as nowhere:
+    with (
+        reported(program, lambda: Interrupted.hint),
+        open(os.devnull, "w") as nowhere,
+        contextlib.ExitStack() as holding,
+    ):
         if config.resume:
             check_alone(config, program)
+            if records.is_run(config.resume):  # at once, not when the data are read
+                holding.enter_context(locks.held(pathlib.Path(config.resume), config.resume, again=True))
             iterations = config.max_iterations if isinstance(config, TrainingConfig) else None
             config = resumed(config_class, program, config.resume, iterations)
         with contextlib.redirect_stdout(nowhere) if quiet else contextlib.nullcontext():

@@ -238,7 +238,6 @@ def test_runs_are_resumed_however_their_command_is_spelled(program, command, res
 
 def test_ctrl_c_says_how_to_go_on(settings, stop_at, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(cli.Interrupted, "hint", cli.Interrupted.hint)
-    monkeypatch.setattr(cli.Interrupted, "listen", lambda: None)
     config, out = settings("lbfgs", tmp_path / "run"), tmp_path / "run"
     stop_at("layer_1", 0)
     words = ["--data", config.data, "--out", out, "--units", 4, "--max-iterations", 2, "--freeze-encoder"]
@@ -258,7 +257,7 @@ def test_a_note_when_versions_changed(changed, begun, monkeypatch, capsys):
     if changed:
         change(begun, versions={**runs.versions(), "numpy": "1.0", "keras": "2.0"})
     config = cli.resumed(mnist.Config, mnist.PROGRAM, str(begun))
-    experiment.Experiment(config, mnist.PROGRAM, "title", "ten digits", begun)
+    experiment.Experiment(config, mnist.PROGRAM, "title", "ten digits", begun, fingerprint={})
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
     expected = "note        not the versions that it began with: keras, numpy; numbers may differ"
     assert notes == ([expected] if changed else [])

@@ -1,5 +1,6 @@
 """Readers of your own data of any size: arrays, tables, records and images in files, and tensorflow-datasets."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from . import (
     arrays,
+    bounds,
     csv_files,
     hdf5,
     image_files,
@@ -18,10 +20,20 @@ from . import (
     sources,
     tensorflow_dataset,
 )
+from .bounds import GIGABYTES
 from .rows import Rows, constant_columns, counting_columns
 from .storage import chosen_columns
 
-__all__ = ["FORMATS", "Rows", "chosen_columns", "constant_columns", "counting_columns", "options_of", "read_rows"]
+__all__ = [
+    "FORMATS",
+    "GIGABYTES",
+    "Rows",
+    "chosen_columns",
+    "constant_columns",
+    "counting_columns",
+    "options_of",
+    "read_rows",
+]
 
 FORMATS = (
     "npy, npz, csv (or csv.gz), parquet, tfrecord, h5, mat or safetensors files, images, a directory or a pattern of "
@@ -69,6 +81,7 @@ def read_rows(
     names: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
     one_hot: bool | Mapping[str, Sequence[str]] = False,
+    memory: float = GIGABYTES,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -105,6 +118,8 @@ def read_rows(
         ignore: the names of columns of csv and parquet that are left out, whatever they hold.
         one_hot: whether columns of texts, of csv and parquet, become columns of 0 and 1, one for each text, named
             column=text; or the texts by the names of the columns, as `Rows.categories` of other data has them.
+        memory: GB of memory that reading may take at once. A row, a line of names, a piece of a packed file or an image
+            that would take more is refused before it is read, whatever a file declares.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
@@ -119,16 +134,19 @@ def read_rows(
     options |= {"names": names, "ignore": ignore, "one_hot": one_hot or None}
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        named = _named(data)
-        if _is_dataset(named):
-            _check_options(given, _DATASET_OPTIONS, named[0])
-            return tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache)
-        source = sources.find(named, _KINDS, FORMATS)
-        reader = _READERS[source.kind]
-        _check_options(given, reader.options, source)
-        for file in source.files if source.kind != sources.IMAGES else ():
-            sources.check_unpacked(file, reader.packed)
-        return reader.read(source, **given, cache=cache)
+        with bounds.memory(memory):
+            named = _named(data)
+            if _is_dataset(named):
+                _check_options(given, _DATASET_OPTIONS, named[0])
+                return tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache)
+            source = sources.find(named, _KINDS, FORMATS)
+            reader = _READERS[source.kind]
+            _check_options(given, reader.options, source)
+            for file in source.files if source.kind != sources.IMAGES else ():
+                sources.check_unpacked(file, reader.packed)
+            rows = reader.read(source, **given, cache=cache)
+            files = [(os.path.relpath(file, base), file.stat().st_size) for file, base in source.files.items()]
+            return dataclasses.replace(rows, files=tuple(files))
     except OSError as error:
         raise InputError(
             f"Expected data that can be read. Received: {data}, which cannot be ({error.strerror or error})."

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...extras import imported
+from .bounds import check_memory
 from .labels import Labels
 from .named_arrays import flattened
 from .one_hot import Categories, encode, find_categories, is_text
@@ -20,6 +21,7 @@ from .storage import cache_file, store
 _NUMBERS = "bool|u?int|halffloat|float|double|decimal|null"  # an empty column is of type null: it reports what it lacks
 _LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(large_)?string|null"
 
+COLUMN_BYTES = 8_000  # that a column takes while it is read, its numbers aside
 
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
 
@@ -57,6 +59,10 @@ class Columns:
         self._lengths: tuple[int, ...] = ()  # of the lists in the column that is read, and of those in them
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
+        self._places: dict[str, list[int]] = {}  # a name may be that of several columns
+        for i, name in enumerate(self.names):
+            self._places.setdefault(name, []).append(i)
+        check_memory(COLUMN_BYTES * len(self.names), f"a table of {len(self.names):,} columns in {source}")
         self.label_column = None if labels is None else self.find(labels, "column of labels")
         ignored = {self.find(name, "column to ignore") for name in ignore or ()}
         others = [i for i in range(len(self.names)) if i != self.label_column and i not in ignored]
@@ -71,17 +77,18 @@ class Columns:
 
     def find(self, name: str, role: str) -> int:
         """Return the index of a column. Raise InputError if not just one has this name."""
-        if self.names.count(name) != 1:
+        places = self._places.get(name, [])
+        if len(places) != 1:
             found = ", ".join(self.names[:6]) + ", ..." * (len(self.names) > 6)
             raise InputError(
-                f"Expected one {role} named {name!r} in {self.source}. Received: {self.names.count(name) or 'none'} "
+                f"Expected one {role} named {name!r} in {self.source}. Received: {len(places) or 'none'} "
                 f"among the {len(self.names)} columns {found}."
             )
-        return self.names.index(name)
+        return places[0]
 
     def _indices(self, features: Sequence[int | str]) -> list[int]:
         """Return the indices of columns. Raise InputError that names all that are not there."""
-        missing = [name for name in features if isinstance(name, str) and name not in self.names]
+        missing = [name for name in features if isinstance(name, str) and name not in self._places]
         if missing:
             wanted = some([str(name) for name in features])
             raise InputError(
@@ -118,9 +125,10 @@ class Columns:
         """
         others = self.not_numbers()
         for i in others if first is not None else ():
-            if i not in self.categories and str(first.column(i).type) in ("string", "large_string"):
+            if i not in self.categories and is_text(first.column(i).type):
                 self._check_texts(first.column(i).to_pylist(), i, file, point)
-        others = [i for i in others if i not in self.texts()]
+        texts = {*self.texts()}
+        others = [i for i in others if i not in texts]
         if others:
             described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others]
             raise InputError(
@@ -129,10 +137,10 @@ class Columns:
                 "one of them as the column of labels."
             )
         for i in self.features:
-            if self.names.count(self.names[i]) > 1 and self.names[i]:
+            if (number := len(self._places[self.names[i]])) > 1 and self.names[i]:
                 raise InputError(
                     f"Expected columns of different names, by which they are found again. Received: {self.names[i]!r} "
-                    f"{self.names.count(self.names[i])} times in {self.source}. Rename all but one."
+                    f"{number} times in {self.source}. Rename all but one."
                 )
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):
                 cure = "if it is pandas' index, save the table with index=False"
@@ -226,8 +234,8 @@ class Columns:
         column = batch.column(i)
         self.check_present(column, i, file, first_row)
         kind = str(column.type)
-        if kind.startswith("dictionary"):
-            column = column.dictionary_decode()
+        if kind.startswith("dictionary"):  # which keeps each text once, however long it is
+            return column.dictionary.to_numpy(zero_copy_only=False)[column.indices.to_numpy(zero_copy_only=False)]
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
     def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int, per_row: int = 1) -> None:
