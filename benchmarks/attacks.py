@@ -4,6 +4,7 @@ Each attack lasts a few seconds. Meanwhile one bystander asks /healthz and anoth
 a new connection every time, and the server's memory is looked at. EXPORT is what `python -m export` wrote, of a model
 whose serving_default takes rows.
 
+  python -m benchmarks.attacks                 those on training and its data, without a server: see faults.py
   python -m benchmarks.attacks exports/mnist
   python -m benchmarks.attacks exports/mnist --only "stalled uploads" --seconds 20
 
@@ -24,6 +25,8 @@ import threading
 import time
 
 import numpy as np
+
+from . import faults
 
 HEALTH_SECONDS, PREDICT_SECONDS, MEGABYTES = 0.2, 1.0, 300
 DESCRIPTORS = 1024  # of the server
@@ -178,7 +181,7 @@ def main():
     parser = argparse.ArgumentParser(
         "benchmarks.attacks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("export", metavar="EXPORT", type=pathlib.Path)
+    parser.add_argument("export", metavar="EXPORT", nargs="?", type=pathlib.Path)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each attack (default: %(default)s)")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help="attacks whose names begin so")
     parser.add_argument("--attack", help=argparse.SUPPRESS)
@@ -187,6 +190,8 @@ def main():
     if arguments.attack:
         attack(arguments)
         return
+    if arguments.export is None:
+        sys.exit(not faults.attack(arguments.only, gigabytes=1.0))
     names = [name for name in attacks([0.0], 1) if name.startswith(tuple(arguments.only) or "")]
     print(f"Goals: /healthz within {HEALTH_SECONDS} s, none lost, refusals within {PREDICT_SECONDS} s, memory at most")
     print(f"{MEGABYTES} MB above idle. The server has {DESCRIPTORS} descriptors.\n")

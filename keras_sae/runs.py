@@ -105,6 +105,11 @@ def check_free(directory: Path) -> None:
     So is one in which a start was killed before the record of its run was in place.
     """
     directory = pathlib.Path(directory)
+    if str(directory) != str(directory).encode("utf-8", "replace").decode():
+        raise InputError(
+            f"Expected a name of UTF-8 for the directory of the run, as TensorFlow does. Received: {directory}. Name "
+            "another one."
+        )
     if directory.exists() and not directory.is_dir():
         raise InputError(f"Expected a directory for the run. Received: {directory}, which is a file.")
     if directory.is_dir() and not all(map(_is_of_a_start, directory.iterdir())):

@@ -16,6 +16,7 @@ import typing
 from collections.abc import Callable
 
 from keras_sae import cli as shared, constraints, extras, locks, records
+from keras_sae.archives import reading
 from keras_sae.cli import fail, reported, with_flags as with_flags
 from keras_sae.constraints import CONSTRAINTS
 
@@ -119,9 +120,23 @@ def resumed(config_class, program, directory, iterations=None):
         made = f"made by: {command}" if command else "made by a library call"
         raise InputError(f"Expected a run of {program} to resume. Received: {directory}, {made}.")
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record.get("settings", {}).items()}
-    names = {field.name for field in dataclasses.fields(config_class)}
     changed = changed or {"resume": directory}
-    return config_class(**{name: settings[name] for name in names & set(settings)} | changed)
+    hints = typing.get_type_hints(config_class)
+    with reading(records.record_path(directory), "settings as the command writes them"):
+        for field in dataclasses.fields(config_class):
+            value, choices = settings.get(field.name, field.default), field.metadata.get("choices")
+            if not _is_of(value, hints[field.name]) or (choices and value not in (*choices, field.default)):
+                raise ValueError(f"its {field.name} is {value!r:.100}")
+        return config_class(**{name: settings[name] for name in hints.keys() & settings.keys()} | changed)
+
+
+def _is_of(value: typing.Any, hint: typing.Any) -> bool:
+    """Return whether a value is of a type that `_flag` knows."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_of(one, typing.get_args(hint)[0]) for one in value)
+    return type(value) in ((int, float) if hint is float else (hint,))
 
 
 def check(right, flag, expected, received):

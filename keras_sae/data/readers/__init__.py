@@ -146,7 +146,8 @@ def read_rows(
                 sources.check_unpacked(file, reader.packed)
             rows = reader.read(source, **given, cache=cache)
             files = [(os.path.relpath(file, base), file.stat().st_size) for file, base in source.files.items()]
-            return dataclasses.replace(rows, files=tuple(files))
+            notes = tuple(map(sources.as_text, rows.notes))
+            return dataclasses.replace(rows, files=tuple(files), source=sources.as_text(rows.source), notes=notes)
     except OSError as error:
         raise InputError(
             f"Expected data that can be read. Received: {data}, which cannot be ({error.strerror or error})."

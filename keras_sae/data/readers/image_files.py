@@ -15,7 +15,7 @@ from ...extras import imported
 from .bounds import VALUE_BYTES, check_memory
 from .labels import Labels
 from .rows import Audit, Rows, image_range
-from .sources import Source
+from .sources import Source, as_text
 from .storage import cache_file, store_each
 
 SUFFIXES = (  # what Pillow reads without another program
@@ -72,7 +72,7 @@ def _classes(source: Source) -> tuple[np.ndarray, tuple[str, ...]]:
                 f"Expected a directory for each class, with its images. Received: {file}, which lies in none below "
                 f"{base}. Move it into one, or name the directory above."
             )
-        classes.append(parts[0])
+        classes.append(as_text(parts[0]))
     return classes.classes(len(source.files))
 
 

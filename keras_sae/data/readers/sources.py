@@ -44,6 +44,11 @@ class Source:
         return self.name
 
 
+def as_text(name: object) -> str:
+    """Return a name of a file as text that can be written: bytes in it that are no UTF-8 as \\udcff, say."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
 def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: str) -> Source:
     """Return the files that are named, by paths or patterns.
 
