@@ -34,6 +34,15 @@ def adam(steps):
     return keras.optimizers.Adam(schedule([round(0.8 * steps)], [LEARNING_RATE, LEARNING_RATE / 10]))
 
 
+def falling_rate(rate, epochs, last_epochs):
+    """Return a callback that keeps a learning rate for so many epochs, then lets it fall in a line that ends at 0."""
+
+    def rate_of(epoch):
+        return rate * min(1.0, (epochs + last_epochs - epoch) / last_epochs)
+
+    return keras.callbacks.LearningRateScheduler(lambda epoch, _: rate_of(epoch))
+
+
 class Experiment:
     """One run: its directory, and the numbers and curves of what was trained so far."""
 

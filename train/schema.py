@@ -107,12 +107,12 @@ def check_classes(rows, labels):
     """Return a note on labels that may be no classes. Raise InputError if they cannot teach."""
     if rows.y is None:
         return []
-    count, number = len(rows.class_names), len(rows.x)
+    count, number = len(rows.class_names), int((rows.y >= 0).sum())
     if not 1 < count <= number // 2:
         what = f"only {rows.class_names[0]!r}" if count == 1 else f"{count:,} different ones"
         raise InputError(
             f"Expected labels of two classes or more, each in two rows or more on average. Received: {what} in "
-            f"{number:,} rows (--labels {labels}). Name a column of classes, or leave --labels out."
+            f"{number:,} labels (--labels {labels}). Name a column of classes, or leave --labels out."
         )
     if count > MANY_CLASSES and all(name.lstrip("+-").isdecimal() for name in rows.class_names):
         return [f"--labels {labels} has {count:,} values, all numbers: is it a class, or an amount?"]

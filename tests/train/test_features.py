@@ -17,7 +17,7 @@ from keras_sae.data import datasets
 from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
 from tests.train.conftest import interrupt_at
-from train import cli, experiment, features, memory, schema
+from train import cli, experiment, features, memory, parts, schema
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS, SIDE = 60, 7
@@ -228,7 +228,7 @@ def models_differ_by(one, other):
 
 
 def test_data_that_do_not_fit_into_memory_give_the_same_run(run, npy, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "IN_MEMORY", 0)
+    monkeypatch.setattr(parts, "IN_MEMORY", 0)
     folder, expected = run
     metrics = train(tmp_path / "run", folder / "x.npy", **TWO, labels=str(npy[1]))
     assert without_times(metrics) == pytest.approx(without_times(expected), rel=1e-3, abs=1e-4)
@@ -266,7 +266,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(run, npy, tmp_path, 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         interrupt_at(patch, 5)  # in the second layer
-        patch.setattr(features, "IN_MEMORY", 0)  # with features on disk
+        patch.setattr(parts, "IN_MEMORY", 0)  # with features on disk
         with pytest.raises(KeyboardInterrupt):
             train(out, folder / "x.npy", **TWO, labels=str(npy[1]))
         assert (out / "checkpoints" / "features_1.npy").exists()

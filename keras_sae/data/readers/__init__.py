@@ -21,6 +21,7 @@ from . import (
     tensorflow_dataset,
 )
 from .bounds import GIGABYTES
+from .labels import UNKNOWN
 from .rows import Rows, constant_columns, counting_columns
 from .storage import chosen_columns
 
@@ -123,11 +124,11 @@ def read_rows(
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
-    changed or lost.
+    changed or lost. Where a label is missing (empty, null or NaN) `Rows.y` is -1.
 
     Raises:
         InputError: if data are missing, damaged or something else; if values are missing, NaN, infinite or not numbers;
-            if there are no rows or not one label for each; or if a column that is wanted is not there.
+            if there are no rows, more or fewer labels, or none at all; or if a column that is wanted is not there.
     """
     options: dict[str, Any] = {"labels": labels, "feature": feature, "image_size": image_size}
     options |= {"color": color or None, "no_header": no_header or None}
@@ -138,13 +139,13 @@ def read_rows(
             named = _named(data)
             if _is_dataset(named):
                 _check_options(given, _DATASET_OPTIONS, named[0])
-                return tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache)
+                return _noted(tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache))
             source = sources.find(named, _KINDS, FORMATS)
             reader = _READERS[source.kind]
             _check_options(given, reader.options, source)
             for file in source.files if source.kind != sources.IMAGES else ():
                 sources.check_unpacked(file, reader.packed)
-            rows = reader.read(source, **given, cache=cache)
+            rows = _noted(reader.read(source, **given, cache=cache))
             files = [(os.path.relpath(file, base), file.stat().st_size) for file, base in source.files.items()]
             notes = tuple(map(sources.as_text, rows.notes))
             return dataclasses.replace(rows, files=tuple(files), source=sources.as_text(rows.source), notes=notes)
@@ -152,6 +153,13 @@ def read_rows(
         raise InputError(
             f"Expected data that can be read. Received: {data}, which cannot be ({error.strerror or error})."
         ) from error
+
+
+def _noted(rows: Rows) -> Rows:
+    """Return rows with a note on how many have no label."""
+    unknown = 0 if rows.y is None else int((rows.y == UNKNOWN).sum())
+    note = f"{unknown:,} of {len(rows.x):,} rows have no label"
+    return dataclasses.replace(rows, notes=(*rows.notes, note)) if unknown else rows
 
 
 def options_of(data: pathlib.Path | str | Sequence[pathlib.Path | str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from ...extras import imported
 from .bounds import check_memory
 from .labels import Labels
 from .named_arrays import flattened
+from .number_texts import DECORATED, is_number, not_a_number
 from .one_hot import Categories, encode, find_categories, is_text
 from .rows import MISSING_VALUES, Audit, Rows
 from .sources import Source
@@ -21,11 +22,8 @@ from .storage import cache_file, store
 _NUMBERS = "bool|u?int|halffloat|float|double|decimal|null"  # an empty column is of type null: it reports what it lacks
 _LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(large_)?string|null"
 
-COLUMN_BYTES = 8_000  # that a column takes while it is read, its numbers aside
+COLUMN_BYTES = 10_000  # that a column takes while it is read, its numbers aside
 
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
-
-_DECORATED = re.compile(r"\W{0,2}\d[\d.,' ]*\W{0,2}")  # a number with a currency, a percent sign or separators
 _LIST = re.compile("(large_|fixed_size_)?list<")
 
 
@@ -155,7 +153,7 @@ class Columns:
         """Raise InputError that shows the first text in a column that is no number, if others are."""
         numbers = [text is not None and is_number(text, point) for text in texts]
         odd = next((row for row, text in enumerate(texts) if text and not numbers[row]), None)
-        if odd is not None and (any(numbers) or _DECORATED.fullmatch(str(texts[odd]).strip())):
+        if odd is not None and (any(numbers) or DECORATED.fullmatch(str(texts[odd]).strip())):
             raise not_a_number(str(texts[odd]), self.names[i], odd + 1, file)
 
     def read(
@@ -177,7 +175,7 @@ class Columns:
         def arrays() -> Iterator[np.ndarray]:
             for file, row, batch in batches:
                 if self.label_column is not None:
-                    labels.add(self.labels_of(batch, file, row))
+                    labels.add(self.labels_of(batch, file))
                 if self._is_matrix():
                     yield self._matrix(batch, file, row)
                 else:
@@ -234,8 +232,8 @@ class Columns:
         column = batch.column(i)
         self.check_present(column, i, file, first_row)
         kind = str(column.type)
-        if kind.startswith("dictionary"):  # which keeps each text once, however long it is
-            return column.dictionary.to_numpy(zero_copy_only=False)[column.indices.to_numpy(zero_copy_only=False)]
+        if kind.startswith("dictionary"):
+            return _decoded(column)
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
     def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int, per_row: int = 1) -> None:
@@ -247,35 +245,26 @@ class Columns:
                 f"from 1) of {file}. {MISSING_VALUES}"
             )
 
-    def labels_of(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
-        """Return the labels of a batch. Raise InputError if they are of a type that cannot be a class."""
-        i = self.names.index(str(self.labels))
-        kind = str(batch.column(i).type)
+    def labels_of(self, batch: Any, file: pathlib.Path) -> np.ndarray:
+        """Return the labels of a batch, as `Labels` takes them. Raise InputError if they cannot be classes."""
+        column = batch.column(self.names.index(str(self.labels)))
+        kind = str(column.type)
         if not re.match(_LABELS, kind):
             raise InputError(
                 f"Expected labels that are integers or UTF-8 text. Received: {kind} in column {self.labels!r} of "
                 f"{file}. Convert them first."
             )
-        return self._column(batch, i, file, first_row)
+        if kind.startswith("dictionary"):
+            return np.array(["" if label is None else label for label in _decoded(column)], object)
+        if column.null_count and not str(column.type).startswith(("float", "double", "half")):
+            return np.array(["" if label is None else str(label) for label in column.to_pylist()])
+        return column.to_numpy(zero_copy_only=False)
 
 
-def is_number(text: str, point: str = ".") -> bool:
-    """Return whether a text is a number, whose fraction begins with `point`."""
-    swapped = text.strip() if point == "." else text.strip().translate(str.maketrans(".,", ",."))
-    return _NUMBER.fullmatch(swapped) is not None
-
-
-def not_a_number(value: str, name: str, row: int, file: pathlib.Path) -> InputError:
-    """Return the error for a text among numbers in a row, counted from 1, with the cure that fits the text."""
-    cure = f"If it marks a missing value: {MISSING_VALUES[0].lower()}{MISSING_VALUES[1:]}"
-    if _DECORATED.fullmatch(value.strip()):
-        cure = "Write it as a plain number such as 1234.5."
-    elif re.search(r"\w{2}", value):
-        cure = "Correct or drop that row or column."
-    return InputError(
-        f"Expected a number in every row. Received: {value[:40]!r} in column {name!r}, row {row} (counted from 1) of "
-        f"{file}. {cure}"
-    )
+def _decoded(column: Any) -> np.ndarray:
+    """Return the texts of a dictionary column of pyarrow, None where there is none: each once, however long it is."""
+    texts = np.array([*column.dictionary.to_pylist(), None], object)
+    return texts[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
 def is_list(kind: Any) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 from ...errors import InputError
 from ...extras import imported
 from .bounds import allowed_bytes, check_memory
-from .columns import COLUMN_BYTES, Columns, is_number, not_a_number, some, with_left_out
+from .columns import COLUMN_BYTES, Columns, some, with_left_out
+from .number_texts import is_number, not_a_number
 from .rows import Rows
 from .sources import Source
 

@@ -118,7 +118,7 @@ def _read_images(columns: Columns, i: int, decoder: Decoder, cache: pathlib.Path
     def images() -> Iterator[tuple[str, np.ndarray]]:
         for file, row, batch in _batches(source, IMAGES_AT_A_TIME):
             if columns.label_column is not None:
-                classes.add(columns.labels_of(batch, file, row))
+                classes.add(columns.labels_of(batch, file))
             column = batch.column(i)
             column = column.field("bytes") if str(column.type).startswith("struct") else column
             columns.check_present(column, i, file, row)

@@ -24,7 +24,7 @@ class Rows:
 
     Attributes:
         x: the numbers, (examples, features), a read-only np.memmap.
-        y: the class numbers, (examples,) int64, or None.
+        y: the class numbers, (examples,) int64, -1 where a row has no label, or None.
         class_names: the names of the classes 0, 1, 2, ..., sorted (by number if all are integers).
         feature_names: the names of the columns if the rows are those of a table.
         categories: name of a column of texts -> its texts, each a column of 0 and 1 named column=text.
