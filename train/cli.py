@@ -134,8 +134,9 @@ def _is_of(value: typing.Any, hint: typing.Any) -> bool:
     """Return whether a value is of a type that `_flag` knows."""
     if isinstance(hint, types.UnionType):
         return any(_is_of(value, one) for one in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_is_of(one, typing.get_args(hint)[0]) for one in value)
+    if typing.get_origin(hint) is tuple:  # calls from Python may name one, as a text
+        values = value if isinstance(value, tuple) else (value,)
+        return all(_is_of(one, typing.get_args(hint)[0]) for one in values)
     return type(value) in ((int, float) if hint is float else (hint,))
 
 
