@@ -195,7 +195,8 @@ def read(config):
     names = rows.feature_names or [f"number {i}" for i in range(rows.x.shape[1])]
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
-        raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
+        lost = "".join(f" {note}" for note in notes if note.startswith("float32"))
+        raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.{lost}")
     if constant and not config.drop:
         which = f": {schema.some(constant)}" if rows.feature_names else ""
         cure = "; --drop constant leaves them out" if rows.feature_names else ""

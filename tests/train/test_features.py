@@ -489,6 +489,21 @@ def test_what_speaks_against_a_run_stands_on_its_card(npy, tmp_path, capsys):
     assert all(f"- {caution}\n" in text for caution in cautions)
 
 
+@pytest.mark.parametrize("name", ["x.npy", "x.csv"])
+def test_rows_that_differ_in_float64_alone_are_refused_with_the_cause(name, tmp_path):
+    x = 1e9 + np.random.default_rng(0).uniform(size=(20, 2))
+    if name == "x.npy":
+        np.save(tmp_path / name, x)
+    else:
+        np.savetxt(tmp_path / name, x, "%.6f", ",", header="a,b", comments="")
+    with pytest.raises(InputError) as caught:
+        features.read(features.Config(data=(str(tmp_path / name),)))
+    assert "whose rows are all the same. float32, in which models compute, loses what varies in column" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("in float32 0 times; subtract its least value first")
+
+
 def test_rows_held_out_that_are_equal_to_training_rows_are_counted():
     x = np.array([[1, 2], [3, 4], [-0.0, 0], [1, 2], [0, 0], [3, 5], [3, 4.000000001]])
     [note] = schema.equal_rows(x, np.array([0, 1, 2]), np.array([3, 4, 5, 6]))
