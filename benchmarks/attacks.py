@@ -1,20 +1,23 @@
 """What holds under attack: each attack is run against the code as it is, for a bounded time, on this machine alone.
 
-  python -m benchmarks.attacks                     all, on an export that it makes of a preset
+  python -m benchmarks.attacks                         all, the server's on an export that it makes of a preset
+  python -m benchmarks.attacks --only inputs resume    some, by how their names begin
   python -m benchmarks.attacks --list
   python -m benchmarks.attacks --only "stalled uploads" overload --export exports/mnist --seconds 20
 
-On the server: while it is attacked, one bystander asks /healthz and another for a prediction of one row, each on a new
-connection every time, and the server's memory and log are looked at. Exits with 1 if a goal is missed.
+On training and its data: hostile inputs, a resume on other data, damage, links, signals, locks. On the server: while
+it is attacked, one bystander asks /healthz and another for a prediction of one row, each on a new connection every
+time, and the server's memory and log are looked at. Exits with 1 if a goal is missed.
 """
 
 import argparse
 import pathlib
 import sys
 
-from benchmarks import attacks_on_server
+from . import attacks_on_server, faults
 
-GROUPS = (attacks_on_server,)  # each has ATTACKS by name, and run(names, options) -> whether all goals were met
+# Each has ATTACKS by name, and attack(names, options) -> whether all goals were met.
+GROUPS = (faults, attacks_on_server)
 
 
 def main():
@@ -25,6 +28,9 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the names of the attacks")
     parser.add_argument("--seconds", type=float, default=8.0, help="of most attacks (default: %(default)s)")
     parser.add_argument("--export", type=pathlib.Path, help="what python -m export wrote, to be served")
+    parser.add_argument(
+        "--gigabytes", type=float, default=1.0, help="that reading data may take (default: %(default)s)"
+    )
     options = parser.parse_args()
     met = []
     for group in GROUPS:
@@ -32,7 +38,7 @@ def main():
         if options.list:
             print(*names, sep="\n")
         elif names:
-            met.append(group.run(names, options))
+            met.append(group.attack(names, options))
     if not met and not options.list:
         parser.error(f"--only: expected beginnings of names that --list prints. Received: {' '.join(options.only)}.")
     sys.exit(not all(met))

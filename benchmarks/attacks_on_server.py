@@ -227,7 +227,7 @@ ATTACKS = {
 }
 
 
-def run(names, options):
+def attack(names, options):
     """Run these of ATTACKS on one server. Return whether all goals were met."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -70,6 +70,9 @@ class Config(cli.TrainingConfig):
         None, "lambda of lambda/2 times the sum of squared weights (default: 0.0001 of the same)"
     )
     seed: int = cli.setting(0, "of the initial weights, the rows held out and the order of minibatches")
+    memory: float | None = cli.setting(
+        None, "GB of memory that reading, and then training, may take at once (default: 4, and then what is free)"
+    )
 
     def __post_init__(self):
         cli.check(self.data or self.resume, "--data", "files or directories of data, or tfds:NAME", "nothing")
@@ -85,6 +88,7 @@ class Config(cli.TrainingConfig):
         cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
         cli.check(not (shape and self.drop), "--drop", "no --image-shape beside it", " ".join(map(str, shape or ())))
         cli.check_autoencoder(self)
+        cli.check(0 < (self.memory or 1) < math.inf, "--memory", "a finite number of GB above 0", self.memory)
 
 
 cli.prepare(__name__, Config, PROGRAM, __doc__)
@@ -101,7 +105,7 @@ from keras_sae.errors import InputError
 from keras_sae.examples import spread
 from keras_sae.stack import build_stack
 
-from . import baselines, figures, joint, schema
+from . import baselines, figures, joint, memory, schema
 from .experiment import Experiment
 from .parts import labelled, pick, split
 
@@ -111,20 +115,23 @@ def run(config, verbose=1):
     out = cli.run_directory(config, "features")
     rows, notes = read(config)
     notes += schema.check_classes(rows, config.labels)
+    fingerprint = rows.fingerprint()
     train, held_out = split(len(rows.x), config.seed, rows.y)
+    notes += schema.equal_rows(rows.x, train, held_out)
     dropped = []
     if config.drop:
         rows, dropped = schema.without_constant(rows, pick(rows.x, train))
         notes += [f"left out, as they have one value in all training rows: {schema.some(dropped)}"] if dropped else []
     x = pick(rows.x, train)
     config = dataclasses.replace(config, units=config.units or (min(2 * x.shape[1], MOST_UNITS),)).for_rows(len(x))
+    notes += memory.check(memory.needed_bytes(len(x), x.shape[1], config.units, config.optimizer), config.memory)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)
     scaled = schema.measure(preprocessing, x)
     if not (config.contrast or config.whiten):  # which have a few values cut off in any data
         notes += schema.cut_off(scaled, len(x), rows.feature_names)
-    facts = {"notes": notes, "dropped": dropped, **schema.facts(rows, preprocessing)}
+    facts = {"notes": notes, "dropped": dropped, "fingerprint": fingerprint, **schema.facts(rows, preprocessing)}
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
@@ -169,7 +176,7 @@ def read(config):
     size = size[0] if size and len(size) == 1 else size
     options = {"labels": config.labels, "feature": config.feature, "image_size": size, "color": config.color}
     options |= {"no_header": config.no_header, "names": config.columns or None, "ignore": config.ignore or None}
-    options["one_hot"] = config.one_hot
+    options |= {"one_hot": config.one_hot, "memory": config.memory or readers.GIGABYTES}
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
@@ -188,7 +195,8 @@ def read(config):
     names = rows.feature_names or [f"number {i}" for i in range(rows.x.shape[1])]
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
-        raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
+        lost = "".join(f" {note}" for note in notes if note.startswith("float32"))
+        raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.{lost}")
     if constant and not config.drop:
         which = f": {schema.some(constant)}" if rows.feature_names else ""
         cure = "; --drop constant leaves them out" if rows.feature_names else ""

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_sae.data import batches, readers
 from keras_sae.data.preprocessing import scale_range, scaled_without_cut_off
+from keras_sae.data.readers.rows import row_blocks
 from keras_sae.errors import InputError
 
 MANY_CLASSES = 100
@@ -52,6 +53,17 @@ def cut_off(scaled, number, names):
     names = names or [f"number {i}" for i in range(len(counts))]
     listed = some([f"{names[i]} ({counts[i]:,})" for i in np.flatnonzero(counts)])
     return [f"values far beyond the others of their column, in training rows, are cut off: {listed}"] if listed else []
+
+
+def equal_rows(x, train, held_out):
+    """Return a note if rows held out are equal to rows that are trained on, in float32: these are no new rows."""
+    numbers = np.empty(len(x), "int64")
+    for start, block in row_blocks(x):
+        rows = block.astype("float32") + 0.0  # of -0 as well
+        numbers[start : start + len(rows)] = [hash(row.tobytes()) for row in rows]
+    count = int(np.isin(numbers[held_out], numbers[train]).sum())
+    share = f"{count:,} of {len(held_out):,} rows held out are equal to rows that are trained on"
+    return [f"{share}, so that what is measured on them says less of new rows"] if count else []
 
 
 def without_constant(rows, x):

@@ -22,7 +22,8 @@ from ..data.batches import Chunks, inputs_of, predict_in_chunks, predict_to_file
 from ..data.containers import RowSubset, in_memory
 from ..data.readers.labels import UNKNOWN
 from ..errors import InputError
-from ..files import check_space, held
+from ..files import check_space
+from ..locks import held
 from ..training.order import order_of, rows_of_batch
 from ..training.passes import Passes
 from .shards import Files, ShardRows, Sums, tree_sum

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from . import (
     arrays,
+    bounds,
     csv_files,
     hdf5,
     image_files,
@@ -19,12 +20,14 @@ from . import (
     sources,
     tensorflow_dataset,
 )
+from .bounds import GIGABYTES
 from .labels import UNKNOWN
 from .rows import Rows, constant_columns, counting_columns
 from .storage import chosen_columns
 
 __all__ = [
     "FORMATS",
+    "GIGABYTES",
     "Rows",
     "chosen_columns",
     "constant_columns",
@@ -81,6 +84,7 @@ def read_rows(
     ignore: Sequence[str] | None = None,
     one_hot: bool | Mapping[str, Sequence[str]] = False,
     part: bool = False,
+    memory: float = GIGABYTES,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -118,6 +122,8 @@ def read_rows(
         one_hot: whether columns of texts, of csv and parquet, become columns of 0 and 1, one for each text, named
             column=text; or the texts by the names of the columns, as `Rows.categories` of other data has them.
         part: whether the data may be some of the shards of a whole, as one process of several reads them.
+        memory: GB of memory that reading may take at once. A row, a line of names, a piece of a packed file or an image
+            that would take more is refused before it is read, whatever a file declares.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
@@ -132,16 +138,20 @@ def read_rows(
     options |= {"names": names, "ignore": ignore, "one_hot": one_hot or None}
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        named = _named(data)
-        if _is_dataset(named):
-            _check_options(given, _DATASET_OPTIONS, named[0])
-            return _noted(tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache))
-        source = sources.find(named, _KINDS, FORMATS, part)
-        reader = _READERS[source.kind]
-        _check_options(given, reader.options, source)
-        for file in source.files if source.kind != sources.IMAGES else ():
-            sources.check_unpacked(file, reader.packed)
-        return _noted(reader.read(source, **given, cache=cache))
+        with bounds.memory(memory):
+            named = _named(data)
+            if _is_dataset(named):
+                _check_options(given, _DATASET_OPTIONS, named[0])
+                return _noted(tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache))
+            source = sources.find(named, _KINDS, FORMATS, part)
+            reader = _READERS[source.kind]
+            _check_options(given, reader.options, source)
+            for file in source.files if source.kind != sources.IMAGES else ():
+                sources.check_unpacked(file, reader.packed)
+            rows = _noted(reader.read(source, **given, cache=cache))
+            files = [(os.path.relpath(file, base), file.stat().st_size) for file, base in source.files.items()]
+            notes = tuple(map(sources.as_text, rows.notes))
+            return dataclasses.replace(rows, files=tuple(files), source=sources.as_text(rows.source), notes=notes)
     except OSError as error:
         raise InputError(
             f"Expected data that can be read. Received: {data}, which cannot be ({error.strerror or error})."

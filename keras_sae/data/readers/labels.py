@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from .bounds import LABEL_COPIES, check_memory
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MISSING = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")  # marks for a missing value in text
@@ -50,10 +51,8 @@ class Labels:
         self.count += len(values)
 
     def add_array(self, values: np.ndarray) -> None:
-        """Take more labels, an array (examples,), or (examples, 1) or (1, examples). Raise InputError for another."""
-        if values.ndim != 1 and not (values.ndim == 2 and 1 in values.shape):
-            raise InputError(f"Expected labels of shape (examples,). Received: shape {values.shape} in {self.where}.")
-        self.add(values.reshape(-1))
+        """Take more labels, an array that `check_array` has let pass."""
+        self.add(np.asarray(values).reshape(-1))
 
     def _check_floats(self, values: np.ndarray) -> None:
         """Raise InputError if a float has a fraction."""
@@ -84,8 +83,7 @@ class Labels:
         Raise InputError if there are not as many labels as rows, or none at all.
         """
         self._flush()
-        if self.count != rows:
-            raise InputError(f"Expected one label for each of {rows:,} rows. Received: {self.count:,} in {self.where}.")
+        _check_count(self.count, rows, self.where)
         all_numbers = np.concatenate(self._numbers)
         marks = [name for name in self._found if name in _MISSING]
         numeric = all(_NUMBER.fullmatch(name) for name in self._found if name not in marks)
@@ -111,7 +109,24 @@ def _class_name(value: Any) -> str:
 
 
 def class_numbers(values: np.ndarray, rows: int, where: pathlib.Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return (class numbers, class names) of all labels at once, an array (examples,) or (examples, 1)."""
+    """Return (class numbers, class names) of all labels at once, an array as `check_array` has it."""
+    check_array(values.shape, values.dtype, rows, where)
     labels = Labels(where)
     labels.add_array(values)
     return labels.classes(rows)
+
+
+def check_array(shape: tuple[int, ...], dtype: np.dtype, rows: int, where: pathlib.Path | str) -> None:
+    """Raise InputError unless an array holds a label for each of so many rows, (examples,), (examples, 1) or (1, ...).
+
+    Its shape tells, before any of it is read.
+    """
+    if len(shape) != 1 and not (len(shape) == 2 and 1 in shape):
+        raise InputError(f"Expected labels of shape (examples,). Received: shape {shape} in {where}.")
+    _check_count(math.prod(shape), rows, where)
+    check_memory(LABEL_COPIES * rows * dtype.itemsize, f"labels of {dtype.itemsize:,} bytes each in {where}")
+
+
+def _check_count(count: int, rows: int, where: pathlib.Path | str) -> None:
+    if count != rows:
+        raise InputError(f"Expected one label for each of {rows:,} rows. Received: {count:,} in {where}.")
