@@ -53,7 +53,13 @@ class Actors:
         self._closed = False
         # What an actor holds follows from these calls: method, arguments.
         self._made: dict[str, tuple[str, Arguments]] = {"": ("begin", lambda _: begin)}
-        self._workers = engine.start(number)
+        try:
+            self._workers = engine.start(number)
+        except ActorDied as error:
+            raise InputError(
+                f"Expected actors that start. Received: one that died: {error} The logs of Ray on its machine say why: "
+                "/tmp/ray/session_latest/logs."
+            ) from error
         self.each(*self._made[""])
 
     def make(self, owner: Any, method: str, arguments: Arguments) -> tuple[str, list]:

@@ -1,7 +1,11 @@
 """python -m export.features --engine ray: the rows of one machine, in their order, with their keys, after deaths too.
 
-Actors are objects of this process; tests/keras_sae/cluster has those of Ray.
+Actors are objects of this process but for the last test.
 """
+
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow
@@ -12,6 +16,8 @@ from export.features import on_ray
 from keras_sae.cluster import ray_engine
 from tests.export.features.conftest import check, matrix, partial
 from tests.keras_sae.cluster.double import Here
+
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -114,3 +120,12 @@ def test_images_have_no_files_of_rows(main, exported, engine, tmp_path, out, cap
     with pytest.raises(SystemExit):
         main(exported, "--data", tmp_path / "x.png", "--out", out, "--engine", "ray")
     assert "Expected files of many rows for --engine ray. Received: images in" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_ray_itself_gives_the_same(exported, files, out, expected):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'keras-sae[cluster]'")
+    command = [sys.executable, "-m", "export.features", exported, "--data", files, "--feature", "pixels", "--out", out]
+    done = subprocess.run([*command, "--engine", "ray"], cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    check(out, expected)

@@ -9,6 +9,7 @@ import pytest
 
 import keras_sae
 from keras_sae.cluster import worker
+from keras_sae.cluster.actors import ActorDied
 from keras_sae.errors import InputError
 from tests.keras_sae.cluster.double import Here, cluster
 from tests.keras_sae.conftest import SETTINGS, autoencoder, raises, randomise, relative, same_weights, two_layers
@@ -151,6 +152,15 @@ def test_features_are_made_again_of_rows_though_those_between_are_gone(x, tmp_pa
         found = np.concatenate([batch[0] for batch in rows])
     assert np.array_equal(found, expected)
     np.testing.assert_allclose(found, stack.transform(x), rtol=1e-12)
+
+
+def test_actors_that_do_not_start_are_refused(monkeypatch):
+    def start(self, number):
+        raise ActorDied("The node has no memory left.")
+
+    monkeypatch.setattr(Here, "start", start)
+    with raises(InputError, "Expected actors that start. Received: one that died: The node has no memory left."):
+        cluster()
 
 
 def test_an_actor_that_dies_again_and_again_ends_the_training(x):

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -61,6 +62,25 @@ def test_an_address_where_nobody_answers_is_refused_at_once(address, monkeypatch
     monkeypatch.setitem(sys.modules, "ray", ray)
     with raises(InputError, f"Expected a Ray cluster at {address}. Received: none that answers", "Connection refused"):
         keras_sae.Cluster(address)
+
+
+def test_a_cluster_without_room_is_told_from_one_that_is_not_there(monkeypatch):
+    class Timeout(Exception):
+        pass
+
+    def get(references, timeout):
+        raise Timeout
+
+    ray = type(sys)("ray")
+    ray.is_initialized, ray.get, ray.cluster_resources = lambda: True, get, lambda: {"CPU": 4.0}
+    ray.remote = lambda worker: ray
+    worker = type("Worker", (), {"__ray_ready__": types.SimpleNamespace(remote=lambda: None)})
+    ray.options = lambda **options: types.SimpleNamespace(remote=worker)
+    ray.exceptions = type("Exceptions", (), {"GetTimeoutError": Timeout, "RayError": Exception})
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    expected = "Expected room for 3 more actors of 2 cores. Received: a cluster of 4 cores that had none in 300 s"
+    with raises(InputError, expected, "Ask for fewer actors or threads"):
+        keras_sae.Cluster(actors=3, threads=2)
 
 
 def test_a_machine_without_the_library_is_told_from_an_actor_that_died():
