@@ -78,7 +78,8 @@ def test_attacks_are_listed(main, capsys):
 def test_attacks_are_chosen_by_how_their_names_begin(main, monkeypatch, met, status):
     chosen = []
     group = types.SimpleNamespace(
-        ATTACKS=dict.fromkeys(("a first", "second", "a third")), run=lambda names, options: chosen.append(names) or met
+        ATTACKS=dict.fromkeys(("a first", "second", "a third")),
+        attack=lambda names, options: chosen.append(names) or met,
     )
     monkeypatch.setattr(attacks, "GROUPS", (group,))
     assert main("--only", "second", "a t") == status
