@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_sae import records
+from keras_sae.runs import records
 
 from .hostile import INPUTS
 from .hostile_arrays import ROWS

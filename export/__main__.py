@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from keras_sae.cli import Parser, reported, stderr_suppressed
 from keras_sae.errors import InputError
-from keras_sae.records import read_config
+from keras_sae.runs.records import read_config
 
 from . import sources
 from .exporting import BOUNDS, PROGRAM, check_backend, export_model

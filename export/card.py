@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from keras_sae.cards import SHOWN, code, column_ranges, escaped
+from keras_sae.runs.cards import SHOWN, code, column_ranges, escaped
 
 # How to call a file, by what its name holds; of several the newest SavedModel, or the first file by name.
 CALLS = {

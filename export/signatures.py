@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_sae import runs
 from keras_sae.autoencoder import Autoencoder
 from keras_sae.errors import InputError
-from keras_sae.model_files import load_model
+from keras_sae.runs.model_files import load_model
 
 STRONGEST = 100  # units of a row that `top` gives at most
 

@@ -5,7 +5,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from keras_sae.errors import InputError
-from keras_sae.records import RECORD, is_run
+from keras_sae.runs.records import RECORD, is_run
 
 from . import layout
 
@@ -27,7 +27,7 @@ def opened(model: "keras.Model | str | os.PathLike[str]") -> "keras.Model | path
     if not from_hub and (not path.exists() or any((path / name).exists() for name in (RECORD, "model.keras"))):
         return path
     if path.suffix == ".keras" and path.is_file():
-        from keras_sae.model_files import load_model
+        from keras_sae.runs.model_files import load_model
 
         return load_model(path)
     from keras_sae.interchange import detection, load_sae

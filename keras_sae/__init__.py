@@ -16,8 +16,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 # Keras rebuilds a saved model from the registered names of its classes, so importing keras_sae registers ours.
 if not _is_own_command():
     with _quiet_start():
-        from . import splice, stack  # noqa: F401, which import all of them
+        from . import stack  # noqa: F401, which imports most of them
         from .data import datasets, preprocessing, readers
+        from .host import splice  # noqa: F401
 
     # Modules that have moved are still found by their former names.
     for _module in (datasets, preprocessing, readers):

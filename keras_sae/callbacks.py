@@ -8,8 +8,8 @@ import numpy as np
 from .constraints import check
 from .dead_units import check_resampling, resample
 from .metrics import DEAD, mean_activations
-from .progress import progress_bar
-from .tensorboard import TensorBoard as TensorBoard
+from .monitoring.progress import progress_bar
+from .monitoring.tensorboard import TensorBoard as TensorBoard
 
 
 class ProgressBar(keras.callbacks.Callback):

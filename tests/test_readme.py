@@ -60,7 +60,7 @@ def fewer_digits(monkeypatch):
     """A third of the digits, for speed; tests/test_wheel.py takes all."""
     digits = keras_sae.sample_digits()
     third = dataclasses.replace(digits, x_train=digits.x_train[::3], y_train=digits.y_train[::3])
-    monkeypatch.setattr("keras_sae.presets.sample_digits", lambda: third)
+    monkeypatch.setattr("keras_sae.runs.presets.sample_digits", lambda: third)
     monkeypatch.setattr(keras_sae, "sample_digits", lambda: third)
 
 

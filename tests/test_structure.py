@@ -118,6 +118,17 @@ def test_the_imports_of_the_library_have_no_cycle():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
+def test_the_rooms_of_the_library_have_no_cycle():
+    """A room is a directory of the library, or a file beside them; `__init__` names what is public of all."""
+    graph = {}
+    for name in LIBRARY:
+        room = name.split(".")[0]
+        targets = {target.split(".")[0] for target in library_imports(name)} - {room, "__init__"}
+        graph.setdefault(room, set()).update(targets if room != "__init__" else ())
+    assert "training" in graph["stack"]
+    graphlib.TopologicalSorter(graph).prepare()
+
+
 @pytest.mark.parametrize("name", LEAVES)
 def test_the_leaves_import_nothing_of_the_library_but_its_errors(name):
     assert library_imports(name) <= {"errors", "extras"}

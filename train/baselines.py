@@ -1,6 +1,6 @@
 """What features are compared with: a softmax on the inputs, on principal components and on random units."""
 
-from keras_sae.evaluation import principal_components, softmax_on
+from keras_sae.evaluation.evaluate import principal_components, softmax_on
 
 WORDS = {
     "raw": "the scaled inputs, softmax",

@@ -15,10 +15,11 @@ import types
 import typing
 from collections.abc import Callable
 
-from keras_sae import cli as shared, constraints, extras, locks, records
+from keras_sae import cli as shared, constraints, extras, locks
 from keras_sae.archives import reading
 from keras_sae.cli import fail, reported, with_flags as with_flags
 from keras_sae.constraints import CONSTRAINTS
+from keras_sae.runs import records
 
 IMAGE_DATA = (
     "directory with the four IDX files, 'tfds' for tensorflow-datasets, or 'embedded' (default: $KERAS_SAE_DATA, then "

@@ -55,12 +55,13 @@ import keras
 import numpy as np
 
 import keras_sae
-from keras_sae import interruption, model_files, sparsity, visualization
+from keras_sae import interruption, sparsity, visualization
 from keras_sae.data import datasets, fingerprints
 from keras_sae.data.batches import predict_in_chunks
-from keras_sae.evaluation import softmax_on
+from keras_sae.evaluation.evaluate import softmax_on
 from keras_sae.files import write_json
-from keras_sae.progress import progress_bar
+from keras_sae.monitoring.progress import progress_bar
+from keras_sae.runs import model_files
 
 from . import figures
 from .experiment import Experiment

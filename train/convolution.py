@@ -54,7 +54,7 @@ from keras_sae import visualization
 from keras_sae.data import datasets, fingerprints
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import InputError
-from keras_sae.evaluation import softmax_on
+from keras_sae.evaluation.evaluate import softmax_on
 from keras_sae.metrics import half_variance
 
 from . import color

@@ -16,8 +16,8 @@ from keras_sae import callbacks, extras, interruption, locks, metrics, runs, vis
 from keras_sae.data import containers
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import MissingPackageError
-from keras_sae.evaluation import wilson_interval
-from keras_sae.event_files import EventFile
+from keras_sae.evaluation.evaluate import wilson_interval
+from keras_sae.monitoring.event_files import EventFile
 from keras_sae.reports.report import write_report
 from keras_sae.training import checkpoints
 

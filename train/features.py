@@ -102,7 +102,7 @@ from keras_sae.anomalies import UsualErrors
 from keras_sae.data import readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
-from keras_sae.examples import spread
+from keras_sae.runs.examples import spread
 from keras_sae.stack import build_stack
 
 from . import baselines, figures, joint, memory, schema

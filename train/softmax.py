@@ -36,7 +36,7 @@ import keras
 import keras_sae
 from keras_sae import visualization
 from keras_sae.data import datasets, fingerprints
-from keras_sae.evaluation import softmax_on
+from keras_sae.evaluation.evaluate import softmax_on
 
 from .experiment import Experiment
 

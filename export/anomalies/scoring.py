@@ -9,7 +9,7 @@ import numpy as np
 from keras_sae.anomalies import UsualErrors
 from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
-from keras_sae.records import is_run
+from keras_sae.runs.records import is_run
 
 from ..features.outputs import Arrays
 from ..runtimes import Function, Model, open_model

@@ -18,7 +18,7 @@ from keras_sae.backend import use_threads
 from keras_sae.cluster.actors import TRIES, ActorDied, Engine
 from keras_sae.data import readers
 from keras_sae.errors import InputError
-from keras_sae.progress import progress_bar
+from keras_sae.monitoring.progress import progress_bar
 
 from .. import layout, runtimes, schema as of_export
 from . import extraction, keys, outputs, schema, sparse_parts

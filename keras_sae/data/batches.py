@@ -11,9 +11,9 @@ import numpy as np
 from keras import ops
 
 from ..backend import shared, widest_float
+from ..backend.sums import Sums
 from ..constraints import check
 from ..files import forget, write_aside
-from ..sums import Sums
 from .containers import as_array, in_memory, is_array, is_distributed
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32

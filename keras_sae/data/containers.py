@@ -45,6 +45,11 @@ def in_memory(x: Any) -> bool:
     return is_array(x) and not isinstance(x, np.memmap) and not is_sparse(x)
 
 
+def spread(rows: Any, number: int) -> np.ndarray:
+    """Return at most `number` of the rows, evenly spread from first to last: files are often sorted by class."""
+    return np.asarray(rows[:: max(1, -(-len(rows) // number))])
+
+
 class RowSubset:
     """Chosen rows of an array (examples, features), in a chosen order, which are copied and transformed when read.
 

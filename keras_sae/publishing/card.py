@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ..cards import escaped, formatted, numbers_lines
-from ..records import PRESET, read_config, read_metrics, read_preset
-from ..runs import PRETRAINED
+from ..runs.cards import escaped, formatted, numbers_lines
+from ..runs.records import PRESET, read_config, read_metrics, read_preset
+from ..runs.run_directories import PRETRAINED
 
 SHARES = ("accuracy", "fraction", "explained", "gabor_explained")  # how the names of numbers begin that are shown as %
 ACTIVE = " (above 0.5 with a KL penalty, else above 0)"

@@ -10,10 +10,11 @@ Load one with keras_sae.from_preset("NAME"), or, of a directory, keras_sae.from_
 import pathlib
 import tempfile
 
-from .. import presets, runs
+from .. import runs
 from ..cli import CONSOLE, IN_CHECKOUT, Parser, reported, stderr_suppressed, with_flags
 from ..errors import InputError
-from ..records import read_metrics, read_preset
+from ..runs import presets
+from ..runs.records import read_metrics, read_preset
 from .card import headline, size
 
 PROGRAM = f"{CONSOLE} models"

@@ -12,12 +12,13 @@ from typing import Any
 
 import keras
 
-from .. import presets, runs
+from .. import runs
 from ..autoencoder import Autoencoder
 from ..errors import InputError
 from ..files import write_aside, write_json
-from ..model_files import repack
-from ..records import PRESET, RECORD, read_config, read_metrics, read_preset
+from ..runs import presets
+from ..runs.model_files import repack
+from ..runs.records import PRESET, RECORD, read_config, read_metrics, read_preset
 from . import card, exports, sample
 
 SAID = ("title", "data", "data_license", "dataset", "license", "use", "limits", "hardware", "headline")

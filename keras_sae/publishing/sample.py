@@ -6,7 +6,7 @@ from typing import Any
 from .. import runs
 from ..autoencoder import Autoencoder
 from ..data.batches import predict_in_chunks
-from ..evaluation import evaluate_features
+from ..evaluation.evaluate import evaluate_features
 
 
 def measure(directory: pathlib.Path) -> dict[str, float]:

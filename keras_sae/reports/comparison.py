@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import cards, extras, records
+from .. import extras
 from ..cli import CONSOLE, Parser, reported
 from ..errors import InputError
 from ..files import write_aside
+from ..runs import cards, records
 
 # Beginnings of the names of numbers that are compared, in this order; names with an end of an interval are left out.
 COMPARED = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..activation_maximization import maximal_inputs
 from ..autoencoder import Autoencoder, as_single
-from ..runs import encoder_of
+from ..runs.run_directories import encoder_of
 from ..stack import StackedAutoencoder
 from ..visualization import as_float64
 

@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from .. import cards, extras, records
+from .. import extras
 from ..autoencoder import Autoencoder
 from ..cli import spelled
 from ..errors import InputError
+from ..runs import cards, records
 from ..sparsity import KLSparsity, SparsityMethod
 from . import charts
 from .facts import Facts

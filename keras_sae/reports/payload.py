@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from . import charts, tiles, words
+from .. import tiles
+from . import charts, words
 from .charts import significant
 from .facts import Facts
 from .units import Best, Units

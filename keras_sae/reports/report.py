@@ -10,9 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from .. import extras, records
+from .. import extras
 from ..files import write_aside
-from ..runs import encoder_of
+from ..runs import records
+from ..runs.run_directories import encoder_of
 from .facts import measure
 from .page import render_report
 

@@ -15,11 +15,11 @@ from ..backend import check_loss_dtypes, check_shares
 from ..callbacks import ProgressBar
 from ..data.batches import Chunks, TransformedDataset, inputs_of
 from ..data.containers import in_memory, is_array
+from ..data_loss import DataLoss, computes_own_loss
 from ..errors import DivergedError, InputError
 from ..losses import warn_of_range
 from . import checkpoints
 from .blocks import in_one_loop
-from .data_loss import DataLoss, computes_own_loss
 from .order import Minibatches
 
 

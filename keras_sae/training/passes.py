@@ -9,12 +9,12 @@ from keras import ops
 
 from ..autoencoder import Autoencoder
 from ..backend import at, compile_function, compile_gradients, matmul_precision, single, widest_float
+from ..backend.sums import Sums
 from ..data.batches import Chunk, Chunks
+from ..data_loss import DataLoss
 from ..example_weights import weighted_examples
 from ..losses import warn_of_range
 from ..sparsity.kl import recorded_activations
-from ..sums import Sums
-from .data_loss import DataLoss
 
 
 class Rounds(Protocol):

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from keras_sae import anomalies, cards
+from keras_sae import anomalies
 from keras_sae.anomalies import LEVELS, UsualErrors
 from keras_sae.errors import InputError
+from keras_sae.runs import cards
 from tests.keras_sae.conftest import autoencoder, raises
 
 

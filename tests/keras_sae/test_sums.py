@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_sae import sums
+from keras_sae.backend import sums
 
 
 @pytest.mark.parametrize("widest", ["float64", "float32"])

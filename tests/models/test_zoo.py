@@ -10,11 +10,12 @@ import pytest
 
 import keras_sae
 import models
-from keras_sae import presets, runs
+from keras_sae import runs
 from keras_sae.data import datasets
-from keras_sae.feature_report import wilson_interval
+from keras_sae.evaluation.feature_report import wilson_interval
 from keras_sae.publishing import card, sample
-from keras_sae.records import read_config, read_metrics, read_preset
+from keras_sae.runs import presets
+from keras_sae.runs.records import read_config, read_metrics, read_preset
 
 PRESETS = keras_sae.list_presets()
 ROOT = presets.ZOO.parent

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from keras_sae import presets
 from keras_sae.publishing import command
+from keras_sae.runs import presets
 
 ROOT = presets.ZOO.parent
 PAGE = (ROOT / "docs" / "zoo.md").read_text()

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import examples, runs
+from keras_sae import runs
 from keras_sae.data import datasets
 from keras_sae.errors import InputError
+from keras_sae.runs import examples
 from tests.keras_sae.events import Events, projector
 from train import cli, mnist
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_sae import cards, visualization
+from keras_sae import visualization
 from keras_sae.data import readers
-from keras_sae.event_files import EventFile, write_projector
+from keras_sae.monitoring.event_files import EventFile, write_projector
+from keras_sae.runs import cards
 from train import figures
 
 ODD = ("$x$ \\frac{", "_a_", "^", "<b>&amp;|", "lin\ne", "\\", "$", "`c`")

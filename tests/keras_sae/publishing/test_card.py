@@ -5,9 +5,9 @@ import shutil
 import huggingface_hub
 import pytest
 
-from keras_sae.cards import escaped
 from keras_sae.publishing import card
-from keras_sae.records import read_config, read_preset
+from keras_sae.runs.cards import escaped
+from keras_sae.runs.records import read_config, read_preset
 
 
 def test_the_front_matter_is_what_the_hub_reads(preset):

@@ -4,8 +4,8 @@ import pytest
 
 import keras_sae
 import keras_sae.__main__
-from keras_sae import presets
 from keras_sae.publishing import command, repository
+from keras_sae.runs import presets
 from tests.keras_sae.publishing.conftest import SAID
 
 FLAGS = [word for name, text in SAID.items() for word in (f"--{name.replace('_', '-')}", text)]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import keras_sae
-from keras_sae import presets, runs
+from keras_sae import runs
 from keras_sae.errors import InputError
 from keras_sae.publishing import card, exports, from_run, sample
-from keras_sae.records import read_config, read_preset
+from keras_sae.runs import presets
+from keras_sae.runs.records import read_config, read_preset
 from tests.keras_sae.conftest import raises, same_weights
 from tests.keras_sae.publishing.conftest import CONFIG, EXPORTS, METRICS, SAID, small_run
 

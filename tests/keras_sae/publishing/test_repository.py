@@ -11,7 +11,7 @@ import pytest
 import keras_sae
 from keras_sae.errors import InputError
 from keras_sae.publishing import repository
-from keras_sae.records import read_preset
+from keras_sae.runs.records import read_preset
 from tests.keras_sae.conftest import raises, same_weights
 from tests.keras_sae.publishing.hub_server import Hub
 
