@@ -228,13 +228,8 @@ class StackedAutoencoder(Autoencoder):
         if num_classes < 2:
             raise ValueError(f"`num_classes` must be 2 or more. Received: num_classes={num_classes}")
         encoder = self._plain_encoder()
-        head = keras.layers.Dense(
-            int(num_classes),
-            "softmax",
-            kernel_regularizer=WeightDecay(weight_decay),
-            dtype=self.dtype_policy,
-            name="head",
-        )
+        decay, dtype = WeightDecay(weight_decay), self.dtype_policy
+        head = keras.layers.Dense(int(num_classes), "softmax", kernel_regularizer=decay, dtype=dtype, name="head")
         inputs = keras.Input(encoder.input_shape[1:], name="inputs", dtype=self.compute_dtype)
         classifier = keras.Model(inputs, head(encoder(inputs)), name="classifier")
         classifier.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])

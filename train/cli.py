@@ -3,13 +3,11 @@
 Nothing here imports Keras before the flags are right, so that --help and mistakes answer at once.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import math
 import os
 import pathlib
-import shlex
 import sys
 import types
 import typing
@@ -20,6 +18,8 @@ from keras_sae.archives import reading
 from keras_sae.cli import fail, reported, with_flags as with_flags
 from keras_sae.constraints import CONSTRAINTS
 from keras_sae.runs import records
+
+from .flags import NO_SETTINGS, command as command, parse
 
 IMAGE_DATA = (
     "directory with the four IDX files, 'tfds' for tensorflow-datasets, or 'embedded' (default: $KERAS_SAE_DATA, then "
@@ -46,9 +46,6 @@ def batches(number):
     """
     size = min(256, max(32, math.ceil(number / 8)))
     return size, math.ceil(number / size)
-
-
-NO_SETTINGS = ("resume", "quiet")  # flags that do not change what is trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,62 +219,6 @@ def check_alone(config, program):
     if others:
         flags = ", ".join(f"--{f.name.replace('_', '-')}" for f in others)
         fail(program, f"--resume takes the settings of the run. Received: {flags} as well. Leave them out.")
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Show defaults, but not for flags that are off by default or have none."""
-
-    def _get_help_string(self, action):
-        default = action.default
-        if default is None or default is False or default in ((), argparse.SUPPRESS):
-            return action.help
-        return f"{action.help} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
-
-
-def parse(config_class, program, description, arguments):
-    """Return a `config_class` from the command line; a wrong flag or value ends the program with one line."""
-    parser = shared.Parser(program, description, _HelpFormatter)
-    hints = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field, hints[field.name]))
-    values = vars(parser.parse_args(arguments))
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    try:
-        return config_class(**values)
-    except ValueError as error:
-        fail(program, error)
-
-
-def _flag(field, hint):
-    """Return argparse's options for a field of type bool, int, float, str, T | None or tuple[T, ...]."""
-    options = {"help": field.metadata["help"], "default": field.default}
-    if isinstance(hint, types.UnionType):
-        hint = next(t for t in typing.get_args(hint) if t is not types.NoneType)
-    if hint is bool:
-        return {**options, "action": "store_true"}
-    if typing.get_origin(hint) is tuple:
-        return {**options, "type": typing.get_args(hint)[0], "nargs": "+"}
-    if "alone" in field.metadata:
-        return {**options, "nargs": "?", "const": field.metadata["alone"]}
-    if "choices" in field.metadata:
-        return {**options, "choices": field.metadata["choices"]}
-    return {**options, "type": hint}
-
-
-def command(program, config):
-    """Return the command line that repeats this config."""
-    words = ["python", "-m", program]
-    for field in dataclasses.fields(config):
-        value, flag = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
-        if value == field.default or field.name in NO_SETTINGS:
-            continue
-        if value is True:
-            words += [flag]
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        else:  # with "=", argparse takes a value that begins with "-" for one
-            words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
-    return shared.spelled(shlex.join(words))
 
 
 def free_directory(parent, name):

@@ -35,7 +35,7 @@ def epoch(x, units, batch_size, precision="float32"):
     """As of a training of the library's default length, which stops after four epochs, of which three count."""
     import keras
 
-    from keras_sae.backend import matmul_precision
+    from keras_sae.backend.precision import matmul_precision
 
     if precision != "float32" and keras.backend.backend() == "tensorflow":
         raise ValueError("minibatches are multiplied in float32 under TensorFlow")
@@ -61,7 +61,8 @@ def epoch(x, units, batch_size, precision="float32"):
 def product(rows, features, units, precision="float32"):
     import keras
 
-    from keras_sae.backend import compile_function, matmul_precision
+    from keras_sae.backend import compile_function
+    from keras_sae.backend.precision import matmul_precision
 
     x, w = keras.random.normal((rows, features)), keras.random.normal((features, units))
     multiply = compile_function(lambda a, b: keras.ops.matmul(a, b))

@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from ..autoencoder import Autoencoder
-from ..backend import PRECISIONS, compile_gradients, matmul_precision, single, widest_float
+from ..backend import compile_gradients, single, widest_float
+from ..backend.precision import PRECISIONS, matmul_precision
 from ..data.batches import CHUNK_SIZE, Chunks, inputs_of
 from ..data.containers import is_distributed
 from ..sparsity.method import check_methods

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from ..autoencoder import Autoencoder, around_training
-from ..backend import PRECISIONS, check_precision, has_float64_on_gpu
+from ..backend import has_float64_on_gpu
+from ..backend.precision import PRECISIONS, check_precision
 from ..callbacks import ProgressBar, ResampleDeadUnits
 from ..data.batches import CHUNK_SIZE
 from ..data.containers import is_array

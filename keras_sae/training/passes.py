@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from ..autoencoder import Autoencoder
-from ..backend import at, compile_function, compile_gradients, matmul_precision, single, widest_float
+from ..backend import at, compile_function, compile_gradients, single, widest_float
+from ..backend.precision import matmul_precision
 from ..backend.sums import Sums
 from ..data.batches import Chunk, Chunks
 from ..data_loss import DataLoss

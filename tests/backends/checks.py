@@ -11,8 +11,9 @@ import pytest
 import keras_sae
 from benchmarks import classic
 from keras_sae import layers, runs, sparsity
-from keras_sae.backend import PRECISIONS, has_float64, has_float64_on_gpu
+from keras_sae.backend import has_float64, has_float64_on_gpu
 from keras_sae.backend.assignment import assign_in_blocks
+from keras_sae.backend.precision import PRECISIONS
 from keras_sae.data.preprocessing import fit_zca
 from keras_sae.sparsity import L1, Contractive, WinnerTakeAll
 from keras_sae.sparsity.largest import nth_largest
