@@ -11,7 +11,7 @@ from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
 from keras_sae.runs.records import is_run
 
-from ..features.outputs import Arrays
+from ..features.columns import Arrays
 from ..runtimes import Function, Model, open_model
 from ..schema import schema_of
 

@@ -47,7 +47,7 @@ def described(oddest: np.ndarray, rows: Rows, scorer: Scorer, scored: Scored) ->
     lines = ["oddest      row, from 0: error; its oddest columns, with their shares of what is odd and their values"]
     lines[0] += "" if expected is None else " (expected)"
     for i, (place, score) in enumerate(zip(oddest, scores, strict=True)):
-        label = "" if rows.y is None else f" {rows.class_names[rows.y[place]]}"
+        label = "" if rows.y is None or rows.y[place] < 0 else f" {rows.class_names[rows.y[place]]}"
         cells = []
         for k in range(1, scorer.shown + 1):
             column = int(score[f"column_{k}"][0])

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # so that flags are refused before these are loaded
     from keras_sae.data.readers import Rows
 
     from ..runtimes import Model
-    from .outputs import Arrays, Output
+    from .columns import Arrays
+    from .outputs import Output
 
 HINT = "{:,} rows are done: the same command resumes from there."
 

@@ -24,12 +24,11 @@ from keras_sae.errors import InputError
 from keras_sae.files import check_space, to_disk, write_aside
 
 from . import progress
+from .columns import Arrays, column_names, label_values, labels_of
 
-Arrays = dict[str, np.ndarray]  # outputs of a model by name, each (rows, ...)
 PART_BYTES = 2**25  # a part is in memory twice: while it is computed, and while it is written
 PART_ROWS = 2**17  # bounds what a kill costs if a row is only a few numbers
 FILES = (".csv", ".npy")  # the others are directories of Parquet files
-_SINGULAR = {"features": "feature", "outputs": "output", "probabilities": "probability"}
 
 
 class Output(abc.ABC):
@@ -167,14 +166,20 @@ class Table(Output):
         if self.labels and rows.y is not None:
             name = self.labels if rows.feature_names else "label"
             name = f"true_{name}" if any(name in names for names in self.names.values()) else name
-            values, numbers = label_values(rows.class_names), rows.y.astype("int32")
-            self.label_column[name] = values[numbers] if values.dtype.kind == "i" else self._as_text(numbers, values)
+            self.label_column[name] = self._labels(rows)
         for name, column in self.kept_columns.items():
             if name in self.label_column or any(name in names for names in self.names.values()):
                 raise InputError(f"Expected --keys of other names than those of the output. Received: {name}.")
             self.label_column[name] = column
 
-    def _as_text(self, numbers: np.ndarray, texts: Sequence[str]) -> Any:
+    def _labels(self, rows: Rows) -> Any:
+        """Return the labels of rows as a column of Arrow, null where there is none."""
+        values, unknown = label_values(rows.class_names), rows.y < 0
+        if values.dtype.kind == "i":
+            return self.arrow.array(values[rows.y], mask=unknown)
+        return self._as_text(self.arrow.array(rows.y.astype("int32"), mask=unknown), values)
+
+    def _as_text(self, numbers: Any, texts: Sequence[str]) -> Any:
         """Return the texts that numbers stand for, as Arrow keeps them: each text once."""
         return self.arrow.DictionaryArray.from_arrays(numbers, self.arrow.array(texts, "string"))
 
@@ -265,7 +270,7 @@ class NpyFile(Output):
             raise ValueError(f"it is of {begun.dtype} {begun.shape}")
         self.offset = begun.offset
         self.row_bytes = array.nbytes
-        self.label_column = label_values(rows.class_names)[rows.y] if self.beside else None
+        self.label_column = labels_of(rows) if self.beside else None
 
     def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
         with open(self.path, "r+b") as file:  # not through the map, where a full disk would end the process
@@ -284,25 +289,3 @@ class NpyFile(Output):
 def output_at(place: pathlib.Path, labels: str | None) -> Output:
     """Return the output that the name of its place asks for.  labels: as of `Output`."""
     return {".npy": NpyFile, ".csv": CsvFile}.get(place.suffix, ParquetParts)(place, labels)
-
-
-def singular(name: str) -> str:
-    """Return what one number of an output is called."""
-    return _SINGULAR.get(name, name)
-
-
-def column_names(outputs: Arrays) -> dict[str, list[str]]:
-    """Return the names of each output's columns; an output of one number per row is one column."""
-    return {
-        name: [name] if array.ndim == 1 else [f"{singular(name)}_{i}" for i in range(array[0].size)]
-        for name, array in outputs.items()
-    }
-
-
-def label_values(class_names: tuple[str, ...]) -> np.ndarray:
-    """Return the classes as they were in the data: int64 if all are integers, else text."""
-    with contextlib.suppress(ValueError, OverflowError):
-        numbers = np.array([int(name) for name in class_names], "int64")
-        if [str(number) for number in numbers] == list(class_names):
-            return numbers
-    return np.array(class_names)

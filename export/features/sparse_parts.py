@@ -8,7 +8,8 @@ import scipy.sparse
 
 from keras_sae.data.readers.rows import Rows
 
-from .outputs import Arrays, ParquetParts, singular
+from .columns import Arrays, singular
+from .outputs import ParquetParts
 
 
 class SparseParts(ParquetParts):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from export import layout, runtimes
-from export.features import outputs
+from export.features import columns, outputs
 from keras_sae.data import readers
 from tests.export.features.conftest import NAMES, ROWS, check, matrix
 
@@ -116,10 +116,29 @@ def test_a_csv_file_holds_the_labels_as_they_were(main, exported, images, tmp_pa
     assert found["digit"].to_pylist() == names.tolist()
 
 
+@pytest.mark.parametrize("names", [["7", "", "5"], ["b", "", "a"]])
+@pytest.mark.parametrize("suffix", ["", ".csv", ".npy"])
+def test_rows_without_a_label_have_none_in_an_output(names, suffix, tmp_path):
+    """What was read from a file with gaps has the same gaps in what is written, for whoever reads it."""
+    np.savez(tmp_path / "x.npz", x=np.eye(3), y=np.array(names))
+    rows = readers.read_rows(tmp_path / "x.npz", labels="y")
+    output = outputs.output_at(tmp_path / f"out{suffix}", "y")
+    with output.opened({}, overwrite=False):
+        output.begin({"features": np.ones((1, 2), "float32")}, 3, rows)
+        output.write([{"features": np.ones((3, 2), "float32")}], 0, 3)
+        output.publish()
+    if suffix == ".npy":
+        found = readers.read_rows(output.place, labels=tmp_path / "out.labels.npy")
+    else:
+        found = readers.read_rows(output.place, labels="label")
+    assert (found.y.tolist(), found.class_names) == (rows.y.tolist(), rows.class_names)
+    assert rows.y.tolist() == [1, -1, 0]
+
+
 def test_class_names_that_only_look_like_numbers_stay_text():
-    assert outputs.label_values(("1", "02")).tolist() == ["1", "02"]
-    assert outputs.label_values(("-1", "9" * 30)).tolist() == ["-1", "9" * 30]
-    assert outputs.label_values(("-1", "20")).tolist() == [-1, 20]
+    assert columns.label_values(("1", "02")).tolist() == ["1", "02"]
+    assert columns.label_values(("-1", "9" * 30)).tolist() == ["-1", "9" * 30]
+    assert columns.label_values(("-1", "20")).tolist() == [-1, 20]
 
 
 def test_a_signature_of_several_outputs_becomes_several_groups_of_columns(main, several, data, out, expected):
