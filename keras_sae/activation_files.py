@@ -14,13 +14,15 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from . import locks
+from .archives import reading
 from .autoencoder import as_single
 from .constraints import check
 from .data.batches import Chunks, inputs_of, write_npy_header
 from .data.readers import read_rows
 from .errors import InputError
 from .extras import imported
-from .files import check_space, held, to_disk, write_aside, write_json
+from .files import check_space, to_disk, write_aside, write_json
 from .layer_outputs import as_rows, check_called_once, find_layer, layer_outputs
 
 BLOCK_BYTES = 2**26  # of rows that are permuted together, of which there are two copies then
@@ -168,7 +170,7 @@ class _Output(abc.ABC):
 
         settings: all that the rows depend on, by the names that messages use.
         """
-        with held(self.directory, self.place):
+        with locks.held(self.directory, self.place):
             try:
                 self._refuse_what_exists()
                 self._resume(settings)
@@ -186,8 +188,11 @@ class _Output(abc.ABC):
 
     def _resume(self, settings: dict[str, Any]) -> None:
         if self._progress.exists() and self.path.exists():  # what is in its place already is not resumed
-            self.rows, self.batches, self.blocks, before = json.loads(self._progress.read_text()).values()
-            changed = [name for name in settings if before.get(name) != settings[name]]
+            cure = f"Delete {self.directory} to start anew."
+            with reading(self._progress, "what an earlier call has written", cure):
+                found = json.loads(self._progress.read_text())
+                self.rows, self.batches, self.blocks = (int(found[name]) for name in ("rows", "batches", "blocks"))
+                changed = [name for name in settings if found["settings"].get(name) != settings[name]]
             if changed:
                 raise InputError(
                     f"Expected the model and the data that {self.directory} was begun with. Received: another "

@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
 
 PLAIN_BYTES = 64 * 2**20  # that an archive may unpack to whatever its own size is
 LARGEST_EXPANSION = 100  # of larger ones; inputs with many zeros reach 50
+LONGEST_HEADER = 10_000  # bytes of an array, as NumPy has it
 _LONGEST = 400  # characters of a cause; Keras adds the whole config of a layer to some
 
 
@@ -66,17 +67,22 @@ def check_zip(path: str | os.PathLike[str]) -> None:
 
 def read_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
     """Return the arrays of a .npz file by their names, in its order. Call it inside `reading`."""
-    import numpy as np
-
     check_zip(path)
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            with archive.open(member) as file:
-                _check_array(file, member)
-            with archive.open(member) as file:
-                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+            arrays[member.filename.removesuffix(".npy")] = archive_array(archive, member)
     return arrays
+
+
+def archive_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> "np.ndarray":
+    """Return an array of an open .npz file. Raise an error unless it is as large as it says."""
+    from numpy.lib import format as npy
+
+    with archive.open(member) as file:
+        _check_array(file, member)
+    with archive.open(member) as file:
+        return npy.read_array(file, allow_pickle=False)
 
 
 def mapped_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
@@ -95,8 +101,7 @@ def mapped_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
                 begin = _begin(path, member) + start
                 arrays[name] = np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
             else:
-                with archive.open(member) as file:
-                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                arrays[name] = archive_array(archive, member)
     return arrays
 
 
@@ -112,15 +117,27 @@ def _check_array(file: typing.IO[bytes], member: zipfile.ZipInfo) -> "tuple[tupl
 
     Raise an error unless it is as large as its header says: NumPy takes that memory before it reads.
     """
-    from numpy.lib import format as npy
-
-    version = npy.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"{member.filename!r} in it is an array of version {version}")
-    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    shape, fortran, dtype = array_header(file, f"{member.filename!r} in it")
     if dtype.hasobject:
         raise ValueError(f"{member.filename!r} in it holds Python objects, which are not read (allow_pickle=False)")
     declared, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
     if declared != held or min(shape, default=0) < 0:
         raise ValueError(f"{member.filename!r} in it declares {declared:,} bytes and holds {held:,}")
     return shape, fortran, dtype
+
+
+def array_header(file: typing.IO[bytes], what: str = "it") -> "tuple[tuple[int, ...], bool, np.dtype]":
+    """Return (shape, whether columns come first, dtype) of an open .npy file, which stands at its first number then.
+
+    Raise an error if it is damaged, or declares a long header: NumPy takes that memory before it reads.
+    """
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{what} is an array of version {version}")
+    begin = file.tell()
+    if (length := int.from_bytes(file.read(2 * version[0]), "little")) > LONGEST_HEADER:
+        raise ValueError(f"{what} declares a header of {length:,} bytes")
+    file.seek(begin)
+    return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)

@@ -14,13 +14,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from . import interruption
 from .errors import InputError
 from .quiet import stderr_suppressed as stderr_suppressed
 
 CONSOLE = "keras-sae"  # the command that an installed library brings
 IN_CHECKOUT = (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file()
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_DISK_ERRORS = {  # a disk that is full, or broken; places that cannot be written to, or that others took away
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO, errno.ENODEV),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOENT, errno.ENOTEMPTY, errno.ESTALE, errno.EMFILE, errno.ENFILE),
+}
 _MODULE = re.compile(r"\bpython\s+-m\s+(train|export)\b(?:\.(\w+))?")
 
 
@@ -115,10 +120,12 @@ def fail(program: str, message: object) -> NoReturn:
 def reported(program: str, interrupted: Callable[[], str] = lambda: "Nothing was written.") -> Iterator[None]:
     """End the program with one line and status 2 on an InputError, with `interrupted()` and status 130 on Ctrl-C.
 
-    The same line and status end it if the disk is full or a directory cannot be written to, which the user can fix.
+    SIGTERM and SIGHUP end it as Ctrl-C does. One line and status 2 also end it if the disk is full, or memory, or a
+    file or directory is gone or cannot be written to, which the user can fix.
     """
     try:
-        yield
+        with interruption.interruptible():
+            yield
     except InputError as error:
         fail(program, error)
     except OSError as error:
@@ -126,6 +133,11 @@ def reported(program: str, interrupted: Callable[[], str] = lambda: "Nothing was
             raise
         name = error.filename or "files"
         fail(program, f"Expected to read and write {name}. Received: {error.strerror}. {interrupted()}")
+    except MemoryError as error:
+        fail(
+            program, f"Expected to need no more memory than there is. Received: {error or 'none left'}. {interrupted()}"
+        )
     except KeyboardInterrupt:
-        print(f"\n{program}: interrupted. {spelled(interrupted())}", file=sys.stderr)
-        sys.exit(130)
+        with contextlib.suppress(OSError):  # of a terminal that was closed
+            print(f"\n{program}: interrupted. {spelled(interrupted())}", file=sys.stderr)
+        sys.exit(interruption.status())

@@ -22,7 +22,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": (lambda decay: decay is None or _at_least_zero(decay), "a finite number of 0 or more"),
     "epsilon": (lambda value: value is None or 0 < value < math.inf, "a finite variance above 0"),
     "corruption": (lambda share: 0 <= share < 1, "0 or more and below 1: the share of inputs that is set to 0"),
-    "max_iterations": (lambda iterations: iterations >= 1, "1 or more"),
+    "max_iterations": (lambda number: 1 <= number <= 10**9, "1 or more, up to 1,000,000,000"),
     "batch_size": (lambda rows: rows >= 1, "1 row or more"),
     "chunk_size": (lambda rows: rows >= 1, "1 row or more"),
     "weight": (_at_least_zero, "a finite weight of 0 or more"),
@@ -37,6 +37,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threshold": (_at_least_zero, "a finite number of 0 or more"),
     "bandwidth": (lambda width: 0 < width < math.inf, "a finite width above 0"),
     "k": (lambda k: k >= 1, "1 or more active units"),
+    "memory": (lambda gigabytes: 0 < gigabytes < math.inf, "a finite number of GB above 0"),
     "seed": (lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
 }
 

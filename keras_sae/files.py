@@ -12,11 +12,6 @@ from typing import Any
 
 from .errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
 PARTIAL = ".partial"  # in the names of files that are being written
 
 
@@ -52,22 +47,6 @@ def remove_partial(directory: str | os.PathLike[str]) -> None:
     """Remove the files that `write_aside` left in a directory because its process was killed."""
     for path in pathlib.Path(directory).glob(f".*-*{PARTIAL}.*"):
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def held(directory: pathlib.Path, place: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a directory, in which `place` is written, for this process. Raise InputError if another one holds it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / "lock", "w") as lock:
-        try:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it, however a process ends
-        except OSError as error:
-            raise InputError(
-                f"Expected one process at a time to write {place}. Received: another that is writing it. Wait for it, "
-                "or stop it."
-            ) from error
-        yield
 
 
 def check_space(folder: str | pathlib.Path, needed: int) -> None:

@@ -19,6 +19,7 @@ KINDS: Mapping[str, type | types.UnionType] = {  # of what a record holds, as fa
     "title": str, "program": str, "command": str, "data": str, "device": str, "settings": dict, "versions": dict,
     "meanings": dict, "class_names": list, "feature_names": list, "categories": dict, "notes": list, "cautions": list,
     "image_shape": list, "picture": str, "pixel_range": int | float, "usual_errors": dict, "origin": dict,
+    "fingerprint": dict,
 }  # fmt: skip
 OF_PRESETS: Mapping[str, type] = {  # what preset.json holds, all of it
     "name": str, "title": str, "data": str, "data_license": str, "dataset": str, "license": str, "use": str,

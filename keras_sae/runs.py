@@ -22,10 +22,11 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 
-from . import __version__, cards
+from . import __version__, cards, locks
+from .data import fingerprints
 from .errors import InputError
 from .examples import keep_rows, load_examples as load_examples, save_examples as save_examples
-from .files import check_space, remove_partial, write_aside, write_json
+from .files import PARTIAL, check_space, remove_partial, write_aside, write_json
 from .records import RECORD, check_digest, is_run, read_config, read_metrics, record_path
 
 if typing.TYPE_CHECKING:
@@ -48,7 +49,8 @@ def start(directory: Path, config: Mapping[str, typing.Any]) -> pathlib.Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         check_space(directory, NEEDED_BYTES)  # before anything is written, so that the directory can be used later
-        (directory / "checkpoints").mkdir()
+        remove_partial(directory)
+        (directory / "checkpoints").mkdir(exist_ok=True)
         write_json(directory / RECORD, {**config, "versions": versions()})
     except OSError as error:
         raise InputError(
@@ -81,31 +83,48 @@ def resume(directory: Path, config: Mapping[str, typing.Any]) -> list[str]:
     recorded = unfinished(directory)
     check_data(recorded, config)
     directory = pathlib.Path(directory)
+    (directory / "checkpoints").mkdir(exist_ok=True)  # a kill may have come before
     for killed in (directory, directory / "checkpoints", *directory.glob("logs/*")):
         remove_partial(killed)
     return [name for name, version in versions().items() if recorded.get("versions", {}).get(name) != version]
 
 
 def check_data(recorded: Mapping[str, typing.Any], config: Mapping[str, typing.Any]) -> None:
-    """Raise InputError unless a run that goes on, `config`, has the data that its record says."""
+    """Raise InputError unless a run that goes on, `config`, has the data of its record: described alike, and equal."""
     if recorded.get("data") != config.get("data"):
         raise InputError(
             f"Expected the data that the run had: {recorded.get('data')}. Received: {config.get('data')}. Give it the "
             "same, or start a new run."
         )
+    fingerprints.check(recorded.get("fingerprint", {}), config.get("fingerprint", {}), "the run")
 
 
 def check_free(directory: Path) -> None:
-    """Raise InputError unless the directory can take a new run: it does not exist yet, or is empty."""
+    """Raise InputError unless the directory can take a new run: it does not exist yet, or is empty.
+
+    So is one in which a start was killed before the record of its run was in place.
+    """
     directory = pathlib.Path(directory)
+    if str(directory) != str(directory).encode("utf-8", "replace").decode():
+        raise InputError(
+            f"Expected a name of UTF-8 for the directory of the run, as TensorFlow does. Received: {directory}. Name "
+            "another one."
+        )
     if directory.exists() and not directory.is_dir():
         raise InputError(f"Expected a directory for the run. Received: {directory}, which is a file.")
-    if directory.is_dir() and any(directory.iterdir()):
+    if directory.is_dir() and not all(map(_is_of_a_start, directory.iterdir())):
         what = "holds another run" if is_run(directory) else "is not empty"
         raise InputError(
             f"Expected a new or empty directory for the run. Received: {directory}, which {what}. Nothing was changed. "
             "Name another one, or remove that one."
         )
+
+
+def _is_of_a_start(path: pathlib.Path) -> bool:
+    """Return whether a path is what `start` leaves before the record of the run is in place, or its lock."""
+    if path.name == "checkpoints":
+        return path.is_dir() and not any(path.iterdir())
+    return path.name in (locks.LOCK, locks.HOLDER) or (path.name.startswith(".") and PARTIAL in path.suffixes)
 
 
 def save(

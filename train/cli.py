@@ -8,14 +8,15 @@ import contextlib
 import dataclasses
 import math
 import os
+import pathlib
 import shlex
-import signal
 import sys
 import types
 import typing
 from collections.abc import Callable
 
-from keras_sae import cli as shared, constraints, extras
+from keras_sae import cli as shared, constraints, extras, locks, records
+from keras_sae.archives import reading
 from keras_sae.cli import fail, reported, with_flags as with_flags
 from keras_sae.constraints import CONSTRAINTS
 
@@ -128,9 +129,24 @@ def resumed(config_class, program, directory, iterations=None):
         made = f"made by: {command}" if command else "made by a library call"
         raise InputError(f"Expected a run of {program} to resume. Received: {directory}, {made}.")
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record.get("settings", {}).items()}
-    names = {field.name for field in dataclasses.fields(config_class)}
     changed = changed or {"resume": directory}
-    return config_class(**{name: settings[name] for name in names & set(settings)} | changed)
+    hints = typing.get_type_hints(config_class)
+    with reading(records.record_path(directory), "settings as the command writes them"):
+        for field in dataclasses.fields(config_class):
+            value, choices = settings.get(field.name, field.default), field.metadata.get("choices")
+            if not _is_of(value, hints[field.name]) or (choices and value not in (*choices, field.default)):
+                raise ValueError(f"its {field.name} is {value!r:.100}")
+        return config_class(**{name: settings[name] for name in hints.keys() & settings.keys()} | changed)
+
+
+def _is_of(value: typing.Any, hint: typing.Any) -> bool:
+    """Return whether a value is of a type that `_flag` knows."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:  # calls from Python may name one, as a text
+        values = value if isinstance(value, tuple) else (value,)
+        return all(_is_of(one, typing.get_args(hint)[0]) for one in values)
+    return type(value) in ((int, float) if hint is float else (hint,))
 
 
 def check(right, flag, expected, received):
@@ -153,29 +169,9 @@ def check_patches(config: typing.Any) -> None:
 
 
 class Interrupted:
-    """Remember Ctrl-C: if it comes during a finalizer or a callback from C, Python drops the KeyboardInterrupt.
+    """What is said after Ctrl-C: how to resume, once there is a run."""
 
-    `hint` is what is said then: how to resume, once there is a run.
-    """
-
-    seen = False
     hint = "Nothing was written."
-
-    @classmethod
-    def listen(cls):
-        def remember(number, frame):
-            cls.seen = True
-            signal.default_int_handler(number, frame)
-
-        cls.seen, cls.hint = False, "Nothing was written."
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is for `command &`
-            signal.signal(signal.SIGINT, remember)
-
-    @classmethod
-    def check(cls, *_):
-        """Raise the KeyboardInterrupt that was dropped, if any; called between iterations."""
-        if cls.seen:
-            raise KeyboardInterrupt
 
 
 _prepared: dict[str, typing.Any] = {}  # program -> the settings that it was called with
@@ -193,11 +189,17 @@ def prepare(module: str, config_class: type, program: str, description: str | No
 def main(config_class: type, run: Callable, program: str, description: str | None) -> None:
     """Call `run` with the settings of the command line; exit with 0, 2 (bad input) or 130 (Ctrl-C)."""
     config = _prepared.pop(program, None) or _parse_and_load(config_class, program, description)
-    Interrupted.listen()
+    Interrupted.hint = "Nothing was written."
     quiet = {"verbose": 0} if config.quiet else {}
-    with reported(program, lambda: Interrupted.hint), open(os.devnull, "w") as nowhere:
+    with (
+        reported(program, lambda: Interrupted.hint),
+        open(os.devnull, "w") as nowhere,
+        contextlib.ExitStack() as holding,
+    ):
         if config.resume:
             check_alone(config, program)
+            if records.is_run(config.resume):  # at once, not when the data are read
+                holding.enter_context(locks.held(pathlib.Path(config.resume), config.resume, again=True))
             iterations = config.max_iterations if isinstance(config, TrainingConfig) else None
             config = resumed(config_class, program, config.resume, iterations)
         with contextlib.redirect_stdout(nowhere) if quiet else contextlib.nullcontext():

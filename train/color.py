@@ -47,6 +47,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
+from keras_sae.data import fingerprints
 from keras_sae.data.preprocessing import fit_zca
 from keras_sae.visualization import as_float64
 
@@ -66,7 +67,18 @@ def run(config, verbose=1):
     keras.utils.set_random_seed(config.seed)
     stack = build_stack(config, x)
     data = f"{source}; {len(x):,} patches of {config.patch_size}x{config.patch_size} in colour"
-    experiment = Experiment(config, PROGRAM, "Colour features", data, out, shape, verbose, pixel_range=1)
+    identity = fingerprints.of(patches=x, held_out=held_out)
+    experiment = Experiment(
+        config,
+        PROGRAM,
+        "Colour features",
+        data,
+        out,
+        shape,
+        verbose,
+        pixel_range=1,
+        fingerprint=identity,
+    )
     rho_hat = learn(experiment, config, stack, x, shape)
     measure(experiment, stack, held_out)
     title = f"What each of the {config.units} units looks for in a patch, whitening included"

@@ -55,8 +55,8 @@ import keras
 import numpy as np
 
 import keras_sae
-from keras_sae import model_files, sparsity, visualization
-from keras_sae.data import datasets
+from keras_sae import interruption, model_files, sparsity, visualization
+from keras_sae.data import datasets, fingerprints
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.evaluation import softmax_on
 from keras_sae.files import write_json
@@ -78,12 +78,23 @@ def run(config, verbose=1):
     numbers = {"num_train": len(images.x_train) - held_out, "num_held_out": held_out, "num_test": len(images.x_test)}
     data = f"{images.source}; {numbers['num_train']:,} to train, {held_out:,} held out, {numbers['num_test']:,} to test"
     title = f"Methods of sparsity on {config.dataset}"
-    experiment = Experiment(config, PROGRAM, title, data, out, images.image_shape, 0, pixel_range=1)
+    identity = fingerprints.of_images(images)
+    experiment = Experiment(
+        config,
+        PROGRAM,
+        title,
+        data,
+        out,
+        images.image_shape,
+        0,
+        pixel_range=1,
+        fingerprint=identity,
+    )
     results = Results(experiment.directory)
     sweeps = list(itertools.product(config.seeds, config.methods))
     bar = progress_bar("sweeps", len(sweeps), disable=not verbose)
     for seed, method in sweeps:
-        cli.Interrupted.check()
+        interruption.check()
         bar.set_postfix_str(f"{method}, seed {seed}")
         settings = {f"{method}_{u}_{a}_{seed}": (method, u, a, seed) for u in config.units for a in config.active}
         missing = {name: setting for name, setting in settings.items() if name not in results.found}
@@ -158,7 +169,7 @@ def train(config, x, checkpoint, settings):
     steps = config.epochs * -(-len(x) // BATCH)
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([round(0.8 * steps)], [RATE, RATE / 10])
     options = {"batch_size": BATCH, "seed": seed, "checkpoint": checkpoint, "verbose": 0}
-    watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check)]
+    watching = [keras.callbacks.LambdaCallback(on_epoch_begin=interruption.check)]
     sweep = keras_sae.Sweep(autoencoders)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "After training .* active units")  # L0 is measured and shown

@@ -57,7 +57,7 @@ def run(config, verbose=1):
     keras.utils.set_random_seed(config.seed)
     autoencoder = keras_sae.SparseAutoencoder(config.bits, None, config.weight_decay, name="encoder_problem")
     data = f"the {len(x)} one-hot vectors of length {len(x)}"
-    experiment = Experiment(config, PROGRAM, "The encoder problem", data, out, None, verbose)
+    experiment = Experiment(config, PROGRAM, "The encoder problem", data, out, None, verbose, fingerprint={})
     autoencoder.compile(loss=keras_sae.SummedBinaryCrossentropy())
     history = experiment.fit(
         autoencoder,

@@ -3,6 +3,7 @@
 Imported by each command once its flags are known to be right, because it loads Keras.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -11,13 +12,14 @@ import zlib
 import keras
 
 import keras_sae
-from keras_sae import callbacks, extras, metrics, runs, visualization
+from keras_sae import callbacks, extras, interruption, locks, metrics, runs, visualization
 from keras_sae.data import containers
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import MissingPackageError
 from keras_sae.evaluation import wilson_interval
 from keras_sae.event_files import EventFile
 from keras_sae.reports.report import write_report
+from keras_sae.training import checkpoints
 
 from . import cli, longer
 from .meanings import MEANINGS
@@ -32,12 +34,24 @@ def adam(steps):
     return keras.optimizers.Adam(schedule([round(0.8 * steps)], [LEARNING_RATE, LEARNING_RATE / 10]))
 
 
+def falling_rate(rate, epochs, last_epochs):
+    """Return a callback that keeps a learning rate for so many epochs, then lets it fall in a line that ends at 0."""
+
+    def rate_of(epoch):
+        return rate * min(1.0, (epochs + last_epochs - epoch) / last_epochs)
+
+    return keras.callbacks.LearningRateScheduler(lambda epoch, _: rate_of(epoch))
+
+
 class Experiment:
     """One run: its directory, and the numbers and curves of what was trained so far."""
 
-    def __init__(self, config, program, title, data, out, tile_shape=None, verbose=1, **facts):
+    def __init__(self, config, program, title, data, out, tile_shape=None, verbose=1, *, fingerprint, **facts):
         """Make the run directory, which says how to repeat the run, and print where and on what training happens.
 
+        No other process can train there until this one has finished the run, or ends.
+
+        fingerprint: of the data, as of `fingerprints.of`: a run is resumed on the same data alone.
         facts: more for run.json, which exports use: "pixel_range" (of the inputs, 1 or 255, of runs on images) and
             "class_names".
         """
@@ -46,12 +60,15 @@ class Experiment:
             "program": program,
             "command": cli.command(program, config),
             "data": data,
+            "fingerprint": fingerprint,
             "settings": {k: v for k, v in dataclasses.asdict(config).items() if k not in cli.NO_SETTINGS},
             "device": cli.describe_device(),
             **facts,
         }
         address = getattr(config, "cluster", None)  # which not all programs have
         self.cluster = keras_sae.Cluster(None if address == "local" else address) if address else None
+        self.held = contextlib.ExitStack()
+        self.held.enter_context(locks.held(pathlib.Path(out), out, again=True))
         self.before = longer.finished_run(out)
         if self.before:
             record |= longer.lengthened(self.before, record)
@@ -64,6 +81,7 @@ class Experiment:
         cli.Interrupted.hint = f"Resume it: python -m {program} --resume {self.before or self.directory}"
         self.checkpoints = self.directory / "checkpoints"
         self.tile_shape, self.class_names = tile_shape, facts.get("class_names")
+        self.fingerprint = fingerprint
         self.settings, self.verbose, self.seed = record["settings"], verbose, config.seed
         self.metrics, self.histories, self.rho_hats = {}, {}, []
         self.stages = []  # rows of the table that is printed at the end
@@ -89,7 +107,7 @@ class Experiment:
         labels: of rows that are trained on without, for TensorBoard.
         train: `keras_sae.fit` or `keras_sae.fit_head`, which takes the options.
         """
-        watching = [keras.callbacks.LambdaCallback(on_epoch_begin=cli.Interrupted.check), *monitors]
+        watching = [keras.callbacks.LambdaCallback(on_epoch_begin=interruption.check), *monitors]
         rows = x if containers.is_array(x) else None  # a stream may have no end
         labels = labels if y is None else y
         watching += [callbacks.TensorBoard(self.directory / LOGS / stage, rows, labels, tile_shape, self.class_names)]
@@ -102,10 +120,11 @@ class Experiment:
             options["batch_size"], number = cli.batches(x.num_rows() if on_cluster else len(x))
             optimizer = adam(iterations * number)
         began = time.perf_counter()
-        history = train(
-            model, x, y, optimizer, iterations, callbacks=watching, verbose=0,
-            checkpoint=self.checkpoints / f"{stage}.npz" if resumable else None, **options,
-        )  # fmt: skip
+        with checkpoints.of(self.fingerprint):
+            history = train(
+                model, x, y, optimizer, iterations, callbacks=watching, verbose=0,
+                checkpoint=self.checkpoints / f"{stage}.npz" if resumable else None, **options,
+            )  # fmt: skip
         seconds = history.result["seconds"]
         self.seconds_before += max(seconds - (time.perf_counter() - began), 0.0)
         name = stage.replace("_", " ")
@@ -209,6 +228,7 @@ class Experiment:
         for checkpoint in self.checkpoints.glob("*.npz"):  # of stages: a finished run needs them no more
             checkpoint.unlink()
         page = self.report(model, examples, labels, curves, pretrained)
+        self.held.close()
         if self.before:
             self.directory = longer.publish(self.directory)
         if self.cluster:

@@ -10,6 +10,7 @@ takes data as they are. A tenth of the rows is held out: it measures, and nothin
 
   python -m train.features --data table.csv --units 64 32
   python -m train.features --data table.csv --labels species        features, then a classifier of this column
+  python -m train.features --data table.csv --labels species --joint    few labels: the others' cells are empty
   python -m train.features --data photos/ --image-size 32 --labels folders --contrast
   python -m train.features --data 'parts/*.parquet' --feature embedding
   python -m train.features --data huge.npy --optimizer adam         any size: memory stays flat
@@ -23,7 +24,6 @@ import math
 from . import cli
 
 PROGRAM = "train.features"
-HELD_OUT = 10  # one row in so many
 MOST_UNITS = 200  # by default: see train/README.md
 
 
@@ -34,6 +34,9 @@ class Config(cli.TrainingConfig):
         None,
         "where the classes are: a column, an array of an npz, h5, mat or safetensors, a feature, another .npy, or "
         "'folders': the first directories below that of the images",
+    )
+    joint: bool = cli.setting(
+        False, "learn classes and reconstruction as one, a ladder network: better with few labels; takes minutes"
     )
     feature: str | None = cli.setting(
         None,
@@ -67,6 +70,9 @@ class Config(cli.TrainingConfig):
         None, "lambda of lambda/2 times the sum of squared weights (default: 0.0001 of the same)"
     )
     seed: int = cli.setting(0, "of the initial weights, the rows held out and the order of minibatches")
+    memory: float | None = cli.setting(
+        None, "GB of memory that reading, and then training, may take at once (default: 4, and then what is free)"
+    )
 
     def __post_init__(self):
         cli.check(self.data or self.resume, "--data", "files or directories of data, or tfds:NAME", "nothing")
@@ -75,12 +81,14 @@ class Config(cli.TrainingConfig):
             size is None or (len(size) <= 2 and min(size) >= 1), "--image-size", "one or two numbers from 1", size
         )
         cli.check(not (self.columns and self.ignore), "--ignore", "no --columns beside it", " ".join(self.columns))
+        cli.check(self.labels or self.resume or not self.joint, "--joint", "--labels beside it", "none")
         cli.check(self.labels not in self.columns, "--columns", "others than --labels", self.labels)
         shape = self.image_shape
         right = shape is None or (len(shape) in (2, 3) and min(shape) >= 1 and shape[2:] in ((), (1,), (3,)))
         cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
         cli.check(not (shape and self.drop), "--drop", "no --image-shape beside it", " ".join(map(str, shape or ())))
         cli.check_autoencoder(self)
+        cli.check(0 < (self.memory or 1) < math.inf, "--memory", "a finite number of GB above 0", self.memory)
 
 
 cli.prepare(__name__, Config, PROGRAM, __doc__)
@@ -91,14 +99,15 @@ import numpy as np
 import keras_sae
 from keras_sae import visualization
 from keras_sae.anomalies import UsualErrors
-from keras_sae.data import containers, readers
+from keras_sae.data import readers
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
 from keras_sae.examples import spread
 from keras_sae.stack import build_stack
 
-from . import baselines, figures, schema
+from . import baselines, figures, joint, memory, schema
 from .experiment import Experiment
+from .parts import labelled, pick, split
 
 
 def run(config, verbose=1):
@@ -106,48 +115,59 @@ def run(config, verbose=1):
     out = cli.run_directory(config, "features")
     rows, notes = read(config)
     notes += schema.check_classes(rows, config.labels)
-    train, held_out = split(len(rows.x), config.seed)
+    fingerprint = rows.fingerprint()
+    train, held_out = split(len(rows.x), config.seed, rows.y)
+    notes += schema.equal_rows(rows.x, train, held_out)
     dropped = []
     if config.drop:
         rows, dropped = schema.without_constant(rows, pick(rows.x, train))
         notes += [f"left out, as they have one value in all training rows: {schema.some(dropped)}"] if dropped else []
     x = pick(rows.x, train)
     config = dataclasses.replace(config, units=config.units or (min(2 * x.shape[1], MOST_UNITS),)).for_rows(len(x))
+    notes += memory.check(memory.needed_bytes(len(x), x.shape[1], config.units, config.optimizer), config.memory)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
     preprocessing = fit_preprocessing(x, config.contrast, config.whiten, rows.value_range)
     scaled = schema.measure(preprocessing, x)
     if not (config.contrast or config.whiten):  # which have a few values cut off in any data
         notes += schema.cut_off(scaled, len(x), rows.feature_names)
-    facts = {"notes": notes, "dropped": dropped, **schema.facts(rows, preprocessing)}
+    facts = {"notes": notes, "dropped": dropped, "fingerprint": fingerprint, **schema.facts(rows, preprocessing)}
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
     stack = untrained(config, preprocessing, scaled.half_variance)
     experiment.metrics["error_mean"] = scaled.half_variance
-    rho_hat = experiment.pretrain(config, stack, x, None if rows.y is None else rows.y[train])
+    known = None if rows.y is None or (rows.y < 0).any() else rows.y[train]
+    rho_hat = experiment.pretrain(config, stack, x, known)
     x_held_out = pick(rows.x, held_out)
     model = stack
+    measure(experiment, stack, x, x_held_out)
+    examples, labels = x_held_out, None
     if rows.y is not None:
         model = stack.classifier(len(rows.class_names))
-        with_labels = (x, rows.y[train]), (x_held_out, rows.y[held_out])
+        with_labels = labelled(rows, train), labelled(rows, held_out)
         classify(experiment, config, model, *with_labels)
         random = untrained(config, preprocessing, scaled.half_variance)
         random.build((None, x.shape[1]))
         baselines.measure(experiment, config, stack, random, *with_labels)
-    measure(experiment, stack, x, x_held_out)
+        examples, labels = with_labels[1]
+    if config.joint:
+        options = config.units, len(rows.class_names), preprocessing, scaled.half_variance
+        model = joint.train(experiment, *options, x, rows.y[train])
+        experiment.accuracy(model, examples, labels, "accuracy_joint", "trained with the reconstruction of all rows")
     experiment.metrics["error_mean_held_out"] = schema.distance(preprocessing, x_held_out, scaled.mean)
     cautions = baselines.verdicts(experiment.metrics)
     for sentence in cautions:
         print(f"caution     {sentence}", flush=True)
-    labels = None if rows.y is None else rows.y[held_out]
-    draw(experiment.directory, stack, rows, x, pick(rows.x, held_out[shown(len(held_out), labels)]))
+    draw(experiment.directory, stack, rows, x, examples[shown(len(examples), labels)])
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
     visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
     pretrained = None if model is stack else stack
     facts = {"usual_errors": UsualErrors.measure(stack, x_held_out).record()}
     numbers = {"num_train": len(train), "num_held_out": len(held_out), "num_features": x.shape[1]}
-    return experiment.finish(model, x_held_out, x, labels, steps, pretrained, cautions, facts, **numbers)
+    if labels is not None:
+        numbers["num_labels"] = int((rows.y[train] >= 0).sum())
+    return experiment.finish(model, examples, x, labels, steps, pretrained, cautions, facts, **numbers)
 
 
 def read(config):
@@ -156,7 +176,7 @@ def read(config):
     size = size[0] if size and len(size) == 1 else size
     options = {"labels": config.labels, "feature": config.feature, "image_size": size, "color": config.color}
     options |= {"no_header": config.no_header, "names": config.columns or None, "ignore": config.ignore or None}
-    options["one_hot"] = config.one_hot
+    options |= {"one_hot": config.one_hot, "memory": config.memory or readers.GIGABYTES}
     try:
         rows = readers.read_rows(config.data, **options)
     except InputError as error:
@@ -167,12 +187,16 @@ def read(config):
         rows = dataclasses.replace(rows, image_shape=as_images(rows, config.image_shape))
     notes = [in_flags(note, options) for note in rows.notes]
     if rows.y is not None:
-        counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, np.bincount(rows.y), strict=True)]
+        counts = np.bincount(rows.y[rows.y >= 0])
+        counts = [f"{name} {count:,}" for name, count in zip(rows.class_names, counts, strict=True)]
         notes.append(f"{len(counts):,} classes: {schema.some(counts, 20)}")
+        if (rows.y < 0).any() and not config.joint:
+            notes.append("--joint learns the classes from rows without labels as well")
     names = rows.feature_names or [f"number {i}" for i in range(rows.x.shape[1])]
     constant = [names[i] for i in readers.constant_columns(rows.x)]
     if len(constant) == len(names):
-        raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.")
+        lost = "".join(f" {note}" for note in notes if note.startswith("float32"))
+        raise InputError(f"Expected rows that differ. Received: {rows.source}, whose rows are all the same.{lost}")
     if constant and not config.drop:
         which = f": {schema.some(constant)}" if rows.feature_names else ""
         cure = "; --drop constant leaves them out" if rows.feature_names else ""
@@ -197,23 +221,6 @@ def as_images(rows, shape):
             f"{rows.source}. Give the height and width that they have, and 3 for colour."
         )
     return tuple(shape) if shape[2:] == (3,) else tuple(shape[:2])
-
-
-def split(number, seed):
-    """Return the indices of the rows to train on and of those held out, one in HELD_OUT at random; both sorted."""
-    held_out = np.zeros(number, bool)
-    held_out[np.random.default_rng(seed).permutation(number)[: max(1, number // HELD_OUT)]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def pick(x, rows):
-    """Return these rows of x: in memory if they are few, else a view that reads them when they are needed."""
-    view = containers.RowSubset(x, rows)
-    bytes_in_memory = 4 * view.shape[0] * view.shape[1]
-    return np.asarray(x[rows]) if bytes_in_memory <= IN_MEMORY else view
-
-
-IN_MEMORY = 2**28  # bytes of float32 rows
 
 
 def untrained(config, preprocessing, half_variance):

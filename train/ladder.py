@@ -49,11 +49,11 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import datasets
+from keras_sae.data import datasets, fingerprints
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import InputError
 
-from .experiment import Experiment
+from .experiment import Experiment, falling_rate
 
 
 def run(config, verbose=1):
@@ -66,12 +66,23 @@ def run(config, verbose=1):
     number = int((labels >= 0).sum())
     data = f"{images.source}; {len(x):,} to train, {number:,} with labels, {len(images.x_test):,} to test"
     title = f"Ladder network on {config.dataset}"
-    experiment = Experiment(config, PROGRAM, title, data, out, images.image_shape, verbose, pixel_range=1)
+    identity = fingerprints.of_images(images)
+    experiment = Experiment(
+        config,
+        PROGRAM,
+        title,
+        data,
+        out,
+        images.image_shape,
+        verbose,
+        pixel_range=1,
+        fingerprint=identity,
+    )
     keras.utils.set_random_seed(config.seed)
     ladder = keras_sae.LadderClassifier(config.units, images.num_classes, config.noise, config.reconstruction_weight)
     experiment.fit(
         ladder, "ladder", x, labels, keras.optimizers.Adam(config.learning_rate), config.epochs + config.last_epochs,
-        [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate_of(epoch, config))],
+        [falling_rate(config.learning_rate, config.epochs, config.last_epochs)],
         tile_shape=images.image_shape, batch_size=config.batch_size,
     )  # fmt: skip
     classifier = ladder.classifier()
@@ -109,12 +120,6 @@ def known(y, config, num_classes):
         rows = random.permutation(np.flatnonzero(y == label))[: config.labels // num_classes]
         labels[rows] = label
     return labels
-
-
-def rate_of(epoch, config):
-    """Return the learning rate of an epoch, counted from 0: constant, then falling in a line that ends at 0."""
-    left = config.epochs + config.last_epochs - epoch
-    return config.learning_rate * min(1.0, left / config.last_epochs)
 
 
 if __name__ == "__main__":

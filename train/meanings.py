@@ -8,6 +8,7 @@ MEANINGS = {
     "dead_units": "units with a mean activation below 0.001",
     "accuracy_greedy": "test accuracy with a softmax on the pretrained features",
     "accuracy_finetuned": "test accuracy after fine-tuning the whole network",
+    "accuracy_joint": "test accuracy of a network that learned labels and the reconstruction of all rows as one",
     "accuracy_raw": "the same on raw inputs, for comparison",
     "accuracy_pca": "the same on as many principal components, for comparison",
     "accuracy_untrained": "the same on as many units with random weights, for comparison",

@@ -41,6 +41,7 @@ import keras
 
 import keras_sae
 from keras_sae import visualization
+from keras_sae.data import fingerprints
 
 from .data import gabor, patches
 from .experiment import Experiment
@@ -58,7 +59,17 @@ def run(config, verbose=1):
         config.units, keras_sae.KLSparsity(config.rho, config.beta), config.weight_decay, name="edges"
     )
     data = f"{source}; {len(x):,} patches of {config.patch_size}x{config.patch_size}"
-    experiment = Experiment(config, PROGRAM, "Edge detectors", data, out, shape, verbose)
+    identity = fingerprints.of(patches=x, held_out=held_out)
+    experiment = Experiment(
+        config,
+        PROGRAM,
+        "Edge detectors",
+        data,
+        out,
+        shape,
+        verbose,
+        fingerprint=identity,
+    )
     experiment.fit(autoencoder, "edges", x, iterations=config.max_iterations, tile_shape=shape)
     experiment.measure(autoencoder, x)
     explained = gabor.gabor_fraction_explained(autoencoder.kernel, shape)

@@ -34,7 +34,7 @@ import scipy.linalg
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import batches, datasets
+from keras_sae.data import batches, datasets, fingerprints
 from keras_sae.errors import InputError
 
 from .experiment import Experiment
@@ -61,7 +61,17 @@ def run(config, verbose=1):
         name="linear",
     )
     data = f"{images.source}; {len(x):,} digits, less their mean"
-    experiment = Experiment(config, PROGRAM, "Linear autoencoder and PCA", data, out, images.image_shape, verbose)
+    identity = fingerprints.of_images(images)
+    experiment = Experiment(
+        config,
+        PROGRAM,
+        "Linear autoencoder and PCA",
+        data,
+        out,
+        images.image_shape,
+        verbose,
+        fingerprint=identity,
+    )
     experiment.fit(autoencoder, "linear", x, iterations=config.max_iterations, tolerance=0.0)
     decoder = keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(autoencoder.output_layer.kernel)).T
     experiment.metrics |= {

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_sae.data import batches, readers
 from keras_sae.data.preprocessing import scale_range, scaled_without_cut_off
+from keras_sae.data.readers.rows import row_blocks
 from keras_sae.errors import InputError
 
 MANY_CLASSES = 100
@@ -54,6 +55,17 @@ def cut_off(scaled, number, names):
     return [f"values far beyond the others of their column, in training rows, are cut off: {listed}"] if listed else []
 
 
+def equal_rows(x, train, held_out):
+    """Return a note if rows held out are equal to rows that are trained on, in float32: these are no new rows."""
+    numbers = np.empty(len(x), "int64")
+    for start, block in row_blocks(x):
+        rows = block.astype("float32") + 0.0  # of -0 as well
+        numbers[start : start + len(rows)] = [hash(row.tobytes()) for row in rows]
+    count = int(np.isin(numbers[held_out], numbers[train]).sum())
+    share = f"{count:,} of {len(held_out):,} rows held out are equal to rows that are trained on"
+    return [f"{share}, so that what is measured on them says less of new rows"] if count else []
+
+
 def without_constant(rows, x):
     """Return the rows without the columns of one value in all training rows x, and the names of these columns.
 
@@ -95,12 +107,12 @@ def check_classes(rows, labels):
     """Return a note on labels that may be no classes. Raise InputError if they cannot teach."""
     if rows.y is None:
         return []
-    count, number = len(rows.class_names), len(rows.x)
+    count, number = len(rows.class_names), int((rows.y >= 0).sum())
     if not 1 < count <= number // 2:
         what = f"only {rows.class_names[0]!r}" if count == 1 else f"{count:,} different ones"
         raise InputError(
             f"Expected labels of two classes or more, each in two rows or more on average. Received: {what} in "
-            f"{number:,} rows (--labels {labels}). Name a column of classes, or leave --labels out."
+            f"{number:,} labels (--labels {labels}). Name a column of classes, or leave --labels out."
         )
     if count > MANY_CLASSES and all(name.lstrip("+-").isdecimal() for name in rows.class_names):
         return [f"--labels {labels} has {count:,} values, all numbers: is it a class, or an amount?"]

@@ -65,6 +65,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
+from keras_sae.data import fingerprints
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import InputError
 
@@ -92,7 +93,18 @@ def run(config, verbose=1):
         f"{recordings.source}; {len(train):,} utterances to learn from, {len(labelled):,} of them with labels; "
         f"{len(test):,} of {' and '.join(config.test_speakers)} to test"
     )
-    experiment = Experiment(config, PROGRAM, "Spoken digits", data, out, shape, verbose, picture=picture(shape))
+    identity = fingerprints.of(patches=x, held_out=held_out)
+    experiment = Experiment(
+        config,
+        PROGRAM,
+        "Spoken digits",
+        data,
+        out,
+        shape,
+        verbose,
+        picture=picture(shape),
+        fingerprint=identity,
+    )
     experiment.fit(autoencoder, "speech", x, iterations=config.max_iterations, tile_shape=shape)
     experiment.measure(autoencoder, x)
     draw(experiment.directory, autoencoder, shape)

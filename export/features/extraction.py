@@ -3,13 +3,14 @@
 import argparse
 import concurrent.futures
 import contextlib
-import glob
+import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from keras_sae.cli import Parser, reported, stderr_suppressed
+from keras_sae.errors import InputError
 from keras_sae.quiet import quiet_start
 
 from ..layout import file_state
@@ -42,6 +43,10 @@ def add_flags(parser: Parser, labels: str) -> None:
         help="images as red, green and blue, or grey (default: as in training)",
     )  # fmt: skip
     add("--no-header", action="store_true", default=None, help="csv files begin with data, not with names")
+    add(
+        "--memory", metavar="GB", type=gigabytes, default=4.0,
+        help="GB that reading, or a batch of rows, may take of memory at once (default: 4)",
+    )  # fmt: skip
     add("--model", help="saved_model, litert, onnx, or a file of that kind (default: the first of these in the export)")
     add("--batch-size", metavar="N", type=positive, default=4096, help="rows at a time (default: 4096)")
     add("--overwrite", action="store_true", help="replace an output that exists, once the new one is complete")
@@ -51,6 +56,16 @@ def positive(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
     if not number:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, received: {text}")
+    return number
+
+
+def gigabytes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number of GB above 0, received: {text}")
     return number
 
 
@@ -108,22 +123,37 @@ def read(
     expected = schema.options(known, readers.options_of(a.data), a.feature)
     with output.opened(settings(a, model, expected | flags, more), a.overwrite):
         print(f"Reading {', '.join(a.data)} ...", flush=True)
-        rows = schema.read(a.data, flags, expected, output.cache)
+        rows = schema.read(a.data, flags | {"memory": a.memory}, expected, output.cache)
         for note in schema.notes(known, expected, rows):
             print(f"note        {note}", flush=True)
+        check_batch(a, rows.x.shape[1])
         model.check_features(rows.x.shape[1], ", ".join(a.data))
         model.scale = schema.pixel_scale(known, rows.value_range)
         yield rows
 
 
+def check_batch(a: argparse.Namespace, features: int) -> None:
+    """Raise InputError if a batch of rows takes too much memory."""
+    needed = 8 * a.batch_size * features / 1e9  # the rows, and a copy in float32
+    if needed > a.memory:
+        raise InputError(
+            f"Expected batches of rows that take {a.memory:g} GB of memory at most. Received: --batch-size "
+            f"{a.batch_size} of {features:,} features, which take {needed:,.1f} GB. Lower it, or allow --memory "
+            f"{math.ceil(needed)}."
+        )
+
+
 def settings(a: argparse.Namespace, model: "Model", options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Return all that the output depends on, by the names that messages use."""
+    from keras_sae.data.readers.directories import WILDCARDS, matches
+
     from ..runtimes import fingerprint
     from .schema import FLAGS
 
     values = {name: options.get(name) for name in FLAGS} | {"data": a.data, **more, "batch_size": a.batch_size}
     flags = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
-    paths = [path for name in a.data for path in sorted(glob.glob(name, recursive=True)) or [name]]
+    patterns = {name: matches(pathlib.Path(name))[0] for name in a.data if WILDCARDS.search(name)}
+    paths = [path for name in a.data for path in patterns.get(name) or [name]]
     files = {"content of --data": [file_state(path) for path in paths]}
     files |= {"content of --labels": a.labels and file_state(a.labels)}
     return {"model": fingerprint(model.path), "names of columns": options.get("names"), **flags, **files}

@@ -9,7 +9,6 @@ A complete output is renamed to its place, and then the working directory is del
 
 import abc
 import contextlib
-import json
 import os
 import pathlib
 import shutil
@@ -19,9 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_sae import locks
 from keras_sae.data.readers.rows import Rows, imported
 from keras_sae.errors import InputError
-from keras_sae.files import check_space, held, to_disk, write_aside, write_json
+from keras_sae.files import check_space, to_disk, write_aside
+
+from . import progress
 
 Arrays = dict[str, np.ndarray]  # outputs of a model by name, each (rows, ...)
 PART_BYTES = 2**25  # a part is in memory twice: while it is computed, and while it is written
@@ -39,7 +41,6 @@ class Output(abc.ABC):
         self.beside = place.with_name(f"{place.stem}.labels.npy") if labels and place.suffix == ".npy" else None
         self.directory = place.parent / f".{place.name}.partial"
         self.path, self.cache = self.directory / place.name, self.directory / "rows"
-        self._progress = self.directory / "progress.json"
         self._settings: dict[str, Any] = {}
 
     @contextlib.contextmanager
@@ -49,10 +50,9 @@ class Output(abc.ABC):
         settings: all that the output depends on, by the names that messages use.  Raises InputError if the output
         exists and may not be overwritten, was begun with other settings, or is being written by another process.
         """
-        with held(self.directory, self.place):
+        with locks.held(self.directory, self.place):
             shutil.rmtree(self.cache, ignore_errors=True)
-            if self._progress.exists() and self.path.exists():  # what is in its place already is not resumed
-                self.rows, self._settings = json.loads(self._progress.read_text()).values()
+            self.rows, self._settings = progress.read(self.directory, self.path)
             try:
                 self._refuse_what_exists(overwrite)
                 self._compare(settings)
@@ -120,7 +120,8 @@ class Output(abc.ABC):
         self.part_rows = batch_size * max(1, min(PART_BYTES // row_bytes, PART_ROWS) // batch_size)
         self.names = column_names(example) | {name: [*columns] for name, columns in (names or {}).items()}
         self.texts, self.kept_columns = texts or {}, kept or {}
-        self._begin(example, rows)
+        with progress.resuming(self.directory, self.path, self.rows, total, self.part_rows):
+            self._begin(example, rows)
 
     def kept(self, outputs: Arrays) -> Arrays:
         """Return what is kept in memory of the outputs for a batch until it is written."""
@@ -144,7 +145,7 @@ class Output(abc.ABC):
 
     def note(self, rows: int) -> None:
         """Remember that so many rows are done, which a kill does not lose from now on."""
-        write_json(self._progress, {"rows": rows, "settings": self._settings})
+        progress.write(self.directory, rows, self._settings)
         self.rows = rows
 
     def publish(self) -> None:
@@ -206,6 +207,9 @@ class ParquetParts(Table):
         self.path.mkdir(exist_ok=True)
         for file in self.path.glob(".part-*"):  # in the making when a command was killed
             file.unlink()
+        parts = len([*self.path.glob("part-*.parquet")])
+        if parts < -(-self.rows // self.part_rows):
+            raise ValueError(f"it holds {parts:,} parts, which is fewer than {self.rows:,} rows need")
 
     def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
         text = [*self.label_column, *self.texts]
@@ -225,13 +229,15 @@ class CsvFile(Table):
         super()._begin(example, rows)
         self.csv = imported("pyarrow.csv")
         self.path.touch()
+        if self.rows and self.path.stat().st_size < self._settings["bytes"]:
+            raise ValueError("it is shorter than it was")
 
     def _write(self, batches: list[Arrays], start: int, stop: int) -> None:
         table = self._table(batches, start, stop)
         dictionary = self.arrow.types.is_dictionary  # which Arrow writes to no csv
         columns = [c.cast("string") if dictionary(c.type) else c for c in table.columns]
         with open(self.path, "r+b") as file:
-            file.truncate(self._settings.get("bytes", 0) if start else 0)  # what a kill left behind the last part
+            file.truncate(self._settings["bytes"] if start else 0)  # what a kill left behind the last part
             file.seek(0, os.SEEK_END)
             options = self.csv.WriteOptions(include_header=not start)
             self.csv.write_csv(self.arrow.table(columns, names=table.column_names), file, options)
@@ -254,7 +260,10 @@ class NpyFile(Output):
             )
         [(self.name, array)] = example.items()
         shape, mode = (len(rows.x), *array.shape[1:]), "r" if self.rows else "w+"
-        self.offset = np.lib.format.open_memmap(self.path, mode, array.dtype, shape).offset
+        begun = np.lib.format.open_memmap(self.path, mode, array.dtype, shape)
+        if (begun.dtype, begun.shape) != (array.dtype, shape):
+            raise ValueError(f"it is of {begun.dtype} {begun.shape}")
+        self.offset = begun.offset
         self.row_bytes = array.nbytes
         self.label_column = label_values(rows.class_names)[rows.y] if self.beside else None
 

@@ -39,7 +39,7 @@ def read(data: Sequence[str], flags: dict[str, Any], expected: dict[str, Any], c
             options = {name: value for name, value in expected.items() if name in ("names", "one_hot")}
             return readers.read_rows(data, **options | flags, cache=cache)
     except InputError as error:
-        raise type(error)(with_flags(str(error), FLAGS)) from error
+        raise type(error)(with_flags(str(error), [*FLAGS, "memory"])) from error
 
 
 def notes(schema: dict[str, Any], expected: dict[str, Any], rows: readers.Rows) -> list[str]:

@@ -15,6 +15,7 @@ for those who ask for it by number. Requests that come at the same time are comp
 port can ask: there is no password, so --host 0.0.0.0 belongs behind a proxy (nginx, Caddy) that has one. Clients that
 are slow, or ask for too much, are ended or refused. On 127.0.0.1 only who calls the server localhost or 127.0.0.1 is
 answered, and no page but its own, so that no web page from elsewhere reaches it: --allow-host and --cors let others in.
+With --host 0.0.0.0 the same holds once --allow-host names what the server is called.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def parse() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--allow-host", nargs="+", default=[], metavar="NAME",
-        help="by which it may be called as well, if it listens on this machine alone (default: localhost, 127.0.0.1)",
+        help="by which it may be called as well as localhost and 127.0.0.1 (default with another --host: by any)",
     )  # fmt: skip
     return parser.parse_args()
 
@@ -147,8 +148,8 @@ def serve(arguments: argparse.Namespace, listening: socket.socket) -> None:
     if not app.state.models.versions:
         fail(f"Expected a SavedModel that can be loaded. Received: {arguments.export}. The line above says why.")
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    most = connections.most_connections()
-    connection = functools.partial(connections.Connection, everybody={}, most=most)
+    everybody = connections.Everybody(connections.most_connections())
+    connection = functools.partial(connections.Connection, everybody=everybody)
     for handler in logging.getLogger().handlers:
         handler.addFilter(connections.Few())
     config = uvicorn.Config(

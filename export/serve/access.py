@@ -26,9 +26,13 @@ class Access:
 
 
 def access(address: str, more_hosts: list[str], origins: list[str]) -> Access:
-    """Return who may use a server that listens on this address: on loopback, only who calls it by a known name."""
+    """Return who may use a server that listens on this address.
+
+    On loopback, and wherever names are given, that is only who calls it by a known name.
+    """
     known = LOCAL | {address} | {name.lower() for name in more_hosts}
-    return Access(known if ipaddress.ip_address(address).is_loopback else None, tuple(origins))
+    checked = bool(more_hosts) or ipaddress.ip_address(address).is_loopback
+    return Access(known if checked else None, tuple(origins))
 
 
 class Gate:

@@ -1,11 +1,9 @@
 """Answers, sent a piece at a time, so that one that nobody takes is known to be there until its connection ends."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
-
-from .bodies import throw_away
+from starlette.types import Receive, Scope, Send
 
 PIECE_BYTES = 16 * 2**10
 
@@ -29,21 +27,3 @@ class Answer(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._taken()
-
-
-class Refusal:
-    """An answer to a request whose body was not read to its end: sent at once, and the rest is thrown away for a while.
-
-    Otherwise a client who is still sending would see a broken connection, and no answer.
-    """
-
-    def __init__(self, response: Response, unread: AsyncIterator[bytes]):
-        self._response, self._unread = response, unread
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_but_the_end(message: Message) -> None:
-            await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
-
-        await self._response(scope, receive, send_but_the_end)
-        await throw_away(self._unread)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})

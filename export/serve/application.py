@@ -20,7 +20,6 @@ from starlette.requests import Request
 from ..layout import SAVED_MODEL
 from . import rest
 from .access import Access, Gate
-from .answers import Refusal
 from .predictor import Limits, Metrics, Predictor
 from .rest import RequestError
 from .versions import ServedModels
@@ -82,11 +81,9 @@ def answer_errors_as_tensorflow_serving(app: fastapi.FastAPI) -> None:
 
     async def refused(request, error):
         headers = {"Allow": "POST"} if error.status == 405 else {}
-        if error.unread is None and error.status != 408:
-            return answer(error.status, str(error), headers)
-        # After a body that was not read to its end, the connection is of no use.
-        response = answer(error.status, str(error), {**headers, "Connection": "close"})
-        return response if error.unread is None else Refusal(response, error.unread)
+        if error.unread:  # after that the connection is of no use
+            headers["Connection"] = "close"
+        return answer(error.status, str(error), headers)
 
     async def unknown_path(request, error):
         return answer(error.status_code, f"{error.detail}: {request.method} {request.url.path}", error.headers)

@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import contextlib
 import zlib
 from collections.abc import AsyncIterator
 
@@ -11,7 +10,6 @@ from starlette.requests import ClientDisconnect, Request
 from .admission import SMALL_BYTES, Holding
 from .rest import RequestError
 
-SECONDS_TO_READ_A_REFUSED_BODY = 2  # so that a client who is still sending sees the answer, and no broken connection
 PIECES_A_ROUND = 8  # of large bodies, that are read in one round of the event loop
 UNPACKED_AT_ONCE = 64 * 2**10  # bytes; then others have their turn
 
@@ -22,15 +20,15 @@ class Reader:
     def __init__(self, most: int, seconds: float):
         self._most, self._seconds, self._pace = most, seconds, Pace()
 
-    async def __call__(self, request: Request, holding: Holding) -> bytes:
+    async def __call__(self, request: Request, holding: Holding) -> bytearray:
         """Return the body, unpacked. `holding` holds its Content-Length at once, and more as it comes.
 
         Raises:
             RequestError: it is too large, packed or unpacked, or too slow, or broken, or packed in a way that is
-                unknown, or there is no room for it. `unread` of the error yields the rest of it.
+                unknown, or there is no room for it. The rest of it is `unread`.
         """
         stream = self._pace.paced(request.stream())
-        chunks, size = [], 0
+        content = bytearray()  # one block that grows: pieces would be kept between others' for as long
         try:
             declared = request.headers.get("content-length", "")[:20]
             length = int(declared) if declared.isdecimal() else 0
@@ -39,20 +37,18 @@ class Reader:
             pieces = decoded(stream, request.headers.get("content-encoding", "identity").lower(), self._most)
             async with asyncio.timeout(self._seconds):
                 async for piece in pieces:
-                    size += len(piece)
-                    self._check_size(size)
-                    if size > holding.bytes:
-                        holding.resize(size)
-                    chunks.append(piece)
+                    self._check_size(len(content) + len(piece))
+                    content += piece
+                    if len(content) > holding.bytes:
+                        holding.resize(len(content))
         except TimeoutError as error:
             raise RequestError(408, f"Expected the body within {self._seconds} s. Received: a part.") from error
         except ClientDisconnect as error:
             raise RequestError(400, "Expected the complete body. Received: a part, then the client left.") from error
         except RequestError as error:
-            if request.headers.get("expect", "").lower() != "100-continue":
-                error.unread = stream
+            error.unread = True
             raise
-        return b"".join(chunks)
+        return content
 
     def _check_size(self, size: int) -> None:
         if size > self._most:
@@ -123,11 +119,3 @@ async def unpacked(stream: AsyncIterator[bytes], most: int) -> AsyncIterator[byt
             await asyncio.sleep(0)
     if received and not unpacking.eof:
         raise RequestError(400, "Expected a complete body that gzip packed. Received: a part.")
-
-
-async def throw_away(stream: AsyncIterator[bytes]) -> None:
-    """Read what is left of a body for a while, and keep nothing."""
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(SECONDS_TO_READ_A_REFUSED_BODY):
-            async for _ in stream:
-                pass

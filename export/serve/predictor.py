@@ -21,7 +21,6 @@ THREADS = 32  # predictions at once: enough to fill batches
 BODIES_AT_ONCE = 4  # of the largest size, in memory at the same time; what comes on top is refused
 COMPUTED_WITH, ANSWERS = 128 * 2**20, 64 * 2**20  # bytes in memory at once, or a few times a larger --max-megabytes
 ROUNDS_FOR_OTHERS, SECONDS_TO_LET_OTHERS = 5, 1.0  # of the event loop, between the steps of a large request; at most
-SECONDS_TO_TRIM = 2.0  # from the last large request until its memory is given back to the system
 BYTES_OF_A_NUMBER = 16  # in an answer
 
 
@@ -66,9 +65,8 @@ class Predictor:
         self._largest_answer = max(ANSWERS, 4 * limits.body_bytes)
         self._answers = admission.Room("answers that clients take slowly", self._largest_answer)
         self._one_large = asyncio.Lock()
-        self._trim = admission.memory_trimmer()
-        self._trimming: asyncio.TimerHandle | None = None
         self._begun = 0
+        admission.give_memory_back()
 
     async def __call__(self, request: Request, number: str | None) -> Answer:
         """Return the answer to a request for a version, or for the newest if it is None. Raises RequestError."""
@@ -87,8 +85,6 @@ class Predictor:
             code = error.status
             raise
         finally:
-            if body.bytes > admission.SMALL_BYTES:
-                self._give_memory_back_soon()
             body.release()
             if code != 200:
                 answer.release()
@@ -108,7 +104,7 @@ class Predictor:
             self._begun -= 1
 
     async def _compute(
-        self, content: bytes, number: str | None, seen: dict[str, str], holding: admission.Holding
+        self, content: bytearray, number: str | None, seen: dict[str, str], holding: admission.Holding
     ) -> bytes:
         cost = admission.memory_to_compute(content)
         if cost > self._turns.size:
@@ -124,7 +120,7 @@ class Predictor:
 
     def _answer(
         self,
-        body: bytes,
+        body: bytearray,
         number: str | None,
         seen: dict[str, str],
         holding: admission.Holding,
@@ -162,16 +158,7 @@ class Predictor:
         holding.resize(len(written))
         return written
 
-    def _give_memory_back_soon(self) -> None:
-        """Give free memory back to the system once no large request has come for a while: it stops everybody."""
-        if self._trimming is not None:
-            self._trimming.cancel()
-        loop = asyncio.get_running_loop()
-        self._trimming = loop.call_later(SECONDS_TO_TRIM, loop.run_in_executor, self._threads, self._trim)
-
     def close(self) -> None:
-        if self._trimming is not None:
-            self._trimming.cancel()
         self._threads.shutdown()
 
 

@@ -4,7 +4,7 @@ Reference: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ class RequestError(Exception):
     def __init__(self, status: int, message: str):
         super().__init__(message)
         self.status = status
-        self.unread: AsyncIterator[bytes] | None = None  # the rest of a body that came with it
+        self.unread = False  # whether more of the body may come
 
 
 def choose_version(versions: "dict[str, Version]", number: str | None) -> "tuple[str, Version]":
@@ -36,7 +36,7 @@ def choose_version(versions: "dict[str, Version]", number: str | None) -> "tuple
     return number, versions[number]
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object of a request. NaN and Infinity are no JSON."""
     try:
         request = orjson.loads(body)

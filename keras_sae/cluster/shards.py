@@ -13,7 +13,8 @@ import numpy as np
 from ..data.batches import Chunks
 from ..data.containers import in_memory
 from ..data.readers import files_of, read_rows
-from ..data.readers.sources import IMAGES, WILDCARDS
+from ..data.readers.directories import WILDCARDS
+from ..data.readers.sources import IMAGES
 from ..errors import InputError
 from ..extras import imported
 from ..files import write_aside

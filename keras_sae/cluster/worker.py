@@ -20,8 +20,10 @@ import keras_sae
 from ..backend import use_threads
 from ..data.batches import Chunks, inputs_of, predict_in_chunks, predict_to_file
 from ..data.containers import RowSubset, in_memory
+from ..data.readers.labels import UNKNOWN
 from ..errors import InputError
-from ..files import check_space, held
+from ..files import check_space
+from ..locks import held
 from ..training.order import order_of, rows_of_batch
 from ..training.passes import Passes
 from .shards import Files, ShardRows, Sums, tree_sum
@@ -151,7 +153,7 @@ class Worker:
         places = {name: place for place, name in enumerate(names)}
         self.rows[key] = {}
         for shard, rows in self.rows[source].items():
-            numbers = np.array([places[name] for name in rows.class_names])
+            numbers = np.array([*(places[name] for name in rows.class_names), UNKNOWN])  # which is also the last index
             self.rows[key][shard] = dataclasses.replace(rows, y=numbers[rows.y], class_names=names)
 
     def encode(self, key: str, source: str, below: str, packed: list[Packed], lazily: bool) -> None:

@@ -133,6 +133,7 @@ def _summary(
         "on the examples here": _on_examples(preset["sample"]),
         "size": f"{size(directory)}, {preset['parameters']:,} parameters, stored in {escaped(preset['stored'])}",
         "licence of the weights": escaped(preset["license"]),
+        "licence of the rows here": "that of the data, in `examples.npz`, `calibration.npz` and pictures",
         "trained in": f"{metrics['seconds_total']:,.0f} s, {escaped(preset['hardware'])}",
     }
     return [

@@ -2,10 +2,16 @@
 
 import ast
 import concurrent.futures
+import contextlib
 import http.server
 import json
 import pathlib
+import shutil
+import socket
+import ssl
+import subprocess
 import threading
+import time
 
 import grpc
 import keras
@@ -45,12 +51,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body["signature_name"]))
-        status, text = self.server.problems.pop(0) if self.server.problems else (200, None)
+        self.server.headers.append(self.headers)
+        status, text, *headers = self.server.problems.pop(0) if self.server.problems else (200, None)
         if text is None:
             features = np.array(body["inputs"]) @ KERNEL
             outputs = strongest(features) if body["signature_name"] == "top" else features
             text = json.dumps({"outputs": outputs}, default=np.ndarray.tolist)
         self.send_response(status)
+        for header in headers:
+            self.send_header(*header)
         self.end_headers()
         self.wfile.write(text.encode())
 
@@ -58,11 +67,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Nothing is printed."""
 
 
-@pytest.fixture
-def server():
+@contextlib.contextmanager
+def serving(tls=None):
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked, server.problems = [], []
-        server.url = f"http://127.0.0.1:{server.server_port}/v1/models/encoder"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        server.asked, server.headers, server.problems = [], [], []
+        server.url = f"http{'s' if tls else ''}://localhost:{server.server_port}/v1/models/encoder"
+        server.handle_error = lambda *_: None  # a client who leaves
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -71,10 +83,30 @@ def server():
 
 
 @pytest.fixture
+def server():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """(file of a certificate for localhost, file of its key), made by openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    files = str(folder / "certificate.pem"), str(folder / "key.pem")
+    new = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    command = ["openssl", *new.split(), "-out", files[0], "-keyout", files[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return files
+
+
+@pytest.fixture
 def waits(monkeypatch):
-    """The seconds that were waited, without waiting."""
+    """The seconds that were waited, without waiting, and without chance."""
     waits = []
-    monkeypatch.setattr(rest.time, "sleep", waits.append)
+    monkeypatch.setattr(rest.time, "sleep", lambda seconds: waits.append(seconds) if seconds else None)
+    monkeypatch.setattr(rest.random, "uniform", lambda least, most: least)
     return waits
 
 
@@ -113,20 +145,111 @@ def test_rest_says_what_the_server_says(server, waits):
     assert waits == []
 
 
+def test_rest_waits_as_long_as_the_server_says(server, waits):
+    server.problems = [(503, '{"error": "full"}', ("Retry-After", "2")), (503, "", ("Retry-After", "tomorrow"))]
+    assert len(rest.encode(ROWS.tolist(), server.url)) == 5
+    assert waits == [2.0, 1.0]
+
+
+def test_rest_clients_who_were_refused_together_come_apart(server, monkeypatch):
+    waits, problem = [], (503, '{"error": "full"}')
+    monkeypatch.setattr(rest.time, "sleep", lambda seconds: waits.append(seconds) if seconds else None)
+    for _ in range(5):
+        server.problems = [problem]
+        rest.encode(ROWS.tolist(), server.url)
+    assert len(set(waits)) == 5
+    assert all(0.5 <= seconds <= 0.75 for seconds in waits)
+
+
+@pytest.mark.parametrize("content", ['{"outputs": [[1.0, 2.', "hello", "[]"])
+def test_rest_asks_again_if_an_answer_is_cut_off(server, waits, content):
+    server.problems = [(200, content)]
+    assert len(rest.encode(ROWS.tolist(), server.url)) == 5
+    assert waits == [0.5]
+
+
 def test_rest_gives_up(server, waits):
     server.problems = [(503, '{"error": "loading"}')] * 2
-    with pytest.raises(ConnectionError, match=r"No answer from http\S+ after 2 attempts: loading"):
+    with pytest.raises(ConnectionError, match=r"No answer from http\S+ after 2 attempts, within 10 s: loading"):
         rest.encode(ROWS.tolist(), server.url, attempts=2)
-    with pytest.raises(ConnectionError, match=r"after 3 attempts: .*refused"):
+    with pytest.raises(ConnectionError, match=r"after 3 attempts, within 10 s: .*refused"):
         rest.encode(ROWS.tolist(), "http://127.0.0.1:1/v1/models/encoder", attempts=3)
     assert waits == [0.5, 0.5, 1.0]
+    server.problems = [(503, '{"error": "full"}', ("Retry-After", "3600"))]
+    with pytest.raises(ConnectionError, match=r"after 1 attempts, within 10 s: full"):
+        rest.encode(ROWS.tolist(), server.url)
+    assert len(waits) == 3
+
+
+def test_rest_sends_headers_to_the_server_that_was_named_alone(server):
+    password = {"Authorization": "Bearer secret"}
+    rest.encode(ROWS.tolist(), server.url, headers=password)
+    rest.top(ROWS.tolist(), url=server.url, headers=password)
+    assert [headers["Authorization"] for headers in server.headers] == ["Bearer secret"] * 2
+    assert server.headers[0]["Content-Type"] == "application/json"
+    with serving() as other:
+        server.problems = [(status, "", ("Location", other.url)) for status in (302, 307)]
+        for status in (302, 307):
+            with pytest.raises(RuntimeError, match=rf"refused: HTTP {status} "):
+                rest.encode(ROWS.tolist(), server.url, headers=password)
+        assert other.headers == []
+
+
+def test_rest_with_tls(certificate, waits):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with serving(context) as server:
+        known = ssl.create_default_context(cafile=certificate[0])
+        np.testing.assert_allclose(rest.encode(ROWS.tolist(), server.url, tls=known), ROWS @ KERNEL, rtol=1e-5)
+        with pytest.raises(ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            rest.encode(ROWS.tolist(), server.url, attempts=1)
+
+
+@pytest.fixture
+def dripping():
+    """dripping(content) -> url of a server that sends this, and then a byte a moment until its client leaves."""
+    with contextlib.ExitStack() as stack:
+
+        def dripping(content):
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def drip():
+                with contextlib.suppress(OSError), listening.accept()[0] as connection:
+                    connection.sendall(content)
+                    while not stopped.wait(0.02):
+                        connection.sendall(b" ")
+
+            thread, stopped = threading.Thread(target=drip), threading.Event()
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(stopped.set)
+            return f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/encoder"
+
+        yield dripping
+
+
+@pytest.mark.parametrize(
+    "content", [b"HTTP/1.1 200 OK\r\nA: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"HTTP"]
+)
+def test_rest_ends_in_time_whatever_drips(dripping, content):
+    began = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"after 1 attempts, within 0\.3 s: timed out$"):
+        rest.encode([[0.0]], dripping(content), timeout=0.3)
+    assert time.monotonic() - began < 5
 
 
 # --- gRPC ---
 
 
 class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """`asked`: the metadata of each call.  `problems`: codes of the answers to the next calls."""
+
+    asked, problems = [], []
+
     def Predict(self, request, context):
+        self.asked.append(dict(context.invocation_metadata()))
+        if self.problems:
+            context.abort(self.problems.pop(0), "not now")
         if request.model_spec.name != "encoder":
             context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found")
         assert request.model_spec.signature_name in ("serving_default", "top")
@@ -146,6 +269,43 @@ def address():
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_grpc_asks_again_while_the_server_is_busy(address, monkeypatch):
+    """Large batches as well."""
+    monkeypatch.setitem(grpc_client.RETRIES, "initialBackoff", "0.01s")
+    rows = np.tile(ROWS, (20_000, 1))
+    with grpc_client.Encoder(address) as encode:
+        for number, batch in ((3, ROWS), (1, rows)):
+            Service.problems[:] = [grpc.StatusCode.UNAVAILABLE] * number
+            assert encode(batch).shape == (len(batch), 3)
+            assert Service.problems == []
+        Service.problems[:] = [grpc.StatusCode.UNAVAILABLE] * 4
+        with pytest.raises(ConnectionError, match="encoder: UNAVAILABLE: not now"):
+            encode(ROWS)
+        Service.problems[:] = [grpc.StatusCode.INTERNAL] * 2
+        with pytest.raises(RuntimeError, match="encoder: INTERNAL: not now"):
+            encode(ROWS)
+        assert len(Service.problems) == 1
+        Service.problems.clear()
+
+
+def test_grpc_sends_headers(address):
+    with grpc_client.Encoder(address, headers={"Authorization": "Bearer secret"}) as encode:
+        encode(ROWS)
+        encode.top(ROWS)
+    assert [asked["authorization"] for asked in Service.asked[-2:]] == ["Bearer secret"] * 2
+
+
+def test_grpc_with_tls(certificate):
+    signed, key = (pathlib.Path(file).read_bytes() for file in certificate)
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, signed)]))
+    server.start()
+    with grpc_client.Encoder(f"localhost:{port}", credentials=grpc.ssl_channel_credentials(signed)) as encode:
+        np.testing.assert_allclose(encode(ROWS), ROWS @ KERNEL, rtol=1e-4)
     server.stop(None).wait()
 
 
@@ -171,6 +331,17 @@ def test_grpc_says_what_the_server_says(address):
         pytest.raises(RuntimeError, match="other: NOT_FOUND: Servable not found"),
     ):
         encode(ROWS)
+
+
+def test_grpc_ends_in_time_whatever_drips(dripping):
+    address = dripping(b"").split("/")[2]
+    began = time.monotonic()
+    with (
+        grpc_client.Encoder(address, timeout=0.3) as encode,
+        pytest.raises(ConnectionError, match="encoder: DEADLINE_EXCEEDED"),
+    ):
+        encode(ROWS)
+    assert time.monotonic() - began < 5
 
 
 def test_grpc_gives_up_after_the_timeout():

@@ -222,7 +222,7 @@ def test_what_exists_is_not_overwritten(write, tmp_path):
 
 
 def test_one_process_at_a_time(write, tmp_path):
-    from keras_sae.files import held
+    from keras_sae.locks import held
 
     with (
         held(tmp_path / ".a.npy.partial", "a"),

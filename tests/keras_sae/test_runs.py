@@ -215,6 +215,39 @@ def test_stopped_run_of_other_data(tmp_path):
         runs.resume(run, {**STOPPED, "data": "nine digits"})
 
 
+def test_stopped_run_of_data_that_are_described_alike(tmp_path):
+    run = runs.start(tmp_path / "run", {**STOPPED, "fingerprint": {"rows": "a", "labels": "b"}})
+    runs.resume(run, {**STOPPED, "fingerprint": {"rows": "a", "labels": "b"}})
+    with raises(InputError, "Expected the data that the run had. Received: other labels. Give it the same, or start"):
+        runs.resume(run, {**STOPPED, "fingerprint": {"rows": "a", "labels": "c"}})
+
+
+def test_a_start_that_was_killed_starts_again(tmp_path):
+    """Before its record is in place: with its lock, a record that is half written, a directory for checkpoints."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in (".lock", ".locked-by", ".run-a1b2.partial.json"):
+        (run / name).write_text("{")
+    runs.start(run, STOPPED)
+    assert sorted(path.name for path in run.iterdir()) == [".lock", ".locked-by", "checkpoints", "run.json"]
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "other" / "checkpoints" / "mine").touch()
+    with raises(InputError, "which is not empty. Nothing was changed."):
+        runs.start(tmp_path / "other", STOPPED)
+
+
+def test_a_run_without_its_directory_for_checkpoints_is_resumed(tmp_path):
+    run = runs.start(tmp_path / "run", STOPPED)
+    (run / "checkpoints").rmdir()
+    runs.resume(run, STOPPED)
+    assert (run / "checkpoints").is_dir()
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    with raises(InputError, "Expected a name of UTF-8 for the directory of the run, as TensorFlow does. Received: "):
+        runs.check_free(tmp_path / "a\udcff")
+
+
 @pytest.mark.parametrize("resume", [runs.unfinished, lambda run: runs.resume(run, STOPPED)])
 def test_no_stopped_run(resume, tmp_path):
     run = tmp_path / "run"

@@ -49,6 +49,14 @@ def test_every_file_is_as_it_was_published(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_a_card_says_whose_the_data_are_and_by_which_licence(name):
+    """Some rows of them are in the preset, and so in every wheel."""
+    said = read_preset(presets.ZOO / name)["data_license"]
+    assert said == "none needed" or re.fullmatch(r"CC BY\S* \d\.\d \(.{20,}\)", said)
+    assert f"licence: {said}; " in (presets.ZOO / name / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_card_is_as_its_records_have_it_and_what_it_names_exists(name):
     text = (presets.ZOO / name / "README.md").read_text()
     assert text == card.render(presets.ZOO / name)

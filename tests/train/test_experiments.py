@@ -17,6 +17,7 @@ from train import (
     compare_sparsity,
     convolution,
     encoder_problem,
+    experiment,
     features,
     labels,
     ladder,
@@ -214,8 +215,8 @@ def test_a_ladder_network_with_few_labels(run, idx_folder):
 
 
 def test_the_rate_of_a_ladder_network_falls_in_a_line():
-    config = ladder.Config(epochs=3, last_epochs=4, learning_rate=0.8)
-    found = [ladder.rate_of(epoch, config) for epoch in range(7)]
+    schedule = experiment.falling_rate(0.8, 3, 4).schedule
+    found = [schedule(epoch, 0.8) for epoch in range(7)]
     np.testing.assert_allclose(found, [0.8, 0.8, 0.8, 0.8, 0.6, 0.4, 0.2])
 
 

@@ -17,7 +17,7 @@ from keras_sae.data import datasets
 from keras_sae.data.readers import Rows
 from keras_sae.errors import InputError
 from tests.train.conftest import interrupt_at
-from train import cli, experiment, features, schema
+from train import cli, experiment, features, memory, parts, schema
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS, SIDE = 60, 7
@@ -228,7 +228,7 @@ def models_differ_by(one, other):
 
 
 def test_data_that_do_not_fit_into_memory_give_the_same_run(run, npy, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "IN_MEMORY", 0)
+    monkeypatch.setattr(parts, "IN_MEMORY", 0)
     folder, expected = run
     metrics = train(tmp_path / "run", folder / "x.npy", **TWO, labels=str(npy[1]))
     assert without_times(metrics) == pytest.approx(without_times(expected), rel=1e-3, abs=1e-4)
@@ -266,7 +266,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(run, npy, tmp_path, 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         interrupt_at(patch, 5)  # in the second layer
-        patch.setattr(features, "IN_MEMORY", 0)  # with features on disk
+        patch.setattr(parts, "IN_MEMORY", 0)  # with features on disk
         with pytest.raises(KeyboardInterrupt):
             train(out, folder / "x.npy", **TWO, labels=str(npy[1]))
         assert (out / "checkpoints" / "features_1.npy").exists()
@@ -487,6 +487,49 @@ def test_what_speaks_against_a_run_stands_on_its_card(npy, tmp_path, capsys):
     assert printed == [f"caution     {caution}" for caution in cautions] != []
     text = (tmp_path / "run" / "README.md").read_text()
     assert all(f"- {caution}\n" in text for caution in cautions)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.csv"])
+def test_rows_that_differ_in_float64_alone_are_refused_with_the_cause(name, tmp_path):
+    x = 1e9 + np.random.default_rng(0).uniform(size=(20, 2))
+    if name == "x.npy":
+        np.save(tmp_path / name, x)
+    else:
+        np.savetxt(tmp_path / name, x, "%.6f", ",", header="a,b", comments="")
+    with pytest.raises(InputError) as caught:
+        features.read(features.Config(data=(str(tmp_path / name),)))
+    assert "whose rows are all the same. float32, in which models compute, loses what varies in column" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("in float32 0 times; subtract its least value first")
+
+
+def test_rows_held_out_that_are_equal_to_training_rows_are_counted():
+    x = np.array([[1, 2], [3, 4], [-0.0, 0], [1, 2], [0, 0], [3, 5], [3, 4.000000001]])
+    [note] = schema.equal_rows(x, np.array([0, 1, 2]), np.array([3, 4, 5, 6]))
+    assert note.startswith("3 of 4 rows held out are equal to rows that are trained on, so that what is measured on")
+    assert schema.equal_rows(x, np.array([0, 1]), np.array([2, 5])) == []
+
+
+def test_what_a_training_takes_is_said_before_and_refused_beyond_what_is_free(monkeypatch):
+    """Two matrices between each two layers: 280 bytes a weight by L-BFGS, and 60 a number of 10,000 rows at most."""
+    assert memory.needed_bytes(100, 50, (20, 10), "lbfgs") == 280 * 2 * (50 * 20 + 20 * 10) + 60 * 100 * 50
+    assert memory.needed_bytes(10**6, 50, (20,), "adam") == 50 * 2 * 50 * 20 + 60 * 10**4 * 50
+    assert memory.check(10**9, None) == []
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3e9)
+    less = "fewer --units, smaller images or --optimizer adam take less"
+    assert memory.check(2_200_000_000, None) == [f"training takes about 2.2 GB of memory; {less}"]
+    for allowed, words in ((None, "3.0 GB of memory that are free"), (2.5, "2.5 GB of memory that --memory allows")):
+        with pytest.raises(InputError) as caught:
+            memory.check(4_200_000_000, allowed)
+        assert str(caught.value) == (
+            f"Expected a training that takes at most the {words}. Received: one that takes 4.2 GB: {less}; --memory 5 "
+            "allows it."
+        )
+
+
+def test_the_memory_that_is_free_is_known():
+    assert 1e7 < memory.free_bytes() < 1e14
 
 
 def test_accuracies_have_intervals(run):

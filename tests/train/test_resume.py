@@ -1,5 +1,7 @@
 """--resume: a run that was stopped goes on where it was, to the same weights and numbers."""
 
+import dataclasses
+import gzip
 import json
 import os
 import pathlib
@@ -199,6 +201,60 @@ def test_other_data(refused, begun, idx_folder):
     assert line.startswith(f"Expected the data that the run had: ten digits. Received: {expected}. Give it the same")
 
 
+def test_other_data_under_the_same_name(refused, settings, stop_at, idx_folder, tmp_path, capfd):
+    """One label, one pixel, or the order: the record of the run knows, and so does each checkpoint."""
+    folder = shutil.copytree(idx_folder, tmp_path / "idx")
+    stop_at("layer_1", 0)
+    config = settings("lbfgs", tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        mnist.run(dataclasses.replace(config, data=str(folder)), verbose=0)
+    stop_at(None)
+    capfd.readouterr()
+    for name, changed in {"train-images-idx3-ubyte.gz": "images", "train-labels-idx1-ubyte.gz": "labels"}.items():
+        whole = (folder / name).read_bytes()
+        content = bytearray(gzip.decompress(whole))
+        content[-1] ^= 1
+        (folder / name).write_bytes(gzip.compress(content))
+        line = refused("--resume", tmp_path / "run")
+        assert line == (
+            f"Expected the data that the run had. Received: other {changed}. Give it the same, or start a new run."
+        )
+        (folder / name).write_bytes(whole)
+    change(tmp_path / "run", fingerprint={})
+    (folder / name).write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match=r"Expected the data that .*layer_1\.npz had\. Received: other labels\."):
+        resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"units": "a"}, {"units": ["a"]}, {"seed": "x"}, {"seed": -1}, {"optimizer": "sgd"}, {"freeze_encoder": 1}],
+    ids=str,
+)
+def test_settings_that_no_command_writes(wrong, refused, begun):
+    change(begun, settings=json.loads((begun / "run.json").read_text())["settings"] | wrong)
+    line = refused("--resume", begun)
+    assert line.startswith(
+        f"Expected settings as the command writes them. Received: {begun / 'run.json'}, which cannot"
+    )
+
+
+def test_a_run_that_another_process_trains(refused, begun):
+    """In this process a lock may be held again, so the other one is real."""
+    words = "import pathlib, sys; from keras_sae import locks; h = locks.held(pathlib.Path(sys.argv[1]), 'x'); "
+    words += "h.__enter__(); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", words, begun], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        line = refused("--resume", begun)
+        process.stdin.close()
+    assert line.startswith(
+        f"Expected one process at a time to write {begun}. Received: another that is writing it (pro"
+    )
+    assert f"(process {process.pid} on " in line
+
+
 def test_a_broken_checkpoint(begun, idx_folder):
     change(begun, data=f"IDX files in {idx_folder}; 120 to train, 40 to test")
     (begun / "checkpoints" / "layer_1.npz").write_bytes(b"PK")
@@ -238,7 +294,6 @@ def test_runs_are_resumed_however_their_command_is_spelled(program, command, res
 
 def test_ctrl_c_says_how_to_go_on(settings, stop_at, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(cli.Interrupted, "hint", cli.Interrupted.hint)
-    monkeypatch.setattr(cli.Interrupted, "listen", lambda: None)
     config, out = settings("lbfgs", tmp_path / "run"), tmp_path / "run"
     stop_at("layer_1", 0)
     words = ["--data", config.data, "--out", out, "--units", 4, "--max-iterations", 2, "--freeze-encoder"]
@@ -258,7 +313,7 @@ def test_a_note_when_versions_changed(changed, begun, monkeypatch, capsys):
     if changed:
         change(begun, versions={**runs.versions(), "numpy": "1.0", "keras": "2.0"})
     config = cli.resumed(mnist.Config, mnist.PROGRAM, str(begun))
-    experiment.Experiment(config, mnist.PROGRAM, "title", "ten digits", begun)
+    experiment.Experiment(config, mnist.PROGRAM, "title", "ten digits", begun, fingerprint={})
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
     expected = "note        not the versions that it began with: keras, numpy; numbers may differ"
     assert notes == ([expected] if changed else [])

@@ -39,7 +39,7 @@ def test_labels_that_cannot_teach_are_refused(number):
     if number == 16:
         assert schema.check_classes(labelled(32, names), "kind") == []
         return
-    with pytest.raises(InputError, match=r"only 'n0' in 32 rows \(--labels kind\)|31 different ones in 32 rows"):
+    with pytest.raises(InputError, match=r"only 'n0' in 32 labels \(--labels kind\)|31 different ones in 32 labels"):
         schema.check_classes(labelled(32, names), "kind")
 
 

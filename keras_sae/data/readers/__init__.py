@@ -1,5 +1,6 @@
 """Readers of your own data of any size: arrays, tables, records and images in files, and tensorflow-datasets."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from . import (
     arrays,
+    bounds,
     csv_files,
     hdf5,
     image_files,
@@ -18,11 +20,14 @@ from . import (
     sources,
     tensorflow_dataset,
 )
+from .bounds import GIGABYTES
+from .labels import UNKNOWN
 from .rows import Rows, constant_columns, counting_columns
 from .storage import chosen_columns
 
 __all__ = [
     "FORMATS",
+    "GIGABYTES",
     "Rows",
     "chosen_columns",
     "constant_columns",
@@ -79,6 +84,7 @@ def read_rows(
     ignore: Sequence[str] | None = None,
     one_hot: bool | Mapping[str, Sequence[str]] = False,
     part: bool = False,
+    memory: float = GIGABYTES,
 ) -> Rows:
     """Return data of any size as `Rows`, which are read some at a time, checked, written to a file and mapped from it.
 
@@ -116,34 +122,47 @@ def read_rows(
         one_hot: whether columns of texts, of csv and parquet, become columns of 0 and 1, one for each text, named
             column=text; or the texts by the names of the columns, as `Rows.categories` of other data has them.
         part: whether the data may be some of the shards of a whole, as one process of several reads them.
+        memory: GB of memory that reading may take at once. A row, a line of names, a piece of a packed file or an image
+            that would take more is refused before it is read, whatever a file declares.
 
     Every column of a table but the labels is a feature, a column of identifiers too: see `counting_columns`.
     float64 and integers beyond 2**24 are rounded to float32 in tables and records. `Rows.notes` says what was left out,
-    changed or lost.
+    changed or lost. Where a label is missing (empty, null or NaN) `Rows.y` is -1.
 
     Raises:
         InputError: if data are missing, damaged or something else; if values are missing, NaN, infinite or not numbers;
-            if there are no rows or not one label for each; or if a column that is wanted is not there.
+            if there are no rows, more or fewer labels, or none at all; or if a column that is wanted is not there.
     """
     options: dict[str, Any] = {"labels": labels, "feature": feature, "image_size": image_size}
     options |= {"color": color or None, "no_header": no_header or None}
     options |= {"names": names, "ignore": ignore, "one_hot": one_hot or None}
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        named = _named(data)
-        if _is_dataset(named):
-            _check_options(given, _DATASET_OPTIONS, named[0])
-            return tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache)
-        source = sources.find(named, _KINDS, FORMATS, part)
-        reader = _READERS[source.kind]
-        _check_options(given, reader.options, source)
-        for file in source.files if source.kind != sources.IMAGES else ():
-            sources.check_unpacked(file, reader.packed)
-        return reader.read(source, **given, cache=cache)
+        with bounds.memory(memory):
+            named = _named(data)
+            if _is_dataset(named):
+                _check_options(given, _DATASET_OPTIONS, named[0])
+                return _noted(tensorflow_dataset.read_tensorflow_dataset(str(named[0]), **given, cache=cache))
+            source = sources.find(named, _KINDS, FORMATS, part)
+            reader = _READERS[source.kind]
+            _check_options(given, reader.options, source)
+            for file in source.files if source.kind != sources.IMAGES else ():
+                sources.check_unpacked(file, reader.packed)
+            rows = _noted(reader.read(source, **given, cache=cache))
+            files = [(os.path.relpath(file, base), file.stat().st_size) for file, base in source.files.items()]
+            notes = tuple(map(sources.as_text, rows.notes))
+            return dataclasses.replace(rows, files=tuple(files), source=sources.as_text(rows.source), notes=notes)
     except OSError as error:
         raise InputError(
             f"Expected data that can be read. Received: {data}, which cannot be ({error.strerror or error})."
         ) from error
+
+
+def _noted(rows: Rows) -> Rows:
+    """Return rows with a note on how many have no label."""
+    unknown = 0 if rows.y is None else int((rows.y == UNKNOWN).sum())
+    note = f"{unknown:,} of {len(rows.x):,} rows have no label"
+    return dataclasses.replace(rows, notes=(*rows.notes, note)) if unknown else rows
 
 
 def files_of(data: pathlib.Path | str | Sequence[pathlib.Path | str], part: bool = False) -> sources.Source:

@@ -1,6 +1,8 @@
 """Readers of NumPy's files, npy and npz."""
 
 import dataclasses
+import math
+import os
 import pathlib
 import shutil
 import tokenize
@@ -11,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ...archives import archive_array, array_header
 from ...errors import InputError
 from ...files import check_space
 from . import sparse
-from .labels import Labels, class_numbers
+from .directories import check_regular
+from .labels import Labels, check_array, class_numbers
 from .named_arrays import Shape, flattened, image_shape_of, left_out, name_to_read
 from .rows import Audit, Rows, check_numbers, check_rows_shape, row_blocks
 from .sources import Source
@@ -22,7 +26,7 @@ from .storage import cache_file, store, writing
 
 CURE = "Save or copy the file again."
 _DAMAGED = (ValueError, TypeError, KeyError, SyntaxError, OverflowError, EOFError, tokenize.TokenError)
-_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # RuntimeError: encryption, unknown compression
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)  # RuntimeError: encryption, packing
 
 
 def read_npy(source: Source, labels: pathlib.Path | str | None = None, cache: pathlib.Path | str | None = None) -> Rows:
@@ -43,36 +47,35 @@ def _with_labels(rows: Rows, labels: pathlib.Path | str | None) -> Rows:
 def _read_labels(path: pathlib.Path | str, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return (class numbers, class names) of the labels in an npy file."""
     try:
+        check_regular(pathlib.Path(path))
         with open(path, "rb") as file:
-            return class_numbers(_load(file, path), rows, path)
+            shape, _, dtype = described = _header(file, path)
+            _check_labels(shape, dtype, rows, path)
+            return class_numbers(np.array(_array(path, path, file.tell(), *described)), rows, path)
     except OSError as error:
         raise InputError(
             f"Expected an npy file with the labels. Received: {path}, which cannot be read ({error.strerror})."
         ) from error
 
 
-def _load(file: Any, where: pathlib.Path | str) -> np.ndarray:
-    """Return the complete array of an open npy file, which should fit into memory."""
-    try:
-        return np.lib.format.read_array(file, allow_pickle=False)
-    except _DAMAGED as error:
-        if "Object arrays" in str(error):
-            raise InputError(
-                f"Expected labels that are integers or text. Received: Python objects in {where}, which NumPy saves in "
-                "a form that is not safe to load. Save them as text: y.astype(str)."
-            ) from error
-        raise InputError(f"Expected labels as a NumPy array. Received: {where}: {error}. {CURE}") from error
-
-
 def _header(file: Any, where: pathlib.Path | str) -> tuple[Shape, bool, np.dtype]:
-    """Return (shape, whether columns come first, dtype) of an open npy file."""
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    """Return (shape, whether columns come first, dtype) of an open npy file, which stands at its first number then."""
     try:
-        return read[np.lib.format.read_magic(file)](file)
+        return array_header(file)
     except _DAMAGED as error:
         raise InputError(
             f"Expected a NumPy array. Received: {where}, which is damaged or something else. {CURE}"
         ) from error
+
+
+def _check_labels(shape: Shape, dtype: np.dtype, rows: int, where: pathlib.Path | str) -> None:
+    """Raise InputError unless an array of this shape and type holds a label for each of so many rows."""
+    if dtype.hasobject:
+        raise InputError(
+            f"Expected labels that are integers or text. Received: Python objects in {where}, which NumPy saves in a "
+            "form that is not safe to load. Save them as text: y.astype(str)."
+        )
+    check_array(shape, dtype, rows, where)
 
 
 def _rows_of(
@@ -131,17 +134,26 @@ def check_alike(described: Mapping[Any, tuple[Shape, Any]]) -> None:
 
 
 def _mapped(path: pathlib.Path, where: Any) -> np.ndarray:
-    """Return the array of an npy file, mapped."""
+    """Return the array of numbers of an npy file, mapped."""
     with open(path, "rb") as file:
-        shape, _, dtype = _header(file, where)
+        shape, fortran, dtype = _header(file, where)
+        begin = file.tell()
     check_numbers(dtype, where)
     if len(shape) < 2 or 0 in shape:
         check_rows_shape(shape, where)
-    try:
-        array = np.load(path, mmap_mode="r")
-    except _DAMAGED as error:
-        raise InputError(f"Expected {shape} numbers. Received: {where}, which is cut off. {CURE}") from error
+    array = _array(path, where, begin, shape, fortran, dtype)
     return array.view("uint8") if dtype.kind == "b" else array
+
+
+def _array(
+    path: pathlib.Path | str, where: Any, begin: int, shape: Shape, fortran: bool, dtype: np.dtype
+) -> np.ndarray:
+    """Return the array of an npy file that begins at this byte, mapped. Raise InputError if the file ends before it."""
+    if min(shape, default=0) < 0 or begin + math.prod(shape) * dtype.itemsize > os.path.getsize(path):
+        raise InputError(f"Expected {shape} numbers. Received: {where}, which is cut off. {CURE}")
+    if 0 in (*shape, dtype.itemsize):  # which cannot be mapped
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
 
 
 def _batches(arrays: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
@@ -169,11 +181,13 @@ def read_npz(
                 if sparse.is_matrix(arrays):
                     return _with_labels(sparse.read_matrix(source, feature, cache), labels)
                 feature = name_to_read(arrays, feature, labels, path)
-                unpacked[f"{feature} in {path}"] = _unpacked(archive, feature, path, cache)
                 if labels is not None:
-                    with archive.open(f"{labels}.npy") as file:
-                        classes.add_array(_load(file, f"{labels} in {path}"))
+                    _check_labels(*arrays[labels], math.prod(arrays[feature][0][:1]), f"{labels} in {path}")
+                    classes.add_array(archive_array(archive, archive.getinfo(f"{labels}.npy")))
+                unpacked[f"{feature} in {path}"] = _unpacked(archive, feature, path, cache)
                 notes += left_out(arrays, feature, labels) if len(unpacked) == 1 else []
+        except InputError:
+            raise
         except _DAMAGED_ZIP as error:
             raise InputError(f"Expected an npz file. Received: {path}, which is damaged: {error}. {CURE}") from error
     x, image_shape, more = _rows_of(unpacked, source, cache)
@@ -193,6 +207,9 @@ def _described(archive: zipfile.ZipFile, name: str, path: pathlib.Path) -> tuple
 def _unpacked(archive: zipfile.ZipFile, key: str, path: pathlib.Path, cache: pathlib.Path | str | None) -> pathlib.Path:
     """Return the path of an npy file after taking it out of a zip."""
     member = archive.getinfo(f"{key}.npy")
+    shape, dtype = _described(archive, member.filename, path)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise InputError(f"Expected {shape} numbers. Received: {key} in {path}, which is cut off. {CURE}")
     target = cache_file(cache, path, key).with_suffix(".npy")
     with writing(target) as aside, archive.open(member) as packed, open(aside, "wb") as file:
         check_space(target.parent, member.file_size)

@@ -10,8 +10,10 @@ import numpy as np
 
 from ...errors import InputError
 from ...extras import imported
+from .bounds import check_memory
 from .labels import Labels
 from .named_arrays import flattened
+from .number_texts import DECORATED, is_number, not_a_number
 from .one_hot import Categories, encode, find_categories, is_text
 from .rows import MISSING_VALUES, Audit, Rows
 from .sources import Source
@@ -20,10 +22,8 @@ from .storage import cache_file, store
 _NUMBERS = "bool|u?int|halffloat|float|double|decimal|null"  # an empty column is of type null: it reports what it lacks
 _LABELS = "bool|u?int|halffloat|float|double|(large_)?string|dictionary<values=(large_)?string|null"
 
+COLUMN_BYTES = 10_000  # that a column takes while it is read, its numbers aside
 
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
-
-_DECORATED = re.compile(r"\W{0,2}\d[\d.,' ]*\W{0,2}")  # a number with a currency, a percent sign or separators
 _LIST = re.compile("(large_|fixed_size_)?list<")
 
 
@@ -57,6 +57,10 @@ class Columns:
         self._lengths: tuple[int, ...] = ()  # of the lists in the column that is read, and of those in them
         self.names_in_file, self.types = schema.names, schema.types
         self.names = [name.strip() for name in schema.names]
+        self._places: dict[str, list[int]] = {}  # a name may be that of several columns
+        for i, name in enumerate(self.names):
+            self._places.setdefault(name, []).append(i)
+        check_memory(COLUMN_BYTES * len(self.names), f"a table of {len(self.names):,} columns in {source}")
         self.label_column = None if labels is None else self.find(labels, "column of labels")
         ignored = {self.find(name, "column to ignore") for name in ignore or ()}
         others = [i for i in range(len(self.names)) if i != self.label_column and i not in ignored]
@@ -71,17 +75,18 @@ class Columns:
 
     def find(self, name: str, role: str) -> int:
         """Return the index of a column. Raise InputError if not just one has this name."""
-        if self.names.count(name) != 1:
+        places = self._places.get(name, [])
+        if len(places) != 1:
             found = ", ".join(self.names[:6]) + ", ..." * (len(self.names) > 6)
             raise InputError(
-                f"Expected one {role} named {name!r} in {self.source}. Received: {self.names.count(name) or 'none'} "
+                f"Expected one {role} named {name!r} in {self.source}. Received: {len(places) or 'none'} "
                 f"among the {len(self.names)} columns {found}."
             )
-        return self.names.index(name)
+        return places[0]
 
     def _indices(self, features: Sequence[int | str]) -> list[int]:
         """Return the indices of columns. Raise InputError that names all that are not there."""
-        missing = [name for name in features if isinstance(name, str) and name not in self.names]
+        missing = [name for name in features if isinstance(name, str) and name not in self._places]
         if missing:
             wanted = some([str(name) for name in features])
             raise InputError(
@@ -118,9 +123,10 @@ class Columns:
         """
         others = self.not_numbers()
         for i in others if first is not None else ():
-            if i not in self.categories and str(first.column(i).type) in ("string", "large_string"):
+            if i not in self.categories and is_text(first.column(i).type):
                 self._check_texts(first.column(i).to_pylist(), i, file, point)
-        others = [i for i in others if i not in self.texts()]
+        texts = {*self.texts()}
+        others = [i for i in others if i not in texts]
         if others:
             described = [f"{self.names[i]!r} ({self.types[i]}{_example(first, i)})" for i in others]
             raise InputError(
@@ -129,10 +135,10 @@ class Columns:
                 "one of them as the column of labels."
             )
         for i in self.features:
-            if self.names.count(self.names[i]) > 1 and self.names[i]:
+            if (number := len(self._places[self.names[i]])) > 1 and self.names[i]:
                 raise InputError(
                     f"Expected columns of different names, by which they are found again. Received: {self.names[i]!r} "
-                    f"{self.names.count(self.names[i])} times in {self.source}. Rename all but one."
+                    f"{number} times in {self.source}. Rename all but one."
                 )
             if self.names[i] == "" or self.names[i].startswith("__index_level_"):
                 cure = "if it is pandas' index, save the table with index=False"
@@ -147,7 +153,7 @@ class Columns:
         """Raise InputError that shows the first text in a column that is no number, if others are."""
         numbers = [text is not None and is_number(text, point) for text in texts]
         odd = next((row for row, text in enumerate(texts) if text and not numbers[row]), None)
-        if odd is not None and (any(numbers) or _DECORATED.fullmatch(str(texts[odd]).strip())):
+        if odd is not None and (any(numbers) or DECORATED.fullmatch(str(texts[odd]).strip())):
             raise not_a_number(str(texts[odd]), self.names[i], odd + 1, file)
 
     def read(
@@ -169,7 +175,7 @@ class Columns:
         def arrays() -> Iterator[np.ndarray]:
             for file, row, batch in batches:
                 if self.label_column is not None:
-                    labels.add(self.labels_of(batch, file, row))
+                    labels.add(self.labels_of(batch, file))
                 if self._is_matrix():
                     yield self._matrix(batch, file, row)
                 else:
@@ -227,7 +233,7 @@ class Columns:
         self.check_present(column, i, file, first_row)
         kind = str(column.type)
         if kind.startswith("dictionary"):
-            column = column.dictionary_decode()
+            return _decoded(column)
         return (column.cast("double") if kind.startswith("decimal") else column).to_numpy(zero_copy_only=False)
 
     def check_present(self, column: Any, i: int, file: pathlib.Path, first_row: int, per_row: int = 1) -> None:
@@ -239,35 +245,26 @@ class Columns:
                 f"from 1) of {file}. {MISSING_VALUES}"
             )
 
-    def labels_of(self, batch: Any, file: pathlib.Path, first_row: int) -> np.ndarray:
-        """Return the labels of a batch. Raise InputError if they are of a type that cannot be a class."""
-        i = self.names.index(str(self.labels))
-        kind = str(batch.column(i).type)
+    def labels_of(self, batch: Any, file: pathlib.Path) -> np.ndarray:
+        """Return the labels of a batch, as `Labels` takes them. Raise InputError if they cannot be classes."""
+        column = batch.column(self.names.index(str(self.labels)))
+        kind = str(column.type)
         if not re.match(_LABELS, kind):
             raise InputError(
                 f"Expected labels that are integers or UTF-8 text. Received: {kind} in column {self.labels!r} of "
                 f"{file}. Convert them first."
             )
-        return self._column(batch, i, file, first_row)
+        if kind.startswith("dictionary"):
+            return np.array(["" if label is None else label for label in _decoded(column)], object)
+        if column.null_count and not str(column.type).startswith(("float", "double", "half")):
+            return np.array(["" if label is None else str(label) for label in column.to_pylist()])
+        return column.to_numpy(zero_copy_only=False)
 
 
-def is_number(text: str, point: str = ".") -> bool:
-    """Return whether a text is a number, whose fraction begins with `point`."""
-    swapped = text.strip() if point == "." else text.strip().translate(str.maketrans(".,", ",."))
-    return _NUMBER.fullmatch(swapped) is not None
-
-
-def not_a_number(value: str, name: str, row: int, file: pathlib.Path) -> InputError:
-    """Return the error for a text among numbers in a row, counted from 1, with the cure that fits the text."""
-    cure = f"If it marks a missing value: {MISSING_VALUES[0].lower()}{MISSING_VALUES[1:]}"
-    if _DECORATED.fullmatch(value.strip()):
-        cure = "Write it as a plain number such as 1234.5."
-    elif re.search(r"\w{2}", value):
-        cure = "Correct or drop that row or column."
-    return InputError(
-        f"Expected a number in every row. Received: {value[:40]!r} in column {name!r}, row {row} (counted from 1) of "
-        f"{file}. {cure}"
-    )
+def _decoded(column: Any) -> np.ndarray:
+    """Return the texts of a dictionary column of pyarrow, None where there is none: each once, however long it is."""
+    texts = np.array([*column.dictionary.to_pylist(), None], object)
+    return texts[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
 def is_list(kind: Any) -> bool:

@@ -12,12 +12,16 @@ from typing import Any
 
 from ...errors import InputError
 from ...extras import imported
-from .columns import Columns, is_number, not_a_number, some, with_left_out
+from .bounds import allowed_bytes, check_memory
+from .columns import COLUMN_BYTES, Columns, some, with_left_out
+from .number_texts import is_number, not_a_number
 from .rows import Rows
 from .sources import Source
 
-BLOCK_BYTES = 2**21  # of a csv file at a time; the first block decides the types; pyarrow reads 32 blocks ahead
+BLOCK_BYTES = 2**21  # of a csv file at a time; the first block decides the types
+BLOCKS = 34  # in memory: pyarrow reads 32 ahead
 ROW_BYTES = 16  # that a row takes at most, for each byte of the line of names
+FIRST_LINES = 1000  # one of which holds names, while the others are empty
 DELIMITERS = ",;\t|"
 
 _CONVERSION = re.compile(
@@ -90,8 +94,9 @@ def read_csv(
     _check_delimiter(first, columns, path)
     columns.check(first, path, form.decimal_point)
     double, text = arrow.float64(), arrow.string()
+    numbers = {*columns.features} - {*columns.texts()}
     types = {  # a feature may hold integers at first and fractions later
-        name: text if i not in columns.features or i in columns.texts() else kind if kind == "bool" else double
+        name: text if i not in numbers else kind if kind == "bool" else double
         for i, (name, kind) in enumerate(zip(columns.names_in_file, columns.types, strict=True))
     }
     forms = {file: dataclasses.replace(its, decimal_point=form.decimal_point) for file, its in forms.items()}
@@ -121,22 +126,23 @@ def _described(
 
 def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
     """Return how a csv file is written. Raise InputError if its first line holds no names, though it should."""
-    arrow = imported("pyarrow")
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     skipped, line, delimiter = 0, None, None
     with (
         _reading(path),
-        arrow.input_stream(str(path), compression="gzip" if packed else None) as stream,
+        _stream(path, packed) as stream,
         io.TextIOWrapper(stream, "utf-8-sig") as text,
     ):
-        lines = (line for line in text if line.strip())
+        lines = (line for line in _lines(text, path) if line.strip())
         line = next(lines, None)
         if line and (found := re.fullmatch(r"\"?sep=(.)\"?", line.strip("\r\n"))):
             skipped, delimiter, line = 1, found[1], next(lines, None)
         if line is None:
             raise InputError(f"Expected a csv file with a line of names and rows of numbers. Received: {path}, empty.")
         delimiter = delimiter or max(DELIMITERS, key=line.count)
+        columns = line.count(delimiter) + 1
+        check_memory(COLUMN_BYTES * columns, f"a table of {columns:,} columns in {path}")
         names = next(csv.reader([line], delimiter=delimiter))
     form = _Form(delimiter, names, len(line), skipped, packed, no_header)
     numbers = list(filter(is_number, names))
@@ -147,6 +153,24 @@ def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
             f"the first line of {path}. Write a line of names above it, or have it read as data: no_header=True."
         )
     return form
+
+
+def _lines(text: io.TextIOWrapper, path: pathlib.Path) -> Iterator[str]:
+    """Yield the first lines of a csv file. Raise InputError at one that is longer than there is memory to read it."""
+    longest = int(allowed_bytes() / (BLOCKS * ROW_BYTES))
+    for _ in range(FIRST_LINES):
+        line = text.readline(longest + 1)
+        needed = BLOCKS * ROW_BYTES * len(line)
+        check_memory(needed, f"a first line of {len(line):,} characters or more, and blocks of such lines, of {path}")
+        yield line
+
+
+@contextlib.contextmanager
+def _stream(path: pathlib.Path, packed: bool) -> Iterator[Any]:
+    """Yield a csv file as pyarrow reads it: from Python's, as pyarrow opens no name that is not UTF-8."""
+    arrow = imported("pyarrow")
+    with open(path, "rb") as file, arrow.input_stream(file, compression="gzip" if packed else None) as stream:
+        yield stream
 
 
 def _count(numbers: Sequence[str]) -> bool:
@@ -168,20 +192,25 @@ def _notes(form: _Form, path: pathlib.Path) -> list[str]:
     return [f"the first line of {path}, {some(form.first)}, was read as names; no_header=True reads it as data"]
 
 
-def _opened(path: pathlib.Path, form: _Form, types: dict[str, Any] | None = None) -> Any:
-    """Return pyarrow's reader of a csv file, whose columns are of these types, or of those that the first rows have."""
-    arrow, reader = imported("pyarrow"), imported("pyarrow.csv")
-    return reader.open_csv(
-        arrow.input_stream(str(path), compression="gzip" if form.packed else None),
-        reader.ReadOptions(
-            block_size=max(BLOCK_BYTES, ROW_BYTES * form.length),  # a block has to hold a complete row
-            use_threads=False,  # with threads, errors do not name the row
-            skip_rows=form.skipped,
-            column_names=form.names() if form.no_header else None,
-        ),
-        reader.ParseOptions(delimiter=form.delimiter),
-        reader.ConvertOptions(column_types=types, decimal_point=form.decimal_point),
+@contextlib.contextmanager
+def _opened(path: pathlib.Path, form: _Form, types: dict[str, Any] | None = None) -> Iterator[Any]:
+    """Yield pyarrow's reader of a csv file, whose columns are of these types, or of those that the first rows have."""
+    reader = imported("pyarrow.csv")
+    options = reader.ReadOptions(
+        block_size=_block_bytes(form),
+        use_threads=False,  # with threads, errors do not name the row
+        skip_rows=form.skipped,
+        column_names=form.names() if form.no_header else None,
     )
+    parsing = reader.ParseOptions(delimiter=form.delimiter)
+    conversion = reader.ConvertOptions(column_types=types, decimal_point=form.decimal_point)
+    with _stream(path, form.packed) as stream, reader.open_csv(stream, options, parsing, conversion) as table:
+        yield table
+
+
+def _block_bytes(form: _Form) -> int:
+    """Return how many bytes of a csv file are read at a time: a complete row at least."""
+    return max(BLOCK_BYTES, ROW_BYTES * form.length)
 
 
 def _has_decimal_commas(first: Any, columns: Columns) -> bool:
@@ -241,5 +270,10 @@ def _translated(message: str, path: pathlib.Path, form: _Form | None, names: Seq
         return InputError(
             f"Expected {expected} values in every row of {path}, as many as in its first line. Received: {received} in "
             f"row {row - before} (counted from 1). {cure}"
+        )
+    if "straddling object" in message and form is not None:
+        return InputError(
+            f"Expected lines of at most {_block_bytes(form):,} bytes, {ROW_BYTES} times as long as the first. "
+            f"Received: a longer one in {path}. Shorten its texts, or leave that column out of the file."
         )
     return InputError(f"Expected a table that pyarrow can read. Received: {path}, which it cannot: {message}")

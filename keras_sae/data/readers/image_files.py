@@ -4,6 +4,7 @@ import collections
 import io
 import pathlib
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from ...errors import InputError, NoImagesError
 from ...extras import imported
+from .bounds import VALUE_BYTES, check_memory
 from .labels import Labels
 from .rows import Audit, Rows, image_range
-from .sources import Source
+from .sources import Source, as_text
 from .storage import cache_file, store_each
 
 SUFFIXES = (  # what Pillow reads without another program
@@ -23,6 +25,9 @@ SUFFIXES = (  # what Pillow reads without another program
 SIZE_CURE = " Have them resized: image_size=N."
 COLORLESS = 16  # of 255: by how much the channels of a grey image may differ once it was compressed
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+PIXEL_BYTES = 16  # of each pixel of an image while it is decoded, in colour and with transparent parts
+PLAIN_PIXELS = 2**24  # that an image may declare whatever its own size is
+LARGEST_EXPANSION = 10_000  # pixels of larger ones for each byte; a plain area of 1 bit a pixel reaches 8,000
 _DEEP = {"I;16", "I;16L", "I;16B", "I", "F"}  # Pillow's names for grey pixels of more than 8 bits
 
 
@@ -67,18 +72,31 @@ def _classes(source: Source) -> tuple[np.ndarray, tuple[str, ...]]:
                 f"Expected a directory for each class, with its images. Received: {file}, which lies in none below "
                 f"{base}. Move it into one, or name the directory above."
             )
-        classes.append(parts[0])
+        classes.append(as_text(parts[0]))
     return classes.classes(len(source.files))
 
 
-def _size_of(image_size: Any) -> tuple[int, int] | None:
+def _size_of(image_size: Any, color: bool) -> tuple[int, int] | None:
     """Return (height, width) for the option image_size: n, (height, width) or None. Raise InputError for any other."""
     if image_size is None:
         return None
     size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
     if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in size):
         raise InputError(f"Expected image_size as n or (height, width), in pixels. Received: {image_size!r}.")
-    return size
+    height, width = map(int, size)
+    check_memory(VALUE_BYTES * (3 if color else 1) * height * width, f"images of {height:,} x {width:,} pixels")
+    return height, width
+
+
+def _check_declared(size: tuple[int, int], held: int, where: object) -> None:
+    """Raise an error unless the pixels of an image, (width, height), may be in so many bytes, and take little memory.
+
+    Pillow takes it before it finds that a file is cut off.
+    """
+    width, height = size
+    if width * height > max(PLAIN_PIXELS, LARGEST_EXPANSION * held):
+        raise ValueError(f"it declares {width:,} x {height:,} pixels and holds {held:,} bytes")
+    check_memory(PIXEL_BYTES * width * height, f"the {width:,} x {height:,} pixels of {where}")
 
 
 def check_no_images(image_size: object, color: bool, found: str) -> None:
@@ -97,15 +115,22 @@ class Decoder:
     """
 
     def __init__(self, image_size: int | tuple[int, int] | None, color: bool) -> None:
-        self.size, self.color = _size_of(image_size), color
+        self.size, self.color = _size_of(image_size, color), color
         self.counts: collections.Counter[str] = collections.Counter()
 
     def decode(self, file: pathlib.Path | bytes, where: pathlib.Path | str) -> np.ndarray:
         """Return the pixels of an image file, a path or its bytes."""
         pillow = imported("PIL.Image")
+        held = len(file) if isinstance(file, bytes) else file.stat().st_size
         try:
-            with pillow.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            with (
+                warnings.catch_warnings(action="ignore", category=pillow.DecompressionBombWarning),
+                pillow.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image,
+            ):
+                _check_declared(image.size, held, where)
                 return self.pixels(image)
+        except InputError:
+            raise
         except (
             *(OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error),
             pillow.DecompressionBombError,

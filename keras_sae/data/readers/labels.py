@@ -1,5 +1,6 @@
-"""Class numbers for the labels in data files: integers, floats without a fraction, booleans or text."""
+"""Class numbers for the labels in data files, of rows that have one: integers, whole floats, booleans or text."""
 
+import math
 import pathlib
 import re
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from .rows import MISSING_VALUES
+from .bounds import LABEL_COPIES, check_memory
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MISSING = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")  # marks for a missing value in text
+UNKNOWN = -1  # the class number of a row without a label
 
 
 class Labels:
@@ -35,7 +37,7 @@ class Labels:
             self._pending = []
 
     def add(self, values: np.ndarray) -> None:
-        """Take more labels, an array (examples,). Raise InputError if one is missing or cannot be a class."""
+        """Take more labels, (examples,), NaN or "" where there is none. Raise InputError if one cannot be a class."""
         if values.dtype.kind not in "biufUSTO":
             raise InputError(
                 f"Expected labels that are integers or text. Received: {values.dtype.name} in {self.where}. Convert "
@@ -44,24 +46,19 @@ class Labels:
         self._check_floats(values)
         different, inverse = np.unique(values, return_inverse=True)
         names = [_class_name(value) for value in different.tolist()]
-        if "" in names:
-            self._missing(inverse == names.index(""))
-        numbers = [self._found.setdefault(name, len(self._found)) for name in names]
+        numbers = [self._found.setdefault(name, len(self._found)) if name else UNKNOWN for name in names]
         self._numbers.append(np.array(numbers, "int64")[inverse])
         self.count += len(values)
 
     def add_array(self, values: np.ndarray) -> None:
-        """Take more labels, an array (examples,), or (examples, 1) or (1, examples). Raise InputError for another."""
-        if values.ndim != 1 and not (values.ndim == 2 and 1 in values.shape):
-            raise InputError(f"Expected labels of shape (examples,). Received: shape {values.shape} in {self.where}.")
-        self.add(values.reshape(-1))
+        """Take more labels, an array that `check_array` has let pass."""
+        self.add(np.asarray(values).reshape(-1))
 
     def _check_floats(self, values: np.ndarray) -> None:
-        """Raise InputError if a float is missing or has a fraction."""
+        """Raise InputError if a float has a fraction."""
         if values.dtype.kind != "f":
             return
-        self._missing(np.isnan(values))
-        broken = values != np.floor(values)
+        broken = (values != np.floor(values)) & ~np.isnan(values)
         broken |= np.isinf(values)
         if broken.any():
             row = int(broken.argmax())
@@ -73,14 +70,6 @@ class Labels:
             f"of {self.where}. Name another column, or round the numbers."
         )
 
-    def _missing(self, missing: np.ndarray) -> None:
-        """Raise InputError if a label is missing; `missing` is an array of bool, (examples,)."""
-        if missing.any():
-            raise InputError(
-                f"Expected a label for every row. Received: none in row {self.count + missing.argmax() + 1} (counted "
-                f"from 1) of {self.where}. {MISSING_VALUES}"
-            )
-
     def notes(self) -> list[str]:
         """Return a note if a class is called as a missing value is."""
         marks = [name for name in self._found if name in _MISSING]
@@ -89,36 +78,55 @@ class Labels:
         )
 
     def classes(self, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return (class numbers, (examples,) int64, and class names) of all labels taken so far.
+        """Return (class numbers, (examples,) int64, UNKNOWN where there is none, and class names) of all labels so far.
 
-        Raise InputError if there are not as many labels as rows.
+        Raise InputError if there are not as many labels as rows, or none at all.
         """
         self._flush()
-        if self.count != rows:
-            raise InputError(f"Expected one label for each of {rows:,} rows. Received: {self.count:,} in {self.where}.")
+        _check_count(self.count, rows, self.where)
         all_numbers = np.concatenate(self._numbers)
         marks = [name for name in self._found if name in _MISSING]
         numeric = all(_NUMBER.fullmatch(name) for name in self._found if name not in marks)
-        if marks and numeric:
-            self.count = 0
-            self._missing(all_numbers == self._found[marks[0]])
-        fractions = [name for name in self._found if numeric and not float(name).is_integer()]
+        given = [name for name in self._found if not (numeric and name in marks)]
+        if not given:
+            raise InputError(f"Expected a label for some rows. Received: none in {self.where}.")
+        fractions = [name for name in given if numeric and not float(name).is_integer()]
         if fractions:  # of text: floats were checked as they came
             self._fraction(fractions[0], int((all_numbers == self._found[fractions[0]]).argmax()))
-        names = sorted(self._found, key=lambda name: (float(name), name) if numeric else name)
+        names = sorted(given, key=lambda name: (float(name), name) if numeric else name)
         place = {name: number for number, name in enumerate(names)}
-        return np.array([place[name] for name in self._found])[all_numbers], tuple(names)
+        # UNKNOWN is an index as well: of the last of these numbers.
+        return np.array([place.get(name, UNKNOWN) for name in self._found] + [UNKNOWN])[all_numbers], tuple(names)
 
 
 def _class_name(value: Any) -> str:
-    """Return the name of a label's class: "3" for 3 and 3.0; bytes and text without the spaces around them."""
+    """Return the name of a label's class: "3" for 3 and 3.0, "" for NaN; text without the spaces around it."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace").strip()
-    return str(int(value)) if isinstance(value, float) else str(value).strip()
+    if isinstance(value, float):
+        return "" if math.isnan(value) else str(int(value))
+    return str(value).strip()
 
 
 def class_numbers(values: np.ndarray, rows: int, where: pathlib.Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return (class numbers, class names) of all labels at once, an array (examples,) or (examples, 1)."""
+    """Return (class numbers, class names) of all labels at once, an array as `check_array` has it."""
+    check_array(values.shape, values.dtype, rows, where)
     labels = Labels(where)
     labels.add_array(values)
     return labels.classes(rows)
+
+
+def check_array(shape: tuple[int, ...], dtype: np.dtype, rows: int, where: pathlib.Path | str) -> None:
+    """Raise InputError unless an array holds a label for each of so many rows, (examples,), (examples, 1) or (1, ...).
+
+    Its shape tells, before any of it is read.
+    """
+    if len(shape) != 1 and not (len(shape) == 2 and 1 in shape):
+        raise InputError(f"Expected labels of shape (examples,). Received: shape {shape} in {where}.")
+    _check_count(math.prod(shape), rows, where)
+    check_memory(LABEL_COPIES * rows * dtype.itemsize, f"labels of {dtype.itemsize:,} bytes each in {where}")
+
+
+def _check_count(count: int, rows: int, where: pathlib.Path | str) -> None:
+    if count != rows:
+        raise InputError(f"Expected one label for each of {rows:,} rows. Received: {count:,} in {where}.")

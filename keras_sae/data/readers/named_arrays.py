@@ -1,6 +1,7 @@
 """What files that hold several arrays have alike: which one is read, and how its rows are stored."""
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 
 from ...errors import InputError
 from . import rows
-from .labels import Labels
+from .bounds import check_memory
+from .labels import Labels, check_array
 from .rows import Audit, Rows, check_numbers, check_rows_shape
 from .sources import Source
 from .storage import cache_file, store
@@ -38,7 +40,9 @@ def read_named(
             feature = name_to_read(described, feature, labels, path)
             shapes[path] = described[feature]
             notes += left_out(described, feature, labels) if len(shapes) == 1 else []
+            _check_chunks(arrays[feature], f"{feature} in {path}")
             if labels is not None:
+                check_array(*described[labels], math.prod(described[feature][0][:1]), f"{labels} in {path}")
                 classes.add_array(np.asarray(arrays[labels][:]))
     where = f"{feature} in {source}"
     shape, dtype = _of_one_shape(shapes, f"{feature}")
@@ -59,12 +63,19 @@ def read_named(
     return Rows(x, y, class_names, image_shape=image_shape, source=f"array {feature} in {source}", notes=tuple(notes))
 
 
+def _check_chunks(array: Any, where: str) -> None:
+    """Raise InputError if the pieces in which HDF5 keeps an array, which are unpacked as a whole, take too much."""
+    if chunks := getattr(array, "chunks", None):
+        size = math.prod(chunks) * array.dtype.itemsize
+        check_memory(2 * size, f"pieces of {size:,} bytes, in which HDF5 keeps {where}")
+
+
 @contextlib.contextmanager
 def _undamaged(path: pathlib.Path) -> Iterator[None]:
     """Raise InputError if a library raises an error of its own while it reads a file: there are many of them."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
         received = " ".join(str(error).split())[:200] or type(error).__name__

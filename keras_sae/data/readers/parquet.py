@@ -9,9 +9,11 @@ import numpy as np
 
 from ...errors import InputError
 from ...extras import imported
+from .bounds import check_memory
 from .columns import Columns, is_list, some, with_left_out
 from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
+from .one_hot import is_text
 from .rows import CHUNK_BYTES, Audit, Rows, image_range
 from .sources import Source
 from .storage import cache_file, store_each
@@ -38,18 +40,21 @@ def read_parquet(
     """
     parquet, files = imported("pyarrow.parquet"), list(source.files)
     with _reading(source):
-        schemas = [parquet.read_schema(file).remove_metadata() for file in files]
+        schemas = [_of(parquet.read_schema, file).remove_metadata() for file in files]
         different = [file for file, schema in zip(files, schemas, strict=True) if not schema.equals(schemas[0])]
         if different:
             raise InputError(
                 f"Expected Parquet files of the same columns and types. Received: {files[0]} and {different[0]}, which "
                 "differ. Name only those of one table."
             )
-        total = sum(parquet.read_metadata(file).num_rows for file in files)
+        metadata = {file: _of(parquet.read_metadata, file) for file in files}
+        total = sum(its.num_rows for its in metadata.values())
     columns = Columns(schemas[0], labels, source, None if feature else names, ignore, one_hot)
     i = _column_to_read(columns, feature)
     if i is not None:
         columns = Columns(schemas[0], labels, source, [i])
+    for file, its in metadata.items():
+        _check_groups(file, its)
     if i is not None and _holds_images(columns.types[i]):
         rows = _read_images(columns, i, Decoder(image_size, color), cache, total)
     else:
@@ -61,6 +66,28 @@ def read_parquet(
         columns.find_categories(_batches(source, size))
         rows = columns.read(_batches(source, size), cache, total)
     return with_left_out(rows, columns)
+
+
+def _of(read: Any, file: pathlib.Path) -> Any:
+    """Return what a function of pyarrow reads of an open file: pyarrow opens no name that is not UTF-8."""
+    with open(file, "rb") as content:
+        return read(content)
+
+
+def _check_groups(file: pathlib.Path, metadata: Any) -> None:
+    """Raise InputError if a group of rows, whose columns are in memory as a whole, takes too much."""
+    largest = max((metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)), default=0)
+    check_memory(2 * largest, f"groups of rows of up to {largest:,} bytes in {file}")
+
+
+@contextlib.contextmanager
+def _opened(file: pathlib.Path) -> Iterator[Any]:
+    """Yield pyarrow's reader of a Parquet file, which keeps each text of a column once, however often it is there."""
+    parquet = imported("pyarrow.parquet")
+    with open(file, "rb") as content:
+        texts = [field.name for field in parquet.read_schema(content) if is_text(field.type)]
+        with parquet.ParquetFile(content, pre_buffer=False, read_dictionary=texts) as table:
+            yield table
 
 
 def _column_to_read(columns: Columns, feature: str | None) -> int | None:
@@ -91,7 +118,7 @@ def _read_images(columns: Columns, i: int, decoder: Decoder, cache: pathlib.Path
     def images() -> Iterator[tuple[str, np.ndarray]]:
         for file, row, batch in _batches(source, IMAGES_AT_A_TIME):
             if columns.label_column is not None:
-                classes.add(columns.labels_of(batch, file, row))
+                classes.add(columns.labels_of(batch, file))
             column = batch.column(i)
             column = column.field("bytes") if str(column.type).startswith("struct") else column
             columns.check_present(column, i, file, row)
@@ -110,7 +137,7 @@ def _read_images(columns: Columns, i: int, decoder: Decoder, cache: pathlib.Path
 
 def _first_rows(file: pathlib.Path, number: int) -> Any:
     """Return at most so many rows of a Parquet file, or None if there are none."""
-    with _reading(file), imported("pyarrow.parquet").ParquetFile(file, pre_buffer=False) as table:
+    with _reading(file), _opened(file) as table:
         return next(table.iter_batches(batch_size=number), None)
 
 
@@ -128,10 +155,9 @@ def _length(values: Any) -> int:
 
 def _batches(source: Source, size: int) -> Iterator[tuple[pathlib.Path, int, Any]]:
     """Yield (file, number of the first row, rows) of Parquet files."""
-    parquet = imported("pyarrow.parquet")
     for file in source.files:
         row = 0
-        with _reading(file), parquet.ParquetFile(file, pre_buffer=False) as table:
+        with _reading(file), _opened(file) as table:
             for batch in table.iter_batches(batch_size=size):
                 yield file, row, batch
                 row += batch.num_rows

@@ -1,5 +1,6 @@
 """A reader of TFRecord files."""
 
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from .bounds import check_memory
 from .image_files import SIZE_CURE, Decoder, check_no_images
 from .labels import Labels
+from .record_lengths import lengths
 from .rows import Audit, Rows, image_range
 from .sources import Source
 from .storage import cache_file, store_each
 
 _IMAGE_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+
+COPIES = 4  # of a record while it is read: TensorFlow's, Python's, and what is in it
 
 _Example = dict[str, np.ndarray | list[bytes]]  # the features of a tf.train.Example, float32, int64 or bytes
 
@@ -77,10 +82,13 @@ def _examples(source: Source) -> Iterator[tuple[str, _Example]]:
     for path in source.files:
         number, packing = 0, _packing(path)
         try:
-            for number, record in enumerate(tf.data.TFRecordDataset(str(path), packing).as_numpy_iterator(), 1):
+            for number, length in enumerate(lengths(path, bool(packing)), 1):
+                check_memory(COPIES * length, f"records of {length:,} bytes, as number {number} of {path}")
+            dataset = tf.data.TFRecordDataset(os.fsencode(path), packing)
+            for number, record in enumerate(dataset.as_numpy_iterator(), 1):
                 features = tf.train.Example.FromString(record).features.feature
                 yield f"record {number} of {path}", {name: _values(value) for name, value in features.items()}
-        except (tf.errors.OpError, DecodeError) as error:
+        except (tf.errors.OpError, DecodeError, EOFError) as error:
             where = f"{path}, which is damaged after record {number}"
             if isinstance(error, DecodeError):
                 where = f"record {number} of {path}, which is something else"

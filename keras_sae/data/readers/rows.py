@@ -1,6 +1,7 @@
 """Rows of numbers, and what they are checked for while they pass."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from ...errors import InputError
 from ...extras import imported as imported
 from ...files import forget
+from .. import fingerprints
+from .bounds import VALUE_BYTES, check_memory
 
 CHUNK_BYTES = 2**24  # of rows are read or written at a time: enough for a fast disk, little beside a model
 LARGEST = np.finfo("float32").max  # models compute in float32, in which a larger number is infinity
@@ -21,7 +24,7 @@ class Rows:
 
     Attributes:
         x: the numbers, (examples, features), a read-only np.memmap.
-        y: the class numbers, (examples,) int64, or None.
+        y: the class numbers, (examples,) int64, -1 where a row has no label, or None.
         class_names: the names of the classes 0, 1, 2, ..., sorted (by number if all are integers).
         feature_names: the names of the columns if the rows are those of a table.
         categories: name of a column of texts -> its texts, each a column of 0 and 1 named column=text.
@@ -30,6 +33,7 @@ class Rows:
             None for tables, arrays and deeper images, whose range only the data tell.
         source: one line that tells people where the data came from.
         notes: what was left out, changed or lost, and what may not be meant, a line each.
+        files: (name, bytes) of the files that were read, in their order.
     """
 
     x: np.ndarray
@@ -41,11 +45,22 @@ class Rows:
     source: str = ""
     notes: tuple[str, ...] = ()
     categories: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    files: tuple[tuple[str, int], ...] = ()
 
     def __repr__(self) -> str:
         classes = f", {len(self.class_names):,} classes" if self.class_names else ""
         notes = f", {len(self.notes):,} notes" if self.notes else ""
         return f"Rows({len(self.x):,} of {self.x.shape[1]:,} features, {self.x.dtype}{classes}{notes}; {self.source})"
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what these data are known by when they are read again, see `fingerprints`, in a pass over the rows."""
+        digest = None
+        for _, block in row_blocks(self.x):
+            digest = fingerprints.of_array(block, digest)
+        names, sizes = [name for name, _ in self.files], [size for _, size in self.files]
+        found = fingerprints.of(names_of_files=names, sizes_of_files=sizes, columns=[*self.feature_names])
+        labels = {} if self.y is None else fingerprints.of(labels=self.y, classes=[*self.class_names])
+        return {**found, "rows": digest.hexdigest() if digest else "", **labels}
 
 
 def image_range(x: np.ndarray) -> tuple[float, float] | None:
@@ -96,7 +111,7 @@ def check_numbers(dtype: np.dtype, where: object) -> None:
 
 
 def check_rows_shape(shape: tuple[int, ...], where: object) -> None:
-    """Raise InputError unless this is the shape of one row or more with one feature or more."""
+    """Raise InputError unless this is the shape of one row or more with one feature or more, and not too many."""
     if len(shape) < 2:
         raise InputError(
             f"Expected rows of numbers, (examples, features). Received: shape {shape} in {where}. Reshape it: "
@@ -106,6 +121,8 @@ def check_rows_shape(shape: tuple[int, ...], where: object) -> None:
         raise InputError(f"Expected one feature or more. Received: shape {shape} in {where}.")
     if shape[0] == 0:
         raise InputError(f"Expected one row or more. Received: no rows in {where}.")
+    features = math.prod(shape[1:])
+    check_memory(VALUE_BYTES * features, f"rows of {features:,} numbers in {where}")
 
 
 class Audit:

@@ -1,6 +1,7 @@
 """A reader of safetensors files, in which many libraries keep activations and embeddings."""
 
 import json
+import math
 import pathlib
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from ...errors import InputError
 from ...extras import imported
 from .arrays import check_alike, rows_of
-from .labels import Labels
+from .labels import Labels, check_array
 from .named_arrays import Shape, left_out, name_to_read
 from .rows import Rows, check_rows_shape
 from .sources import Source
@@ -48,7 +49,9 @@ def read_safetensors(
         feature = name_to_read(described, feature, labels, path)
         chosen[f"{feature} in {path}"] = tensors[feature]
         if labels is not None:
-            classes.add_array(np.array(_mapped(tensors[labels], f"{labels} in {path}")))
+            tensor, where = tensors[labels], f"{labels} in {path}"
+            check_array(tensor.shape, np.dtype("int64"), math.prod(tensors[feature].shape[:1]), where)
+            classes.add_array(_mapped(tensor, where))
         notes += left_out(described, feature, labels) if len(chosen) == 1 else []
     check_alike({where: tensor[:2] for where, tensor in chosen.items()})
     mapped = {where: _mapped(tensor, where, least_dimensions=2) for where, tensor in chosen.items()}

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import glob
 import os
 import pathlib
 import re
@@ -11,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...errors import InputError
+from . import directories
 
 _SHARD = re.compile(r"(.*?)-(\d+)-of-(\d+)(\D.*)?")
-WILDCARDS = re.compile(r"[*?[]")
 _COMPRESSED = {  # the first bytes of a file -> (how it is packed, what unpacks it)
     b"\x1f\x8b\x08": ("gzip", "gunzip"),
     b"BZh": ("bzip2", "bunzip2"),
@@ -45,6 +44,11 @@ class Source:
         return self.name
 
 
+def as_text(name: object) -> str:
+    """Return a name of a file as text that can be written: bytes in it that are no UTF-8 as \\udcff, say."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
 def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: str, part: bool = False) -> Source:
     """Return the files that are named, by paths or patterns.
 
@@ -61,8 +65,8 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
     left_out: collections.Counter[str] = collections.Counter()
     for item in named:
         explicit = pathlib.Path(item).expanduser()
-        paths, hidden = _listed(explicit, kinds, formats)
-        left_out["hidden"] += hidden
+        paths, more = _listed(explicit, kinds, formats)
+        left_out.update(more)
         for path, base in paths.items():
             if _kind(path, kinds) is None:
                 if path == explicit:
@@ -72,56 +76,45 @@ def find(named: Sequence[pathlib.Path | str], kinds: dict[str, str], formats: st
                 left_out["named twice"] += 1
             else:
                 found[path] = base
+    found = directories.without_twins(found, left_out)
     files, kind = _of_one_kind(found, kinds, left_out, _some(named), formats)
     if kind != IMAGES and not part:
         _check_shards(files)
     return Source(_some(named), _from_common_directory(files), kind, _notes(files, kind, left_out))
 
 
-def _listed(path: pathlib.Path, kinds: dict[str, str], formats: str) -> tuple[dict[pathlib.Path, pathlib.Path], int]:
-    """Return (path of a file -> the directory it was found below, number of hidden ones) for what was named once."""
+def _listed(
+    path: pathlib.Path, kinds: dict[str, str], formats: str
+) -> tuple[dict[pathlib.Path, pathlib.Path], collections.Counter[str]]:
+    """Return (path of a file -> the directory it was found below, number of what is left out) for what was named."""
+
+    def below(directory: pathlib.Path) -> tuple[dict[pathlib.Path, pathlib.Path], collections.Counter[str]]:
+        files, left_out = directories.below(directory, lambda file: _kind(file, kinds) == IMAGES)
+        return dict.fromkeys(files, directory), left_out
+
     if path.is_dir():
-        return _below(path, kinds)
+        return below(path)
     if path.exists():
-        return {path: path.parent}, 0
-    if not WILDCARDS.search(str(path)):
+        directories.check_regular(path)
+        return {path: path.parent}, collections.Counter()
+    if not directories.WILDCARDS.search(str(path)):
         raise InputError(
             f"Expected a file or directory of data. Received: {path}, which does not exist. Name {formats}."
         )
-    parts = path.parts
-    base = pathlib.Path(*parts[: next(i for i, part in enumerate(parts) if WILDCARDS.search(part))])
+    matches, base = directories.matches(path)
     found: dict[pathlib.Path, pathlib.Path] = {}
-    hidden = 0
-    for match in sorted(map(pathlib.Path, glob.glob(str(path), recursive=True))):
-        below, more = _below(match, kinds) if match.is_dir() and "**" not in parts else ({match: base}, 0)
-        found |= {file: base for file in below if not file.is_dir()}
-        hidden += more
+    left_out: collections.Counter[str] = collections.Counter()
+    for match in matches:
+        if match.is_dir():
+            files, more = ({}, {}) if "**" in path.parts else below(match)
+            left_out.update(more)
+            found |= dict.fromkeys(files, base)
+        else:
+            directories.check_regular(match)
+            found[match] = base
     if not found:
         raise InputError(f"Expected a pattern that matches files. Received: {path}, which matches none in {base}.")
-    return found, hidden
-
-
-def _below(directory: pathlib.Path, kinds: dict[str, str]) -> tuple[dict[pathlib.Path, pathlib.Path], int]:
-    """Return the files below a directory in the order of their names, and how many are hidden: those are left out.
-
-    Data engines take names that begin with _ for hidden, cameras do not.
-    """
-    files, hidden = [], 0
-    for folder, folders, names in os.walk(directory, onerror=_raise, followlinks=True):
-        hidden += sum(name.startswith(".") for name in [*folders, *names])
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        set_aside = any(part.startswith("_") for part in pathlib.Path(folder).relative_to(directory).parts)
-        for path in (pathlib.Path(folder, name) for name in names if not name.startswith(".")):
-            if (set_aside or path.name.startswith("_")) and _kind(path, kinds) != IMAGES:
-                hidden += 1
-            else:
-                files.append(path)
-    return dict.fromkeys(sorted(files), directory), hidden
-
-
-def _raise(error: OSError) -> None:
-    """Raise the error that os.walk met, which would otherwise leave out directories that it cannot read."""
-    raise error
+    return found, left_out
 
 
 def _kind(path: pathlib.Path, kinds: dict[str, str]) -> str | None:

@@ -17,15 +17,21 @@ import numpy as np
 
 from ...errors import InputError
 from ...files import check_space, write_aside
+from ...locks import held, remove_abandoned
 from . import rows
+
+_PREFIX = "keras_sae-"  # of temporary directories
 
 
 @functools.cache
 def _temporary_folder() -> str:
-    """Return the path of a directory that is deleted when the process ends."""
-    folder = tempfile.TemporaryDirectory(prefix="keras_sae-")
-    atexit.register(folder.cleanup)
-    return folder.name
+    """Return the path of a directory that is deleted when the process ends, or, if it is killed, by a later one."""
+    remove_abandoned(pathlib.Path(tempfile.gettempdir()), _PREFIX)
+    opened = contextlib.ExitStack()
+    folder = opened.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX))
+    opened.enter_context(held(pathlib.Path(folder), folder))
+    atexit.register(opened.close)
+    return folder
 
 
 def cache_file(cache: pathlib.Path | str | None, source: pathlib.Path | str, *options: Any) -> pathlib.Path:
@@ -89,6 +95,7 @@ def store(
                 audit.add(batch)
                 kept = np.ascontiguousarray(batch, dtype)
                 if first:
+                    rows.check_rows_shape((max(total, len(kept)), kept.shape[1]), audit.where)
                     check_space(path.parent, max(total, len(kept)) * kept[:1].nbytes)
                 file.write(kept.data)
         rows.check_rows_shape((audit.count, kept.shape[1]), audit.where)

@@ -120,3 +120,14 @@ def test_help_teaches(main, capsys):
         "(default: 4096)",
     ):
         assert taught in text
+
+
+def test_a_batch_that_takes_too_much_memory_is_refused(refused, exported, data, out):
+    line = refused(exported, "--data", data, "--out", out, "--model", "onnx", "--batch-size", 10**12)
+    assert "Expected batches of rows that take 4 GB of memory at most. Received: --batch-size 1000000000000 of" in line
+    assert line.endswith("which take 6,272,000.0 GB. Lower it, or allow --memory 6272000.")
+    line = refused(exported, "--data", data, "--out", out, "--model", "onnx", "--memory", "0")
+    assert "argument --memory: expected a finite number of GB above 0, received: 0" in line
+    line = refused(exported, "--data", data, "--out", out, "--model", "onnx", "--memory", "0.00001")
+    assert "Expected data that can be read in 1e-05 GB of memory. Received: rows of 784 numbers" in line
+    assert "allow it: --memory 1." in line

@@ -199,3 +199,39 @@ def test_two_commands_at_once_are_refused(refused, exported, data, out):
     with outputs.ParquetParts(out, None).opened({}, overwrite=False):
         assert "another that is writing it" in refused(exported, "--data", data, "--out", out)
         assert partial(out).exists()
+
+
+STATES = {
+    "empty": b"",
+    "cut off": b'{"rows": 16, "settings": {"mod',
+    "no object": b"[16, {}]",
+    "no rows": b'{"settings": {}}',
+    "rows of text": b'{"rows": "16", "settings": {}}',
+    "negative rows": b'{"rows": -16, "settings": {}}',
+    "settings of text": b'{"rows": 16, "settings": "model"}',
+    "depth": b"[" * 10**5,
+}
+
+
+@pytest.mark.usefixtures("often")
+def test_a_damaged_state_ends_in_one_line(main, refused, exported, data, out, expected, monkeypatch):
+    arguments, state = command(exported, data, out), partial(out) / "progress.json"
+    with monkeypatch.context() as patched:
+        patched.setattr(CLASSES[".parquet"], "_write", failing(2, KeyboardInterrupt(), CLASSES[".parquet"]._write))
+        with pytest.raises(SystemExit):
+            main(*arguments)
+    whole = state.read_bytes()
+    for damaged in STATES.values():
+        state.write_bytes(damaged)
+        line = refused(*arguments)
+        assert f"Expected what an earlier command has done. Received: {state}, which cannot be read: " in line
+        assert line.endswith(f"Delete {partial(out)} to start anew.")
+        assert state.read_bytes() == damaged
+    for rows in (15, 400):
+        state.write_bytes(whole.replace(b'"rows": 16', b'"rows": %d' % rows))
+        assert f"it cannot have {rows} of 40 rows" in refused(*arguments)
+    state.write_bytes(whole.replace(b'"rows": 16', b'"rows": 32'))
+    assert "it holds 2 parts, which is fewer than 32 rows need." in refused(*arguments)
+    state.write_bytes(whole)
+    main(*arguments)
+    check(out, expected)

@@ -38,6 +38,7 @@ def test_who_may_call_by_where_it_listens():
     assert access("127.0.0.2", [], []).hosts == known | {"127.0.0.2"}
     for everywhere in ("0.0.0.0", "::", "192.168.0.5"):
         assert access(everywhere, [], []).hosts is None
+        assert access(everywhere, ["A.b"], []).hosts == {*known, everywhere, "a.b"}
 
 
 @pytest.mark.parametrize(

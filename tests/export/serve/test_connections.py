@@ -26,9 +26,9 @@ def serve(monkeypatch):
     with contextlib.ExitStack() as stack:
 
         def serve(app, most=100):
-            everybody = {}
+            everybody = connections.Everybody(most)
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            connection = functools.partial(Connection, everybody=everybody, most=most)
+            connection = functools.partial(Connection, everybody=everybody)
             config = uvicorn.Config(
                 app, http=connection, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
             )
@@ -39,7 +39,7 @@ def serve(monkeypatch):
             stack.callback(setattr, server, "should_exit", True)
             while not server.started:
                 time.sleep(0.01)
-            return listening.getsockname()[1], everybody
+            return listening.getsockname()[1], everybody.heard
 
         yield serve
 
@@ -59,6 +59,13 @@ def answering(size):
 async def slow(scope, receive, send):
     await asyncio.sleep(1.2)
     await answering(2)(scope, receive, send)
+
+
+async def refusing(scope, receive, send):
+    """Answers before the body is here."""
+    headers = [(b"content-length", b"4"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": b"much"})
 
 
 def connect(port, content=b""):
@@ -141,17 +148,87 @@ def test_if_there_are_too_many_the_one_that_waited_longest_ends(serve, monkeypat
         connection.close()
 
 
-def test_if_all_are_being_answered_one_more_is_refused(serve):
+@pytest.mark.parametrize("at_once", [0, 10])
+def test_if_all_are_being_answered_more_are_refused(serve, monkeypatch, at_once):
+    """Who sent something sees it as well, of as many as are kept for that."""
+    monkeypatch.setattr(connections, "REFUSED_AT_ONCE", at_once)
     port, _ = serve(slow, most=2)
     busy = [connect(port, ASK) for _ in range(2)]
     time.sleep(0.2)
-    with connect(port, ASK) as one_more:
-        answer = one_more.recv(1000)
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 1\r\n" in answer
+    more = [connect(port, ASK + bytes(100_000) if at_once else b"") for _ in range(5)]
+    for connection in more:
+        answer = connection.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1\r\n" in answer
+        connection.close()
     for connection in busy:
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
         connection.close()
+
+
+def test_who_is_refused_cannot_stay(serve, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_TO_SEE_A_REFUSAL", 0.3)
+    port, _ = serve(slow, most=1)
+    with connect(port, ASK):
+        time.sleep(0.2)
+        refused = connect(port)
+        threading.Thread(target=drip, args=(refused, b"GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")).start()
+        assert seconds_until_it_ends(refused) < 1.5
+
+
+@pytest.mark.parametrize("header", [b"Content-Length: 90000000", b"Transfer-Encoding: chunked", b"no header"])
+def test_a_body_that_is_refused_is_not_looked_at(serve, header):
+    """The client who sends all of it before looking sees the answer, and its end."""
+    port, everybody = serve(refusing)
+    with connect(port, b"POST / HTTP/1.1\r\nHost: a\r\n" + header + b"\r\n\r\n") as connection:
+        time.sleep(0.1)
+        for _ in range(900):
+            connection.sendall(b"no chunk, " * 10_000)
+        answer = b""
+        while piece := connection.recv(1000):
+            answer += piece
+        assert answer.endswith(b"\r\n\r\nInvalid HTTP request received." if header == b"no header" else b"\r\n\r\nmuch")
+        assert len(everybody) == 1
+    time.sleep(0.2)
+    assert everybody == {}
+
+
+def test_who_sends_on_after_a_refusal_is_ended(serve, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_TO_SEE_A_REFUSAL", 0.3)
+    port, everybody = serve(refusing)
+    connection = connect(port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n")
+    drip(connection, b"aaaaa")
+    assert everybody == {}
+    connection.close()
+
+
+class Stub:
+    """A connection as make_room sees it."""
+
+    def __init__(self, everybody, turn, sent):
+        self.everybody, self.turn, self.sent = everybody, turn, sent
+        everybody.heard[self] = None
+
+    def clients_turn(self):
+        return self.turn
+
+    def has_sent(self):
+        return self.sent
+
+    def end(self):
+        del self.everybody.heard[self]
+
+
+def test_who_is_ended_for_one_more_has_sent_nothing():
+    everybody = connections.Everybody(3)
+    answered = Stub(everybody, "", False)
+    asking = Stub(everybody, "ask 0", True)
+    Stub(everybody, "ask 0", False)
+    assert everybody.make_room()
+    assert list(everybody.heard) == [answered, asking]
+    sending = Stub(everybody, "send", True)
+    assert not everybody.make_room()
+    assert list(everybody.heard) == [answered, asking, sending]
 
 
 def test_there_are_fewer_connections_than_descriptors(monkeypatch):

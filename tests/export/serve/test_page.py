@@ -1,6 +1,7 @@
 """The page of python -m export.serve in a real Chromium, with a real mouse."""
 
 import contextlib
+import json
 import socket
 import threading
 
@@ -47,6 +48,11 @@ class Measured(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32)])
     def sums(self, inputs):
         return {"outputs": tf.cumsum(inputs, axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32)])
+    def top(self, inputs):
+        found = tf.math.top_k(tf.abs(inputs), 2)
+        return {"indices": found.indices, "values": tf.gather(inputs, found.indices, batch_dims=1)}
 
     @tf.function(input_signature=[tf.TensorSpec((None, 784), tf.float32)])
     def classify(self, inputs):
@@ -176,3 +182,30 @@ def test_the_page_of_a_model_without_images_sends_a_request(tmp_path):
         browser.click("#send")
         browser.until(lambda: browser.seen("#problem"))
         assert "The server did not answer as hoped" in browser.text("#problem")
+
+
+def test_the_page_shows_the_strongest_features_of_a_row(tmp_path):
+    """Of requests for what takes the same rows, in both forms."""
+    with opened(tmp_path, {"serving_default": "sums", "top": "top", "classify": "classify"}) as browser:
+
+        def asked(request):
+            browser.value(f"document.querySelector('#request').value = '{json.dumps(request)}'")
+            browser.click("#send")
+            rows = (
+                "[...document.querySelectorAll('#strongest .row')].map(row => [...row.children].map(c => c.innerText))"
+            )
+            return lambda: [[number, value] for number, _, value in browser.value(rows)]
+
+        assert not browser.seen("#top")
+        for form, row, expected in (
+            ("inputs", [1, 2, -30], [["#2", "-30.0"], ["#1", "2.00"]]),
+            ("instances", [0, 0.25, 0], [["#1", "0.250"]]),
+            ("inputs", [0, 0, 0], []),
+        ):
+            shown = asked({form: [row, [9, 9, 9]]})
+            browser.until(lambda shown=shown, expected=expected: shown() == expected)
+            assert browser.seen("#top")
+        assert browser.text("#top-text") == "No unit is active."
+        asked({"signature_name": "classify", "inputs": [[0.5] * 784]})
+        browser.until(lambda: not browser.seen("#top"))
+        assert not browser.seen("#problem")

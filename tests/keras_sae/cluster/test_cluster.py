@@ -250,6 +250,14 @@ def test_files_are_read_by_the_actors_which_number_their_classes_alike(x, labels
     assert np.array_equal(numbers, np.array([2, 0, 1])[labels])
 
 
+def test_rows_without_a_label_have_none_on_the_actors(x, tmp_path):
+    for number, kinds in enumerate((["b", None, "c"], [None, "a", "b"])):
+        np.savez(tmp_path / f"{number}.npz", x=x[:3], kind=np.array([kind or "" for kind in kinds]))
+    with cluster(2) as there:
+        rows = there.rows(str(tmp_path / "*.npz"), labels="kind", feature="x")
+        assert np.concatenate([y for _, y in rows]).tolist() == [1, -1, 2, -1, 0, 1]
+
+
 def test_paths_are_given_to_fit_as_they_are(x, folder):
     one, other = autoencoder(), autoencoder()
     parts = [np.load(folder / name) for name in names_of(folder, x)]

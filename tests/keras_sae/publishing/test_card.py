@@ -32,6 +32,7 @@ def test_a_card_says_what_people_ask(preset):
         "| data | numbers; licence: none needed; x.npy in data; 20 rows |",
         "| measured: explained_variance | 75.00 % |",
         "| licence of the weights | apache-2.0 |",
+        "| licence of the rows here | that of the data, in `examples.npz`, `calibration.npz` and pictures |",
         "| trained in | 3 s, paper |",
         "| saved_model/1 | 170 | 2.0e-07 | 5.0e-08 |  |",
         "| encoder_int8.tflite | | Expected encoder_int8.tflite within 0.05 of Keras. Received: 0.07. | | |",
@@ -56,7 +57,7 @@ def test_what_a_preset_says_is_shown_as_it_is(preset, tmp_path):
     assert [line for line in lines if line.startswith("# ")] == [f"# {escaped(evil)}"]
     assert "    # c" in lines
     assert lines.count("```") == 1  # the end of the snippet
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[lines.index("| | |") :][:10]} == {3}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[lines.index("| | |") :][:11]} == {3}
     assert huggingface_hub.ModelCard(card.render(copy)).data.license == evil
 
 

@@ -1,4 +1,5 @@
 import errno
+import re
 
 import numpy as np
 import pytest
@@ -57,6 +58,15 @@ def test_the_last_one_written_is_read(path):
         checkpoints.write(path, {"variables": [np.full(epoch, 1.0)]}, epoch=epoch)
     arrays, record = checkpoints.read(path)
     assert (arrays["variables"][0].tolist(), record) == ([1.0, 1.0], {"epoch": 2})
+
+
+def test_those_of_other_data_are_refused(path):
+    with checkpoints.of({"rows": "a", "labels": "b"}):
+        checkpoints.write(path, {}, epoch=1)
+        assert checkpoints.read(path) == ({}, {"epoch": 1})
+    message = f"Expected the data that {re.escape(str(path))} had. Received: other labels. Give it the same"
+    with checkpoints.of({"rows": "a", "labels": "c"}), pytest.raises(InputError, match=message):
+        checkpoints.read(path)
 
 
 def test_no_file(path):

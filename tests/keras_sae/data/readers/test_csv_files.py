@@ -114,9 +114,7 @@ WRONG_CSV = {
         ["Expected one column of labels named 'a'", "Received: 2 among the 3 columns a, a, b."],
     ),
     "labels only": ("a\n1\n2\n", {"labels": "a"}, ["Expected one column of numbers or more", "no others than 'a'"]),
-    "no label": ("a,b\n1,u\n2,\n3,v\n", {"labels": "b"}, ["Expected a label for every row. Received: none in row 2 "]),
-    "no label, of numbers": ("a,b\n1,0\n2,\n3,1\n", {"labels": "b"}, ["for every row. Received: none in row 2 "]),
-    "no labels": ("a,b\n1,\n2,\n", {"labels": "b"}, ["a label for every row. Received: none in row 1 "]),
+    "no labels": ("a,b\n1,\n2,\n", {"labels": "b"}, ["Expected a label for some rows. Received: none in column 'b'"]),
     "labels with fractions": (
         "a,b\n1,1.0\n2,2.5\n",
         {"labels": "b"},

@@ -120,7 +120,8 @@ def test_folders_that_cannot_be_read(image_folder, tmp_path):
         readers.read_rows(image_folder / "3", labels="folders")
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "3").symlink_to(image_folder / "3")
-    assert readers.read_rows(tmp_path / "one", labels="folders").class_names == ("3",)
+    with raises(InputError, "Received a directory with: 1 links to directories. Name npy"):
+        readers.read_rows(tmp_path / "one", labels="folders")
     with raises(InputError, "Expected labels='folders' for images", "Received: labels='label' for "):
         readers.read_rows(image_folder, labels="label")
     for size in (0, -3, 2.5, (3, 4, 5), (0, 3), "big"):

@@ -1,6 +1,7 @@
 """readers.sources: which files are meant by paths, directories and patterns."""
 
 import gzip
+import os
 import pathlib
 
 import numpy as np
@@ -125,3 +126,40 @@ def test_compressed_files_are_told_from_damaged_ones(name, tmp_path):
     (tmp_path / name).write_bytes(content)
     with raises(InputError, f"Received: {tmp_path / name}, {message}"):
         readers.read_rows(tmp_path / name)
+
+
+def test_links_are_not_followed_round_or_out(tmp_path):
+    """A loop, two of them, one upwards and one out: each file is read once."""
+    folder = arrays(tmp_path / "data", "a.npy", "deep/b.npy", "deep/c.npy")
+    arrays(tmp_path / "other", "d.npy")
+    links = {"again": ".", "more": ".", "deep/up": "..", "out": "../other", "e.npy": "deep/b.npy"}
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    (folder / "f.npy").hardlink_to(folder / "a.npy")
+    found = readers.read_rows(folder)
+    assert found.x[::2, 0].tolist() == [0, 1, 2]
+    assert found.notes[-1] == "left out: 4 links to directories, 2 linked twice"
+    assert read(folder / "**" / "*.npy") == [0, 1, 2]
+    assert read(folder / "**") == [0, 1, 2]
+    assert read(folder / "again") == [0, 1, 2]  # named, rather than found
+    assert read(folder / "a.npy", folder / "f.npy") == [0]
+    (folder / "g.npy").symlink_to(tmp_path / "other" / "d.npy")  # a file, as data sets are made of
+    assert read(folder) == [0, 1, 2, 0]
+
+
+def test_pipes_devices_and_broken_links(tmp_path):
+    folder = arrays(tmp_path / "data", "a.npy")
+    os.mkfifo(folder / "b.npy")
+    (folder / "c.npy").symlink_to("nowhere")
+    (folder / "d.npy").symlink_to("/dev/zero")
+    found = readers.read_rows(folder)
+    assert len(found.x) == 2
+    assert found.notes == ("left out: 3 no files (pipes, devices, broken links)",)
+    for name, kind in {"b.npy": "a pipe", "d.npy": "a device"}.items():
+        message = f"Expected a file, which can be read again. Received: {folder / name}, {kind}. Write what comes"
+        with raises(InputError, message):
+            readers.read_rows(folder / name)
+        with raises(InputError, message):
+            readers.read_rows(folder / "a.npy", labels=folder / name)
+    with raises(InputError, "Expected a file, which can be read again."):
+        readers.read_rows(folder / "*.npy")
