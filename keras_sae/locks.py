@@ -22,7 +22,12 @@ def held(directory: pathlib.Path, place: str | os.PathLike[str], again: bool = F
 
     again: whether this process may hold it several times.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Expected a directory that can be written to. Received: {directory} ({error.strerror})."
+        ) from error
     lock = filelock.FileLock(directory / LOCK, blocking=False, is_singleton=again, thread_local=False)
     try:
         lock.acquire()

@@ -100,9 +100,9 @@ import keras_sae
 from keras_sae import visualization
 from keras_sae.anomalies import UsualErrors
 from keras_sae.data import readers
+from keras_sae.data.containers import spread
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
-from keras_sae.runs.examples import spread
 from keras_sae.stack import build_stack
 
 from . import baselines, figures, joint, memory, schema

@@ -23,7 +23,6 @@ import typing
 from collections.abc import Mapping, Sequence
 
 from .. import __version__, locks
-from ..data import fingerprints
 from ..errors import InputError
 from ..files import PARTIAL, check_space, remove_partial, write_aside, write_json
 from . import cards
@@ -97,6 +96,8 @@ def check_data(recorded: Mapping[str, typing.Any], config: Mapping[str, typing.A
             f"Expected the data that the run had: {recorded.get('data')}. Received: {config.get('data')}. Give it the "
             "same, or start a new run."
         )
+    from ..data import fingerprints
+
     fingerprints.check(recorded.get("fingerprint", {}), config.get("fingerprint", {}), "the run")
 
 

@@ -11,7 +11,7 @@ from tests import environment
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What this library needs beside its backend, and what writes logs.
-OURS = ["keras", "numpy", "scipy", "tqdm", "lazy-loader", "tensorboard"]
+OURS = ["keras", "numpy", "scipy", "tqdm", "lazy-loader", "filelock", "tensorboard"]
 HERE = pathlib.Path(__file__).parent
 FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile, which most of it is
 FOUR = "--xla_force_host_platform_device_count=4"

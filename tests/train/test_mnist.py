@@ -16,7 +16,7 @@ import pytest
 
 import keras_sae
 from keras_sae import runs
-from keras_sae.data import datasets
+from keras_sae.data import containers, datasets
 from keras_sae.errors import InputError
 from keras_sae.runs import examples
 from tests.keras_sae.events import Events, projector
@@ -256,7 +256,7 @@ def test_of_many_images_those_kept_are_spread_over_all(train, images, monkeypatc
 
 @pytest.mark.parametrize("length", [1, 3, 7, 10, 11, 19, 20, 21, 100, 1009])
 def test_a_spread_reaches_from_one_end_to_the_other(length):
-    chosen = examples.spread(np.arange(length), 10)
+    chosen = containers.spread(np.arange(length), 10)
     gaps = np.diff(chosen)
     assert min(length, 10) / 2 < len(chosen) <= 10
     assert chosen[0] == 0
@@ -307,7 +307,7 @@ def test_the_config_holds_all_that_repeats_the_run(tiny_run, idx_folder):
     config = runs.read_config(out)
     assert config["settings"] == {
         "data": str(idx_folder), "dataset": "mnist", "out": str(out), "units": [16, 9], "rho": 0.1, "beta": 3.0,
-        "weight_decay": 3e-3, "tied": False, "optimizer": "lbfgs", "max_iterations": 4, "seed": 0,
+        "weight_decay": 3e-3, "cluster": None, "tied": False, "optimizer": "lbfgs", "max_iterations": 4, "seed": 0,
         "freeze_encoder": False, "activation": "sigmoid", "sparsity": "kl", "loss": "squared", "corruption": 0.0,
         "noise": "masking",
     }  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_sae.reports import tiles
+from keras_sae import tiles
 
 
 def pixels(sprite):
