@@ -74,7 +74,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(refused, exported, data, t
     (tmp_path / "directory.npy").mkdir()
     assert "directory.npy, which exists" in refused(*command, tmp_path / "directory.npy")
     line = refused(*command, data / "below.npy")
-    assert f"read and write {data / '.below.npy.partial'}. Received: Not a directory. Nothing was written." in line
+    assert f"can be written to. Received: {data / '.below.npy.partial'} (Not a directory). Nothing was written." in line
 
 
 @pytest.mark.parametrize("name", ["photos", "photos.npy"])
