@@ -26,7 +26,8 @@ def held(directory: pathlib.Path, place: str | os.PathLike[str], again: bool = F
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"Expected a directory that can be written to. Received: {directory} ({error.strerror}). Nothing was written."
+            f"Expected a directory that can be written to. Received: {directory} ({error.strerror}). Nothing was "
+            "written."
         ) from error
     lock = filelock.FileLock(directory / LOCK, blocking=False, is_singleton=again, thread_local=False)
     try:
