@@ -56,7 +56,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import interruption, sparsity, visualization
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.evaluation.evaluate import softmax_on
 from keras_sae.files import write_json
@@ -79,18 +79,7 @@ def run(config, verbose=1):
     numbers = {"num_train": len(images.x_train) - held_out, "num_held_out": held_out, "num_test": len(images.x_test)}
     data = f"{images.source}; {numbers['num_train']:,} to train, {held_out:,} held out, {numbers['num_test']:,} to test"
     title = f"Methods of sparsity on {config.dataset}"
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        title,
-        data,
-        out,
-        images.image_shape,
-        0,
-        pixel_range=1,
-        fingerprint=identity,
-    )
+    experiment = Experiment.on_images(config, PROGRAM, title, data, out, images, 0)
     results = Results(experiment.directory)
     sweeps = list(itertools.product(config.seeds, config.methods))
     bar = progress_bar("sweeps", len(sweeps), disable=not verbose)

@@ -51,7 +51,7 @@ import keras
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import InputError
 from keras_sae.evaluation.evaluate import softmax_on
@@ -86,18 +86,7 @@ def run(config, verbose=1):
     stack, untrained = (color.build_stack(config, x) for _ in range(2))
     data = f"{images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test; {len(x):,} patches"
     title = f"Convolution and pooling on {config.dataset}"
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        title,
-        data,
-        out,
-        images.image_shape,
-        verbose,
-        pixel_range=1,
-        fingerprint=identity,
-    )
+    experiment = Experiment.on_images(config, PROGRAM, title, data, out, images, verbose)
     color.learn(experiment, config, stack, x, shape)
 
     encoders = {

@@ -13,7 +13,7 @@ import keras
 
 import keras_sae
 from keras_sae import callbacks, extras, interruption, locks, metrics, runs, visualization
-from keras_sae.data import containers
+from keras_sae.data import containers, fingerprints
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import MissingPackageError
 from keras_sae.evaluation.evaluate import wilson_interval
@@ -94,6 +94,12 @@ class Experiment:
             print(
                 f"note        not the versions that it began with: {', '.join(changed)}; numbers may differ", flush=True
             )
+
+    @classmethod
+    def on_images(cls, config, program, title, data, out, images, verbose=1):
+        """Return a run on `datasets.LabelledImages`, whose pixels are from 0 to 1."""
+        facts = {"pixel_range": 1, "fingerprint": fingerprints.of_images(images)}
+        return cls(config, program, title, data, out, images.image_shape, verbose, **facts)
 
     def fit(
         self, model, stage, x, y=None, optimizer="lbfgs", iterations=200, monitors=(), tile_shape=None, labels=None,

@@ -37,7 +37,7 @@ cli.prepare(__name__, Config, PROGRAM, __doc__)
 import keras
 import numpy as np
 
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 
 from . import figures, mnist
 from .experiment import Experiment
@@ -52,18 +52,7 @@ def run(config, verbose=1):
     keras.utils.set_random_seed(config.seed)
     stack = mnist.build_stack(setup, images.x_train.shape[1])
     data = f"{images.source}; {len(images.x_train):,} without labels, {', '.join(f'{n:,}' for n in numbers)} with"
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        f"Labels of {config.dataset}",
-        data,
-        out,
-        images.image_shape,
-        verbose,
-        pixel_range=1,
-        fingerprint=identity,
-    )
+    experiment = Experiment.on_images(config, PROGRAM, f"Labels of {config.dataset}", data, out, images, verbose)
     scratch = mnist.build_stack(setup, images.x_train.shape[1])  # random weights, for the networks without pretraining
     experiment.pretrain(setup, stack, images.x_train, images.y_train)
 

@@ -49,7 +49,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.errors import InputError
 
@@ -66,18 +66,7 @@ def run(config, verbose=1):
     number = int((labels >= 0).sum())
     data = f"{images.source}; {len(x):,} to train, {number:,} with labels, {len(images.x_test):,} to test"
     title = f"Ladder network on {config.dataset}"
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        title,
-        data,
-        out,
-        images.image_shape,
-        verbose,
-        pixel_range=1,
-        fingerprint=identity,
-    )
+    experiment = Experiment.on_images(config, PROGRAM, title, data, out, images, verbose)
     keras.utils.set_random_seed(config.seed)
     ladder = keras_sae.LadderClassifier(config.units, images.num_classes, config.noise, config.reconstruction_weight)
     experiment.fit(

@@ -46,7 +46,7 @@ import keras
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 
 from .experiment import Experiment
 
@@ -60,18 +60,7 @@ def run(config, verbose=1):
     stack = build_stack(config, images.x_train.shape[1])
     data = f"{images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test"
     title = f"Stacked sparse autoencoder on {config.dataset}"
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        title,
-        data,
-        out,
-        images.image_shape,
-        verbose,
-        pixel_range=1,
-        fingerprint=identity,
-    )
+    experiment = Experiment.on_images(config, PROGRAM, title, data, out, images, verbose)
     print(f"model       {describe(stack, images)}\n", flush=True)
 
     experiment.pretrain(config, stack, images.x_train, images.y_train)

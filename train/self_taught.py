@@ -39,7 +39,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 from keras_sae.errors import InputError
 
 from . import baselines
@@ -63,18 +63,7 @@ def run(config, verbose=1):
         f"{images.source}; {len(unlabelled):,} digits 5 to 9 without labels, {len(train[0]):,} digits 0 to 4 to train, "
         f"{len(test[0]):,} to test"
     )
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        "Self-taught learning",
-        data,
-        out,
-        images.image_shape,
-        verbose,
-        pixel_range=1,
-        fingerprint=identity,
-    )
+    experiment = Experiment.on_images(config, PROGRAM, "Self-taught learning", data, out, images, verbose)
     pretraining = cli.TrainingConfig(max_iterations=config.max_iterations)
     experiment.pretrain(pretraining, stack, unlabelled)
     classifier = stack.classifier(CLASSES)

@@ -35,7 +35,7 @@ import keras
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 from keras_sae.evaluation.evaluate import softmax_on
 
 from .experiment import Experiment
@@ -49,18 +49,7 @@ def run(config, verbose=1):
     classifier = softmax_on([], images.x_train.shape[1], images.num_classes, config.weight_decay)
     data = f"{images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test"
     title = f"Softmax regression on {config.dataset}"
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        title,
-        data,
-        out,
-        images.image_shape,
-        verbose,
-        pixel_range=1,
-        fingerprint=identity,
-    )
+    experiment = Experiment.on_images(config, PROGRAM, title, data, out, images, verbose)
     experiment.fit(classifier, "softmax", images.x_train, images.y_train, iterations=config.max_iterations)
     experiment.metrics["objective"] = keras_sae.objective(classifier, images.x_train, images.y_train).value
     experiment.accuracy(classifier, images.x_test, images.y_test, "accuracy", "pixels, softmax")

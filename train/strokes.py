@@ -37,7 +37,7 @@ import numpy as np
 
 import keras_sae
 from keras_sae import visualization
-from keras_sae.data import datasets, fingerprints
+from keras_sae.data import datasets
 from keras_sae.errors import InputError
 
 from .experiment import Experiment
@@ -55,17 +55,8 @@ def run(config, verbose=1):
     autoencoder = keras_sae.SparseAutoencoder(
         config.units, keras_sae.KLSparsity(config.rho, config.beta), config.weight_decay, name="strokes"
     )
-    identity = fingerprints.of_images(images)
-    experiment = Experiment(
-        config,
-        PROGRAM,
-        "Pen strokes",
-        f"{images.source}; {len(x):,} digits",
-        out,
-        images.image_shape,
-        verbose,
-        pixel_range=1,
-        fingerprint=identity,
+    experiment = Experiment.on_images(
+        config, PROGRAM, "Pen strokes", f"{images.source}; {len(x):,} digits", out, images, verbose
     )
     experiment.fit(autoencoder, "strokes", x, iterations=config.max_iterations, tile_shape=images.image_shape)
     rho_hat = experiment.measure(autoencoder, x)
