@@ -1,7 +1,6 @@
 """The ladder network: a classifier that learns to take noise away while it learns labels, of which few may be known."""
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from keras import ops
 
 from .data.batches import Chunks
 from .data.containers import as_array
+from .noise import normal
 
 EPSILON = 1e-8  # added to variances, which are of the order of 1: a constant unit stays one
 
@@ -108,7 +108,7 @@ class LadderClassifier(keras.Model):
         return noisy, h
 
     def _with_noise(self, z: Any) -> Any:
-        return z + self.noise * _drawn_once(ops.shape(z), z.dtype, self.random)
+        return z + self.noise * normal(ops.shape(z), z.dtype, self.random)
 
     def _activate(self, layer: int, z: Any) -> Any:
         """Return the activations of a layer, numbered from 1."""
@@ -256,21 +256,6 @@ def known_crossentropy(y: Any, probabilities: Any) -> Any:
     labels = ops.maximum(ops.cast(ops.reshape(y, (-1,)), "int32"), 0)
     losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
     return losses * known / ops.maximum(ops.mean(known), keras.config.epsilon())
-
-
-# A reflection: independent standard normals times it are independent standard normals.
-REFLECTION = np.eye(8) - 2 / 8
-
-
-def _drawn_once(shape: tuple, dtype: str, seed: keras.random.SeedGenerator) -> Any:
-    """Return standard normals as keras.random.normal does, of which XLA keeps what it has drawn.
-
-    XLA draws random numbers anew for each of their uses, with which a step on a CPU takes three times as long, but
-    computes a matrix product once.
-    """
-    number = math.prod(shape) if None not in shape else ops.prod(shape)
-    normals = keras.random.normal((-(-number // 8), 8), dtype=dtype, seed=seed)
-    return ops.reshape(ops.reshape(ops.matmul(normals, ops.cast(REFLECTION, dtype)), (-1,))[:number], shape)
 
 
 def _normalised(z: Any) -> Any:

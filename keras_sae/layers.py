@@ -9,6 +9,7 @@ from keras import ops
 from . import backend
 from .constraints import check
 from .example_weights import mean_over_examples
+from .noise import uniform
 from .sparsity import KLSparsity
 
 
@@ -241,7 +242,7 @@ class MaskingNoise(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training:
             return inputs
-        kept = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator) >= self.rate
+        kept = uniform(ops.shape(inputs), self.seed_generator) >= self.rate
         return inputs * ops.cast(kept, inputs.dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

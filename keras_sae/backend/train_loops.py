@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from . import omit_tracing_warning
 
@@ -28,7 +29,7 @@ def can_loop(model: keras.Model) -> bool:
 def compile_train_loop(model: keras.Model, blocks: Any) -> Callable:
     """Return what Keras' `fit` is to call as `model.train_function`: it trains on all minibatches of a block.
 
-    Its data are numbers of blocks, one a batch.
+    Its data are `block_numbers`.
 
     Args:
         model: a compiled model; what is unknown until the first step is to be built.
@@ -36,6 +37,18 @@ def compile_train_loop(model: keras.Model, blocks: Any) -> Callable:
             data of this step, (x,), (x, y) or (x, y, weights).
     """
     return _LOOPS[keras.backend.backend()](model, blocks)
+
+
+def block_numbers(number: int) -> dict[str, Any]:
+    """Return the arguments of Keras' `fit` for data that are the numbers of so many blocks, one a batch."""
+    if keras.backend.backend() != "tensorflow":
+        return {"x": np.arange(number), "batch_size": 1}
+    import tensorflow as tf
+
+    # A thread that tunes a data set sleeps up to twice as long each time, and the end of an epoch waits until it wakes.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return {"x": tf.data.Dataset.range(number).batch(1).with_options(options)}
 
 
 def _tensorflow_loop(model: keras.Model, blocks: Any) -> Callable:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..backend.train_loops import can_loop, compile_train_loop
+from ..backend.train_loops import block_numbers, can_loop, compile_train_loop
 from ..files import forget
 from .order import FORGET_EVERY, Minibatches
 
@@ -151,7 +151,7 @@ def in_one_loop(model: keras.Model, data: Any, epochs: int, callbacks: list, who
         model._symbolic_build(data_batch=data[0])  # metrics; Keras would take a block for a batch
         model.train_function = compile_train_loop(model, blocks)
         try:
-            yield {"x": np.arange(len(blocks)), "batch_size": 1}
+            yield block_numbers(len(blocks))
         finally:
             model.train_function = before
 

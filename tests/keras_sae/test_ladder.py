@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_sae
 from keras_sae import LadderClassifier, backend
-from keras_sae.ladder import EPSILON, Combinator, _drawn_once, known_crossentropy
+from keras_sae.ladder import EPSILON, Combinator, known_crossentropy
 from tests.keras_sae.conftest import raises, randomise, same_weights
 
 
@@ -105,16 +105,6 @@ def test_noise_is_in_the_inputs_and_in_every_layer():
         assert ops.convert_to_numpy(z).std() == pytest.approx((1 + 0.3**2) ** 0.5, rel=0.02)
     assert (ops.convert_to_numpy(noisy[0]) - 0.5).std() == pytest.approx(0.3, rel=0.02)
     assert not np.array_equal(noisy[0], model._noisy(np.full((4000, 6), 0.5))[0][0])
-
-
-def test_noise_is_independent_and_normal():
-    seed = keras.random.SeedGenerator(3)
-    noise = ops.convert_to_numpy(_drawn_once((40000, 9), "float32", seed))
-    np.testing.assert_allclose(np.cov(noise.T), np.eye(9), atol=0.02)
-    np.testing.assert_allclose((noise**4).mean(axis=0), 3, rtol=0.04)
-    flat = noise.reshape(-1)  # neighbours in memory come from the same product
-    for distance in range(1, 9):
-        assert abs((flat[distance:] * flat[:-distance]).mean()) < 0.01
 
 
 def test_after_training_means_and_deviations_are_those_of_all_rows(x, labels):
