@@ -14,9 +14,9 @@ is measured on the test rows too, by which nothing is chosen.
 import dataclasses
 
 from . import cli
+from .methods import METHODS, method_of
 
 PROGRAM = "train.compare_sparsity"
-METHODS = ("top_k", "k_sparse", "batch_top_k", "matryoshka", "jump_relu", "gated", "l1", "winner_take_all", "kl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,32 +119,6 @@ def shuffled(images):
     """Return the images with their training rows in random order: the last ones may be of one class."""
     order = np.random.default_rng(0).permutation(len(images.x_train))
     return dataclasses.replace(images, x_train=images.x_train[order], y_train=images.y_train[order])
-
-
-def method_of(name, active, units):
-    """Return the method of this name with about so many active units of an example.
-
-    The weights of L1 and of the gates are what gives about as many on MNIST; what they give is measured.
-    """
-    match name:
-        case "top_k":
-            return sparsity.TopK(active)
-        case "k_sparse":
-            return sparsity.TopK(active, min(3 * active, units), relu=False)  # as published
-        case "batch_top_k":
-            return sparsity.BatchTopK(active)
-        case "matryoshka":
-            return sparsity.MatryoshkaBatchTopK(active)
-        case "jump_relu":
-            return sparsity.JumpReLU(active)
-        case "gated":
-            return sparsity.Gated(48 / active)
-        case "l1":
-            return sparsity.L1(24 / active)
-        case "winner_take_all":
-            return sparsity.WinnerTakeAll(active / units)
-        case "kl":
-            return sparsity.KLSparsity(active / units, beta=None)
 
 
 def train(config, x, checkpoint, settings):

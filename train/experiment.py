@@ -186,6 +186,8 @@ class Experiment:
         stage: "layer_1", say, for several in one run: then objective_layer_1, rho_hat_mean_1 and so on.
         """
         suffix = stage.removeprefix("layer")
+        if isinstance(autoencoder.sparsity, keras_sae.sparsity.SparsityMethod):
+            return self._measure_codes(autoencoder, x, suffix)
         found = keras_sae.objective(autoencoder, x)
         rho_hat = found.rho_hat[0] if found.rho_hat else metrics.mean_activations(autoencoder, x)
         self.metrics["_".join(filter(None, ["objective", stage]))] = found.value
@@ -197,6 +199,18 @@ class Experiment:
         self.rho_hats.append(rho_hat)
         self.stages[-1] |= {"loss": found.value, "rho_hat": float(rho_hat.mean())}
         return rho_hat
+
+    def _measure_codes(self, autoencoder, x, suffix):
+        """The same for a method that sets units to 0, whose objective may have no exact value."""
+        report = keras_sae.evaluate_features(autoencoder, x)
+        for name in ("l0", "explained_variance", "dead_units"):
+            self.metrics[f"{name}{suffix}"] = getattr(report, name)
+        dead = f"{report.dead_units} of {len(report.rho_hat)} units dead"
+        kept = f"{report.explained_variance:.1%} of the variance explained"
+        print(f"sparsity    {report.l0:.1f} units of an example active; {dead}; {kept}", flush=True)
+        self.rho_hats.append(report.rho_hat)
+        self.stages[-1] |= {"l0": report.l0}
+        return report.rho_hat
 
     def accuracy(self, classifier, x, y, name, words):
         """Print the share of test rows that the classifier labels right, add it to the metrics as `name`, return it.

@@ -21,7 +21,7 @@ takes data as they are. A tenth of the rows is held out: it measures, and nothin
 import dataclasses
 import math
 
-from . import cli
+from . import cli, methods
 
 PROGRAM = "train.features"
 MOST_UNITS = 200  # by default: see train/README.md
@@ -62,6 +62,10 @@ class Config(cli.TrainingConfig):
         "hidden units of each layer, from the input upwards (default: one layer, of twice as many as the data have "
         f"columns, {MOST_UNITS} at most)",
     )
+    sparsity: str = cli.setting(
+        "kl", f"the penalty: KL divergence to rho{methods.HELP}", choices=("kl", *methods.BY_ACTIVE)
+    )
+    active: int = cli.setting(25, "active units of an example; kl has --rho and --beta instead")
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1")
     beta: float | None = cli.setting(
         None, "weight of the sparsity penalty (default: 0.1 of half the variance of a layer's inputs)"
@@ -88,6 +92,7 @@ class Config(cli.TrainingConfig):
         cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
         cli.check(not (shape and self.drop), "--drop", "no --image-shape beside it", " ".join(map(str, shape or ())))
         cli.check_autoencoder(self)
+        methods.check(self, ("kl",))
         cli.check(0 < (self.memory or 1) < math.inf, "--memory", "a finite number of GB above 0", self.memory)
 
 
@@ -161,7 +166,8 @@ def run(config, verbose=1):
         print(f"caution     {sentence}", flush=True)
     draw(experiment.directory, stack, rows, x, examples[shown(len(examples), labels)])
     steps = "L-BFGS iteration" if config.optimizer == "lbfgs" else "epoch of Adam"
-    visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
+    if config.sparsity == "kl":
+        visualization.save_rho_hat(experiment.directory / "rho_hat.png", rho_hat, config.rho)
     pretrained = None if model is stack else stack
     facts = {"usual_errors": UsualErrors.measure(stack, x_held_out).record()}
     numbers = {"num_train": len(train), "num_held_out": len(held_out), "num_features": x.shape[1]}
@@ -225,6 +231,8 @@ def as_images(rows, shape):
 
 def untrained(config, preprocessing, half_variance):
     """Return the stack with random weights, on inputs that `preprocessing` takes to [0, 1]."""
+    if config.sparsity != "kl":
+        return keras_sae.StackedAutoencoder(methods.dictionaries(config), preprocessing)
     return build_stack(config.units, half_variance, config.rho, config.beta, config.weight_decay, preprocessing)
 
 
@@ -240,7 +248,7 @@ def classify(experiment, config, classifier, train, held_out):
 def measure(experiment, stack, x, held_out):
     """Measure half the squared error of the pretrained stack, on the training rows and on those held out."""
     for name, rows in {"train": x, "held_out": held_out}.items():
-        experiment.metrics[f"error_{name}"] = keras_sae.objective(stack, rows).parts["reconstruction"]
+        experiment.metrics[f"error_{name}"] = keras_sae.evaluate_features(stack, rows).reconstruction_error
 
 
 def shown(number, labels=None):

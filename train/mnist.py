@@ -12,9 +12,12 @@ The experiment of UFLDL's exercise "Implement deep networks for digit classifica
 import dataclasses
 import itertools
 
-from . import cli
+from . import cli, methods
 
 PROGRAM = "train.mnist"
+
+
+CLASSIC = ("kl", "l1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,10 @@ class Config(cli.TrainingConfig):
     dataset: str = cli.setting("mnist", "what to learn", choices=("mnist", "fashion_mnist", "digits"))
     units: tuple[int, ...] = cli.setting((200, 200), "hidden units of each layer, from the input upwards")
     activation: str = cli.setting("sigmoid", "of the hidden units", choices=("sigmoid", "tanh"))
-    sparsity: str = cli.setting("kl", "the penalty: KL divergence to rho, or L1", choices=("kl", "l1"))
+    sparsity: str = cli.setting(
+        "kl", f"the penalty: KL divergence to rho, or L1{methods.HELP}", choices=(*CLASSIC, *methods.BY_ACTIVE)
+    )
+    active: int = cli.setting(25, "active units of an example; kl has --rho and --beta instead, l1 has --beta")
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1 (of tanh: of (1 + a) / 2)")
     beta: float = cli.setting(3.0, "weight of the sparsity penalty; with l1, of the sum over units of |a|")
     weight_decay: float = cli.setting(3e-3, "lambda; the penalty is lambda/2 times the sum of squared weights")
@@ -38,6 +44,10 @@ class Config(cli.TrainingConfig):
         cli.check_autoencoder(self)
         possible = self.loss == "squared" or self.activation == "sigmoid" or len(self.units) == 1
         cli.check(possible, "--loss cross-entropy", "--activation sigmoid above the first layer", self.activation)
+        methods.check(self, CLASSIC)
+        for name in () if self.sparsity in CLASSIC else ("activation", "loss", "corruption", "tied"):
+            usual, given = getattr(type(self), name), getattr(self, name)
+            cli.check(given == usual, f"--{name}", f"none beside --sparsity {self.sparsity}", given)
 
 
 cli.prepare(__name__, Config, PROGRAM, __doc__)
@@ -80,6 +90,14 @@ def run(config, verbose=1):
 
 def build_stack(config, features):
     """Return the untrained stack. Images have sigmoid outputs, a layer above the range of the units below it."""
+    autoencoders = classic(config) if config.sparsity in CLASSIC else methods.dictionaries(config)
+    stack = keras_sae.StackedAutoencoder(autoencoders)
+    stack.build((None, features))
+    return stack
+
+
+def classic(config):
+    """Return the autoencoders of the notes, and of the settings beside them."""
     penalty = keras.regularizers.L1(config.beta) if config.sparsity == "l1" else None
     corruption = config.corruption if config.noise == "masking" else keras.layers.GaussianNoise(config.corruption)
     autoencoders = [
@@ -98,9 +116,7 @@ def build_stack(config, features):
     if config.loss == "cross-entropy":
         for autoencoder in autoencoders:
             autoencoder.compile(loss=keras_sae.SummedBinaryCrossentropy())
-    stack = keras_sae.StackedAutoencoder(autoencoders)
-    stack.build((None, features))
-    return stack
+    return autoencoders
 
 
 def describe(stack, images):
