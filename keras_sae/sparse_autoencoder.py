@@ -193,7 +193,7 @@ class SparseAutoencoder(Autoencoder):
     @property
     def needs_start(self) -> bool:
         """Whether something begins with the data."""
-        return self.pre_bias or self.input_scale
+        return self.pre_bias or self.input_scale or getattr(self.sparsity, "needs_begin", False)
 
     @property
     def needs_finish(self) -> bool:
@@ -201,9 +201,9 @@ class SparseAutoencoder(Autoencoder):
         return isinstance(self.sparsity, SparsityMethod) and type(self.sparsity).finish is not SparsityMethod.finish
 
     def start(self, x: Any) -> None:
-        """Set what begins with the data: the scale of the inputs, and b2 at their geometric median.
+        """Set what begins with the data: the scale of the inputs, b2 at their geometric median, JumpReLU's thresholds.
 
-        Training does so itself, once. It costs a pass over x for the scale; the median is that of 32,768 rows at most.
+        Training does so itself, once. It costs a pass over x for the scale; the others are of 32,768 rows at most.
 
         x: of every kind that `transform` takes.
         """
@@ -211,7 +211,8 @@ class SparseAutoencoder(Autoencoder):
             return
         if isinstance(x, Iterator):
             raise ValueError(
-                "pre_bias and input_scale begin with the data, which are then read again. Expected data that can be. "
+                "pre_bias, input_scale and JumpReLU begin with the data, which are then read again. Expected data that "
+                "can be. "
                 f"Received: {type(x).__name__}. Call start(rows) with some rows first."
             )
         if not self.built:
@@ -222,6 +223,8 @@ class SparseAutoencoder(Autoencoder):
         if self.pre_bias:
             median = geometric_median(first_rows(chunks.read()))
             self.output_layer.bias.assign(float(self.output_layer.scale) * median)
+        if getattr(self.sparsity, "needs_begin", False):
+            self.sparsity.begin(self, first_rows(chunks.read()))
         self.started = True
 
     def finish(self, x: Any) -> None:

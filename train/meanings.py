@@ -29,5 +29,6 @@ MEANINGS = {
     "reconstruction_error": "mean over examples of half the squared error",
     "pca_reconstruction_error": "the same, by as many principal components",
     "num_features": "number of columns",
+    "num_labels": "number of training examples with labels",
     "num_": "number of examples",
 }

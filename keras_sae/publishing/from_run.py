@@ -210,7 +210,8 @@ def _stored(run: pathlib.Path, before: dict[str, float], after: dict[str, float]
     told = f"{most} from {before[most]:.6g} to {after[most]:.6g}"
     if after.get("accuracy") != before.get("accuracy") or change(most) > ROUNDING:
         raise InputError(f"Expected weights that float16 can hold. Received: {run}, of which it changes {told}.")
-    return f"{FLOAT16}; of the numbers on the examples it changes most {told}"
+    changes = f"changes most {told}" if change(most) else "changes none"
+    return f"{FLOAT16}; of the numbers on the examples it {changes}"
 
 
 def _sizes(model: keras.Model) -> dict[str, int]:

@@ -1,17 +1,14 @@
 """The k largest units of an example on average: as many as k of each, taken from the whole batch."""
 
 import operator
-from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from ..constraints import check
-from ..data.batches import Chunks, inputs_of
 from .largest import nth_largest
-from .method import SparsityMethod
+from .method import SparsityMethod, pre_activations_of
 from .thresholds import threshold_of
 
 
@@ -65,12 +62,7 @@ class BatchTopK(SparsityMethod):
         return ops.where(kept, pre, ops.zeros_like(pre))
 
     def finish(self, autoencoder: Any, x: Any) -> None:
-        chunks = Chunks(x, **inputs_of(autoencoder.encoder))
-
-        def activations() -> Iterator[np.ndarray]:
-            return (ops.convert_to_numpy(autoencoder.pre_activations(chunk.x)) for chunk in chunks.read())
-
-        self.threshold.assign(threshold_of(activations, self.k))
+        self.threshold.assign(threshold_of(pre_activations_of(autoencoder, x), self.k))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "k": self.k}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ..backend import refuse_replicas, single, wide
@@ -12,7 +13,10 @@ from ..constraints import check
 from ..conventions import SAMPLE
 from ..data.batches import Chunks, inputs_of
 from ..example_weights import mean
-from .method import SparsityMethod
+from .method import SparsityMethod, pre_activations_of
+from .thresholds import threshold_of
+
+SMALL = 0.01  # where thresholds start that neither the data nor the user determine
 
 
 @keras.saving.register_keras_serializable("keras_sae")
@@ -33,15 +37,16 @@ class JumpReLU(SparsityMethod):
 
     `threshold` and `bandwidth` are in units of pre-activations, so take `input_scale=True`: in data of another size the
     bandwidth would hold all pre-activations or none, and the term would do nothing. A step of Adam moves a
-    threshold by the learning rate at most, about, and thresholds of 1 are usual: fewer steps than some
-    1 / learning_rate leave L0 above the target. After training there is a warning if it is more than twice the target,
-    or less than half of it.
+    threshold by the learning rate at most, about, and thresholds of 1 are usual, so they start where the target is met
+    before training, unless `threshold` says otherwise. After training there is a warning if L0 is more than twice the
+    target, or less than half of it.
 
     Args:
         target_l0: active units of an example, which training aims at; None for a penalty in proportion to L0.
         weight: of the term, beside an error in units of scaled inputs. None is features / 2, about half of
             the mean ||scale x||^2. With target_l0=None it has to be given.
-        threshold: at which every theta starts.
+        threshold: at which every theta starts. None is the one above which `target_l0` units of an example are, over
+            32,768 rows at most, when training starts; without a target 0.01.
         bandwidth: the width of the window, above 0. A wider one has less noise, and more bias.
         window: as of `SparsityMethod`.
 
@@ -64,7 +69,7 @@ class JumpReLU(SparsityMethod):
         self,
         target_l0: float | None,
         weight: float | None = None,
-        threshold: float = 0.01,
+        threshold: float | None = None,
         bandwidth: float = 0.05,
         window: float = 100_000,
         **kwargs: Any,
@@ -72,7 +77,8 @@ class JumpReLU(SparsityMethod):
         super().__init__(window, **kwargs)
         check("target_l0", target_l0)
         check("beta", weight, "`weight`")
-        check("threshold", threshold)
+        if threshold is not None:
+            check("threshold", threshold)
         check("bandwidth", bandwidth)
         if target_l0 is None and weight is None:
             raise ValueError(
@@ -88,7 +94,7 @@ class JumpReLU(SparsityMethod):
         self.theta = self.add_weight(
             name="theta",
             shape=input_shape[-1:],
-            initializer=keras.initializers.Constant(self.threshold),
+            initializer=keras.initializers.Constant(SMALL if self.threshold is None else self.threshold),
             constraint=keras.constraints.NonNeg(),  # below 0 it would let negative codes pass
             autocast=False,
             dtype=single(self.variable_dtype),  # half precision would lose the steps
@@ -96,7 +102,17 @@ class JumpReLU(SparsityMethod):
 
     def revive(self, units: Any) -> None:
         super().revive(units)
-        self.theta.assign(ops.where(units, self.threshold, ops.convert_to_tensor(self.theta)))
+        theta = ops.convert_to_tensor(self.theta)  # a threshold far below the others would let a new unit pass always
+        self.theta.assign(ops.where(units, ops.mean(theta) if self.threshold is None else self.threshold, theta))
+
+    @property
+    def needs_begin(self) -> bool:
+        return self.threshold is None and self.target_l0 is not None
+
+    def begin(self, autoencoder: Any, x: Any) -> None:
+        if self.needs_begin:
+            threshold = threshold_of(pre_activations_of(autoencoder, x), self.target_l0)
+            self.theta.assign(np.full(self.theta.shape, threshold))
 
     def codes(self, pre: Any, training: bool) -> Any:
         codes = ops.where(self._active(pre), pre, ops.zeros_like(pre))

@@ -1,13 +1,16 @@
 """What the methods that make codes of pre-activations have in common."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ..backend import wide
 from ..constraints import check
+from ..data.batches import Chunks, inputs_of
 from ..example_weights import mean
 from ..terms import observe
 
@@ -101,6 +104,14 @@ class SparsityMethod(keras.layers.Layer):
         """Give the weights the values that they have before training."""
         self.revive(ops.ones(self.silent.shape, "bool"))
 
+    @property
+    def needs_begin(self) -> bool:
+        """Whether something begins with the data."""
+        return False
+
+    def begin(self, autoencoder: Any, x: Any) -> None:
+        """Set what begins with the data: x, some rows, (examples, features)."""
+
     def finish(self, autoencoder: Any, x: Any) -> None:
         """Set what follows from the trained autoencoder and its data."""
 
@@ -148,6 +159,12 @@ class SparsityMethod(keras.layers.Layer):
         own = self.get_config().keys() - keras.layers.Layer.get_config(self).keys() - {"window"}
         given = {name: getattr(self, name) for name in sorted(own) if getattr(self, name) is not None}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+def pre_activations_of(autoencoder: Any, x: Any) -> Callable[[], Iterator[np.ndarray]]:
+    """Return a function that yields the pre-activations of x, chunk after chunk, anew at each call."""
+    chunks = Chunks(x, **inputs_of(autoencoder.encoder))
+    return lambda: (ops.convert_to_numpy(autoencoder.pre_activations(chunk.x)) for chunk in chunks.read())
 
 
 def mean_error(outputs: Any, targets: Any) -> Any:

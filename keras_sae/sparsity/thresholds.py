@@ -7,12 +7,12 @@ import numpy as np
 HALF = 2**16  # values of half the bits of a float32
 
 
-def threshold_of(passes: Callable[[], Iterable[np.ndarray]], mean_active: int) -> float:
+def threshold_of(passes: Callable[[], Iterable[np.ndarray]], mean_active: float) -> float:
     """Return the least number that `mean_active` activations of a row exceed, as a mean over all rows; 0 or more.
 
-    It is the activation of rank n + 1, if n = mean_active * rows. It is found in two passes that count: the upper
-    halves of the bits of all positive activations, whose order is that of the numbers, then the lower halves of those
-    that share the upper half of rank n + 1. Memory does not grow with the number of rows.
+    It is the activation of rank n + 1, if n is mean_active * rows, rounded. It is found in two passes that count: the
+    upper halves of the bits of all positive activations, whose order is that of the numbers, then the lower halves of
+    those that share the upper half of rank n + 1. Memory does not grow with the number of rows.
 
     passes: gives the activations, (rows, units) arrays, anew at each call.
     """
@@ -21,7 +21,7 @@ def threshold_of(passes: Callable[[], Iterable[np.ndarray]], mean_active: int) -
     for activations in passes():
         bits, rows = _positive_bits(activations), rows + len(activations)
         upper += np.bincount(bits >> 16, minlength=HALF)
-    above = mean_active * rows
+    above = round(mean_active * rows)
     if upper.sum() <= above:
         return 0.0
     half, above = _rank(upper, above)

@@ -221,8 +221,32 @@ def test_data_of_another_size_train_alike_with_scaled_inputs(x):
     assert np.abs(found[2][2]).min() == 0
 
 
+@pytest.mark.parametrize(("target", "input_scale"), [(3, True), (1.5, True), (3, False)])
+def test_thresholds_start_where_the_target_is_met(target, input_scale, x):
+    ae = keras_sae.SparseAutoencoder(50, JumpReLU(target), input_scale=input_scale)
+    assert ae.needs_start
+    ae.start(x)
+    theta = ops.convert_to_numpy(ae.sparsity.theta)
+    assert theta.min() == theta.max() > 0.01
+    assert (ae.transform(x) != 0).sum() == round(target * len(x))
+    for other in (JumpReLU(3, threshold=0.02), JumpReLU(None, weight=1.0)):
+        ae = keras_sae.SparseAutoencoder(50, other, pre_bias=False)
+        assert not ae.needs_start
+        ae.build((None, x.shape[1]))
+        assert set(ops.convert_to_numpy(ae.sparsity.theta)) == {np.float32(0.02 if other.threshold else 0.01)}
+
+
+def test_a_unit_that_is_revived_has_the_mean_threshold_of_the_others(x):
+    ae = with_thresholds(JumpReLU(2), 0.1, 0.6)
+    before = ops.convert_to_numpy(ae.sparsity.theta)
+    ae.sparsity.revive(ops.arange(ae.units) == 1)
+    after = ops.convert_to_numpy(ae.sparsity.theta)
+    np.testing.assert_allclose(after[1], before.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(np.delete(after, 1), np.delete(before, 1))
+
+
 def test_a_target_that_is_missed_is_told(x):
-    ae = keras_sae.SparseAutoencoder(50, JumpReLU(2))
+    ae = keras_sae.SparseAutoencoder(50, JumpReLU(2, threshold=0.01))
     parts = ("After training", "active units an example", "target_l0=2", "input_scale=True")
     with pytest.warns(UserWarning, match=".*".join(parts)):
         keras_sae.fit(ae, x, optimizer=keras.optimizers.SGD(1e-6), iterations=1, verbose=0)
