@@ -159,17 +159,47 @@ class LadderClassifier(keras.Model):
             rows = np.asarray(as_array(x)[known], self.compute_dtype)
             self._labelled = ops.convert_to_tensor(rows), ops.convert_to_tensor(labels[known].astype("int32"))
 
+    def start_from(self, stack: Any, x: Any) -> None:
+        """Begin with the weights of a stack of autoencoders, which was trained on x without labels.
+
+        The network without noise then has the activations of the stack, each divided by the deviation that its unit
+        has over x before the activation. Decoders begin with those of the stack.
+
+        stack: a `StackedAutoencoder` of ReLU units, as many in each layer as here.  x: (examples, features).
+        """
+        units = tuple(autoencoder.units for autoencoder in stack.autoencoders)
+        functions = sorted({autoencoder.activation.__name__ for autoencoder in stack.autoencoders})
+        if units != self.units or functions != ["relu"]:
+            raise ValueError(
+                f"Expected a stack of {self.units} units, all 'relu'. Received: {units}, {', '.join(functions)}."
+            )
+        if not self.built:
+            self.build((None, stack.autoencoders[0].kernel.shape[0]))
+        below = 1.0  # the deviation by which the activations below are divided
+        for layer, autoencoder in enumerate(stack.autoencoders, 1):
+            kernel, bias, decoder = (_as_float64(weight) for weight in autoencoder.get_weights()[:3])
+            self.kernels[layer - 1].assign(below * kernel)
+            mean, variance = self._measure(layer, x)
+            below = np.sqrt(variance + EPSILON)[:, None]
+            self.betas[layer - 1].assign((bias + mean) / below[:, 0])
+            self.decoders[layer - 1].assign(below * decoder)
+
     def finish(self, x: Any) -> None:
         """Set the mean and the variance of each unit before its activation, over all rows of x, layer after layer."""
         for layer in range(1, len(self.kernels) + 1):
-            number, total, squares = 0, 0.0, 0.0
-            for chunk in Chunks(x, dtype=self.compute_dtype).read():
-                z = ops.matmul(self._clean(chunk.x, layer - 1), self.kernels[layer - 1])
-                z = ops.convert_to_numpy(z).astype("float64")
-                number, total, squares = number + len(z), total + z.sum(axis=0), squares + (z**2).sum(axis=0)
-            mean = total / number
-            self.means[layer - 1].assign(mean)
-            self.variances[layer - 1].assign(np.maximum(squares / number - mean**2, 0))
+            self._measure(layer, x)
+
+    def _measure(self, layer: int, x: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Set the means and variances of one layer, over all rows of x, and return them, (units,) float64."""
+        number, total, squares = 0, 0.0, 0.0
+        for chunk in Chunks(x, dtype=self.compute_dtype).read():
+            z = _as_float64(ops.matmul(self._clean(chunk.x, layer - 1), self.kernels[layer - 1]))
+            number, total, squares = number + len(z), total + z.sum(axis=0), squares + (z**2).sum(axis=0)
+        mean = total / number
+        variance = np.maximum(squares / number - mean**2, 0)
+        self.means[layer - 1].assign(mean)
+        self.variances[layer - 1].assign(variance)
+        return mean, variance
 
     def classifier(self, preprocessing: keras.Layer | None = None) -> keras.Model:
         """Return the encoder as an ordinary model of Dense layers, (examples, features) -> probabilities.
@@ -198,10 +228,10 @@ class LadderClassifier(keras.Model):
 
     def _folded(self, number: int) -> list[np.ndarray]:
         weights = self.kernels[number], self.betas[number], self.means[number], self.variances[number]
-        kernel, beta, mean, variance = (ops.convert_to_numpy(weight).astype("float64") for weight in weights)
+        kernel, beta, mean, variance = map(_as_float64, weights)
         slope = (variance + EPSILON) ** -0.5
         kernel, bias = kernel * slope, beta - mean * slope
-        gamma = ops.convert_to_numpy(self.gamma).astype("float64") if number == len(self.units) else 1.0
+        gamma = _as_float64(self.gamma) if number == len(self.units) else 1.0
         return [kernel * gamma, bias * gamma]
 
     def get_config(self) -> dict[str, Any]:
@@ -256,6 +286,10 @@ def known_crossentropy(y: Any, probabilities: Any) -> Any:
     labels = ops.maximum(ops.cast(ops.reshape(y, (-1,)), "int32"), 0)
     losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
     return losses * known / ops.maximum(ops.mean(known), keras.config.epsilon())
+
+
+def _as_float64(weight: Any) -> np.ndarray:
+    return ops.convert_to_numpy(weight).astype("float64")
 
 
 def _normalised(z: Any) -> Any:

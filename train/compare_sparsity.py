@@ -14,7 +14,7 @@ is measured on the test rows too, by which nothing is chosen.
 import dataclasses
 
 from . import cli
-from .methods import METHODS, method_of
+from .methods import METHODS, RATE, autoencoder_of
 
 PROGRAM = "train.compare_sparsity"
 
@@ -55,7 +55,7 @@ import keras
 import numpy as np
 
 import keras_sae
-from keras_sae import interruption, sparsity, visualization
+from keras_sae import interruption, visualization
 from keras_sae.data import datasets
 from keras_sae.data.batches import predict_in_chunks
 from keras_sae.evaluation.evaluate import softmax_on
@@ -66,7 +66,7 @@ from keras_sae.runs import model_files
 from . import figures
 from .experiment import Experiment
 
-BATCH, RATE = 256, 1e-3
+BATCH = 256
 DECAYS = (1e-4, 1e-3, 1e-2)  # of the softmax
 NUMBERS = ("l0", "explained_variance", "dead_units", "accuracy_held_out", "accuracy")
 
@@ -126,9 +126,7 @@ def train(config, x, checkpoint, settings):
     autoencoders = []
     for name, (kind, units, active, seed) in settings.items():
         keras.utils.set_random_seed(seed)
-        method = method_of(kind, active, units)
-        scaled = isinstance(method, sparsity.SparsityMethod)
-        autoencoders.append(keras_sae.SparseAutoencoder(units, method, input_scale=scaled, name=name))
+        autoencoders.append(autoencoder_of(kind, active, units, name))
         autoencoders[-1].build((None, x.shape[1]))
     steps = config.epochs * -(-len(x) // BATCH)
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([round(0.8 * steps)], [RATE, RATE / 10])

@@ -21,17 +21,17 @@ from keras_sae.monitoring.event_files import EventFile
 from keras_sae.reports.report import write_report
 from keras_sae.training import checkpoints
 
-from . import cli, longer
+from . import cli, longer, methods
 from .meanings import MEANINGS
 
 LOGS = "logs"  # of TensorBoard, in a run: a directory for each stage
 LEARNING_RATE = 0.01  # of Adam at first; a tenth of it for the last fifth of the steps
 
 
-def adam(steps):
+def adam(steps, rate=LEARNING_RATE):
     """Return Adam with a schedule for so many steps."""
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay
-    return keras.optimizers.Adam(schedule([round(0.8 * steps)], [LEARNING_RATE, LEARNING_RATE / 10]))
+    return keras.optimizers.Adam(schedule([round(0.8 * steps)], [rate, rate / 10]))
 
 
 def falling_rate(rate, epochs, last_epochs):
@@ -83,6 +83,7 @@ class Experiment:
         self.tile_shape, self.class_names = tile_shape, facts.get("class_names")
         self.fingerprint = fingerprint
         self.settings, self.verbose, self.seed = record["settings"], verbose, config.seed
+        self.rate = methods.RATE if self.settings.get("sparsity") in methods.BY_ACTIVE else LEARNING_RATE
         self.metrics, self.histories, self.rho_hats = {}, {}, []
         self.stages = []  # rows of the table that is printed at the end
         self.began = time.perf_counter()
@@ -124,7 +125,7 @@ class Experiment:
         resumable = optimizer == "lbfgs" or containers.is_array(x) or on_cluster
         if optimizer == "adam":
             options["batch_size"], number = cli.batches(x.num_rows() if on_cluster else len(x))
-            optimizer = adam(iterations * number)
+            optimizer = adam(iterations * number, self.rate)
         began = time.perf_counter()
         with checkpoints.of(self.fingerprint):
             history = train(

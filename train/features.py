@@ -232,7 +232,7 @@ def as_images(rows, shape):
 def untrained(config, preprocessing, half_variance):
     """Return the stack with random weights, on inputs that `preprocessing` takes to [0, 1]."""
     if config.sparsity != "kl":
-        return keras_sae.StackedAutoencoder(methods.dictionaries(config), preprocessing)
+        return keras_sae.StackedAutoencoder(methods.autoencoders(config), preprocessing)
     return build_stack(config.units, half_variance, config.rho, config.beta, config.weight_decay, preprocessing)
 
 

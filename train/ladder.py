@@ -6,6 +6,7 @@ exports as such. Pezeshki et al. 2016 report 0.57 % of errors on MNIST with all 
 
   python -m train.ladder --data DIR                 the official digits, 150 epochs; 70 minutes on two cores
   python -m train.ladder --data DIR --labels 100    ten labels a class, and 60,000 digits without
+  python -m train.ladder --data DIR --labels 100 --pretrain 10       from weights that were learned layer by layer
   python -m train.ladder --held-out 10000 --noise 0.2 --data DIR      to choose settings: accuracy on rows held out
 """
 
@@ -27,6 +28,9 @@ class Config(cli.RunConfig):
     held_out: int = cli.setting(0, "training rows that are not learned from, but measured, to choose settings by")
     epochs: int = cli.setting(100, "passes over the training rows at the full learning rate")
     last_epochs: int = cli.setting(50, "passes after them, while the learning rate falls to 0")
+    pretrain: int = cli.setting(
+        0, "passes in which each layer learns, as a denoising autoencoder, what all begin with; 0: random weights"
+    )
     learning_rate: float = cli.setting(0.002, "of Adam")
     batch_size: int = cli.setting(100, "rows of a minibatch, whose means and deviations layers are normalised by")
     seed: int = cli.setting(0, "of weights, noise, the order of rows and the choice of labels")
@@ -38,6 +42,7 @@ class Config(cli.RunConfig):
         cli.check(self.labels is None or self.labels >= 10, "--labels", "10 or more", self.labels)
         cli.check(self.held_out >= 0, "--held-out", "0 or more", self.held_out)
         cli.check(min(self.epochs, self.last_epochs) >= 1, "--epochs and --last-epochs", "1 or more", self.epochs)
+        cli.check(self.pretrain >= 0, "--pretrain", "0 or more", self.pretrain)
         cli.check(self.learning_rate > 0, "--learning-rate", "more than 0", self.learning_rate)
         cli.check(self.batch_size >= 2, "--batch-size", "2 or more", self.batch_size)
 
@@ -69,6 +74,8 @@ def run(config, verbose=1):
     experiment = Experiment.on_images(config, PROGRAM, title, data, out, images, verbose)
     keras.utils.set_random_seed(config.seed)
     ladder = keras_sae.LadderClassifier(config.units, images.num_classes, config.noise, config.reconstruction_weight)
+    if config.pretrain:
+        ladder.start_from(pretrained(experiment, config, x), x)
     experiment.fit(
         ladder, "ladder", x, labels, keras.optimizers.Adam(config.learning_rate), config.epochs + config.last_epochs,
         [falling_rate(config.learning_rate, config.epochs, config.last_epochs)],
@@ -85,6 +92,22 @@ def run(config, verbose=1):
     visualization.save_features(experiment.directory / "features.png", kernel[:, :100], title, images.image_shape)
     numbers = {"num_train": len(x), "num_labels": number, "num_test": len(images.x_test)}
     return experiment.finish(classifier, images.x_test, images.x_train, images.y_test, "epoch", **numbers)
+
+
+def pretrained(experiment, config, x):
+    """Return a stack of denoising autoencoders, each of which learned to give back what the one below makes of x.
+
+    A quarter of its inputs is set to 0, as Vincent et al. 2008 do: that suits units of every scale.
+    """
+    options = {"sparsity": None, "weight_decay": 0.0, "activation": "relu", "output_activation": "linear"}
+    autoencoders = [
+        keras_sae.SparseAutoencoder(units, corruption=0.25, name=f"layer_{number}", **options)
+        for number, units in enumerate(config.units, 1)
+    ]
+    stack = keras_sae.StackedAutoencoder(autoencoders)
+    for autoencoder, inputs in stack.stages(x, experiment.checkpoints):
+        experiment.fit(autoencoder, autoencoder.name, inputs, None, "adam", config.pretrain)
+    return stack
 
 
 def split(rows, config):

@@ -3,9 +3,11 @@
 from . import cli
 
 # What --active sets, more or less; "l1" in train.mnist is the classic penalty, so it is not among them.
-BY_ACTIVE = ("top_k", "k_sparse", "batch_top_k", "matryoshka", "jump_relu", "gated", "winner_take_all")
+LARGEST = ("top_k", "k_sparse", "batch_top_k", "matryoshka")  # which keep the largest units
+BY_ACTIVE = (*LARGEST, "jump_relu", "gated", "winner_take_all")
 METHODS = (*BY_ACTIVE, "l1", "kl")
 HELP = "; or a method of keras_sae.sparsity, by which about --active units are active (--optimizer adam)"
+RATE = 1e-3  # of Adam at first: at the 0.01 of the notes' autoencoders most units die
 
 
 def method_of(name, active, units):
@@ -47,13 +49,20 @@ def check(config, classic):
     cli.check(1 <= config.active < smallest, "--active", "1 or more, and fewer than --units", config.active)
 
 
-def dictionaries(config):
-    """Return the autoencoders of a stack, by the method of `config.sparsity`."""
+def autoencoder_of(method, active, units, name):
+    """Return an untrained autoencoder of a method. One of the largest units revives dead ones."""
     import keras_sae
+    from keras_sae.sparsity import AuxK, SparsityMethod
 
+    revive = AuxK(weight=1.0) if method in LARGEST else None
+    method = method_of(method, active, units)
+    scaled = isinstance(method, SparsityMethod)
+    return keras_sae.SparseAutoencoder(units, method, input_scale=scaled, revive=revive, name=name)
+
+
+def autoencoders(config):
+    """Return the autoencoders of a stack, by the method that is `config.sparsity`."""
     return [
-        keras_sae.SparseAutoencoder(
-            units, method_of(config.sparsity, config.active, units), input_scale=True, name=f"layer_{number}"
-        )
+        autoencoder_of(config.sparsity, config.active, units, f"layer_{number}")
         for number, units in enumerate(config.units, 1)
     ]

@@ -90,7 +90,7 @@ def run(config, verbose=1):
 
 def build_stack(config, features):
     """Return the untrained stack. Images have sigmoid outputs, a layer above the range of the units below it."""
-    autoencoders = classic(config) if config.sparsity in CLASSIC else methods.dictionaries(config)
+    autoencoders = classic(config) if config.sparsity in CLASSIC else methods.autoencoders(config)
     stack = keras_sae.StackedAutoencoder(autoencoders)
     stack.build((None, features))
     return stack

@@ -199,3 +199,34 @@ def test_a_combinator_begins_near_zero():
 def test_wrong_arguments(arguments, message):
     with raises(ValueError, message):
         LadderClassifier(*arguments)
+
+
+def relu_stack(units=(5, 4), **options):
+    settings = {"sparsity": None, "activation": "relu", "output_activation": "linear", "dtype": "float64"} | options
+    stack = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(number, **settings) for number in units])
+    stack.build((None, 6))
+    for autoencoder in stack.autoencoders:
+        randomise(autoencoder)
+    return stack
+
+
+def test_it_starts_from_a_stack_and_gives_what_that_gives(x, floatx64):
+    """Of a unit on the way: divided by its deviation before the activation."""
+    model, stack = ladder(), relu_stack()
+    model.start_from(stack, x)
+    h = x
+    for layer, autoencoder in enumerate(stack.autoencoders, 1):
+        kernel, bias, decoder = autoencoder.get_weights()[:3]
+        deviation = (h @ kernel).std(axis=0)
+        h = np.maximum(h @ kernel + bias, 0)
+        np.testing.assert_allclose(ops.convert_to_numpy(model._clean(x, layer)) * deviation, h, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(np.asarray(model.decoders[layer - 1]), deviation[:, None] * decoder, rtol=1e-6)
+    np.testing.assert_allclose(h, ops.convert_to_numpy(stack.encode(x)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "received"), [({"units": (5, 3)}, "(5, 3), relu"), ({"activation": "sigmoid"}, "(5, 4), sigmoid")]
+)
+def test_it_starts_from_no_other_stack(options, received, x):
+    with raises(ValueError, "Expected a stack of (5, 4) units, all 'relu'. Received: " + received):
+        ladder().start_from(relu_stack(**options), x)

@@ -214,6 +214,20 @@ def test_a_ladder_network_with_few_labels(run, idx_folder):
     assert [type(layer).__name__ for layer in model.get_layer("encoder").layers[1:]] == ["Dense", "Dense"]
 
 
+def test_a_ladder_network_begins_with_what_layers_learned(run, idx_folder, monkeypatch):
+    began = []
+    start = keras_sae.LadderClassifier.start_from
+    monkeypatch.setattr(
+        keras_sae.LadderClassifier, "start_from", lambda self, *args: (start(self, *args), began.append(args))
+    )
+    settings = {"units": (12, 8), "epochs": 1, "last_epochs": 1, "batch_size": 20, "pretrain": 1}
+    _, metrics = run(ladder, data=str(idx_folder), **settings)
+    assert {"seconds_layer_1", "seconds_layer_2", "seconds_ladder"} <= metrics.keys()
+    [(stack, rows)] = began
+    assert [autoencoder.units for autoencoder in stack.autoencoders] == [12, 8]
+    assert len(rows) == 120
+
+
 def test_the_rate_of_a_ladder_network_falls_in_a_line():
     schedule = experiment.falling_rate(0.8, 3, 4).schedule
     found = [schedule(epoch, 0.8) for epoch in range(7)]

@@ -25,6 +25,13 @@ def test_every_method_has_a_name():
     assert {name: type(methods.method_of(name, 3, 20)) for name in methods.METHODS} == CLASSES
 
 
+def test_methods_of_the_largest_units_revive_dead_ones():
+    for name in methods.METHODS:
+        autoencoder = methods.autoencoder_of(name, 3, 20, "one")
+        assert isinstance(autoencoder.revive, sparsity.AuxK) == (name in methods.LARGEST)
+        assert autoencoder.input_scale == (name != "kl")
+
+
 def test_the_published_k_sparse_keeps_more_units_afterwards():
     method = methods.method_of("k_sparse", 8, 20)
     assert (method.k, method.k_inference, method.relu) == (8, 20, False)
