@@ -35,8 +35,11 @@ def render(directory: pathlib.Path, address: str | None = None) -> str:
 
 
 def headline(preset: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """Return the number of a preset that tells most, with its name."""
-    return f"{preset['headline'].replace('_', ' ')} {_number(preset['headline'], metrics[preset['headline']])}"
+    """Return the number of a preset that tells most, with its name: the mean over seeds, if there are several."""
+    name = preset["headline"]
+    values = preset["seeds"].get(name, [])
+    number, seeds = (statistics.fmean(values), f", mean of {len(values)} seeds") if values else (metrics[name], "")
+    return f"{name.replace('_', ' ')} {_number(name, number)}{seeds}"
 
 
 def size(directory: pathlib.Path) -> str:
@@ -82,9 +85,9 @@ def _share(value: float) -> str:
 def _front_matter(preset: Mapping[str, Any], metrics: Mapping[str, float]) -> list[str]:
     """Return the lines that the Hub reads, YAML of which each value is JSON."""
     name = preset["headline"]
-    accuracy = name.startswith("accuracy")
+    accuracy, gives_back = name.startswith("accuracy"), preset["inputs"] == preset["outputs"]
     result = {
-        "task": {"type": "image-classification" if accuracy else "feature-extraction"},
+        "task": {"type": "image-classification" if accuracy and not gives_back else "feature-extraction"},
         "dataset": {"name": preset["data"], "type": preset["dataset"] or preset["data"]},
         "metrics": [{"type": "accuracy" if accuracy else name, "name": name, "value": round(metrics[name], 6)}],
     }

