@@ -75,10 +75,11 @@ class ResampleDeadUnits(keras.callbacks.Callback):
 
         W1_j = size * mean length of the columns of units that are not dead * v       b1_j = 0       W2_j = v
 
-    What the method itself has for a unit, such as a threshold, is as at the start again. The optimizer's moments of all
-    these weights, as those of Adam, are set to 0, and its copies of weights to the new ones. The unit counts as active
-    now. How many units there were is "resampled_units" in the logs. It costs a pass over x each time there are dead
-    units.
+    What the method itself has for a unit is as at the start again; a threshold that began with the data is the mean of
+    all. The optimizer's moments of all these weights, as those of Adam, are set to 0, and its copies of weights to the
+    new ones. The unit counts as active now. How many units there were is "resampled_units" in the logs. It costs a pass
+    over x each time there are dead units. New weights need training: the number of epochs should be no multiple of
+    `every`, or units that begin after the last one spoil the result.
 
     What is drawn depends on the seed and the epoch alone, so that a training that resumes is the same.
 
