@@ -175,7 +175,7 @@ class LadderClassifier(keras.Model):
             )
         if not self.built:
             self.build((None, stack.autoencoders[0].kernel.shape[0]))
-        below = 1.0  # the deviation by which the activations below are divided
+        below: Any = 1.0  # the deviation by which the activations below are divided
         for layer, autoencoder in enumerate(stack.autoencoders, 1):
             kernel, bias, decoder = (_as_float64(weight) for weight in autoencoder.get_weights()[:3])
             self.kernels[layer - 1].assign(below * kernel)
@@ -191,7 +191,7 @@ class LadderClassifier(keras.Model):
 
     def _measure(self, layer: int, x: Any) -> tuple[np.ndarray, np.ndarray]:
         """Set the means and variances of one layer, over all rows of x, and return them, (units,) float64."""
-        number, total, squares = 0, 0.0, 0.0
+        number, total, squares = 0, np.zeros(()), np.zeros(())
         for chunk in Chunks(x, dtype=self.compute_dtype).read():
             z = _as_float64(ops.matmul(self._clean(chunk.x, layer - 1), self.kernels[layer - 1]))
             number, total, squares = number + len(z), total + z.sum(axis=0), squares + (z**2).sum(axis=0)

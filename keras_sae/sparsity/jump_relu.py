@@ -110,7 +110,7 @@ class JumpReLU(SparsityMethod):
         return self.threshold is None and self.target_l0 is not None
 
     def begin(self, autoencoder: Any, x: Any) -> None:
-        if self.needs_begin:
+        if self.threshold is None and self.target_l0 is not None:
             threshold = threshold_of(pre_activations_of(autoencoder, x), self.target_l0)
             self.theta.assign(np.full(self.theta.shape, threshold))
 
