@@ -14,9 +14,12 @@ SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_a_command_ends_as_by_ctrl_c(name, capsys):
+def test_a_command_ends_as_by_ctrl_c(name, capsys, request):
     number = getattr(signal, name)
-    before = signal.getsignal(number)
+    inherited = signal.getsignal(number)
+    request.addfinalizer(lambda: signal.signal(number, inherited))
+    before = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    signal.signal(number, before)  # nohup has it ignored
     with pytest.raises(SystemExit) as ended, reported("train.own", lambda: "All is saved."):
         os.kill(os.getpid(), number)
     assert ended.value.code == SIGNALS[name]

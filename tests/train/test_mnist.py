@@ -308,8 +308,8 @@ def test_the_config_holds_all_that_repeats_the_run(tiny_run, idx_folder):
     assert config["settings"] == {
         "data": str(idx_folder), "dataset": "mnist", "out": str(out), "units": [16, 9], "rho": 0.1, "beta": 3.0,
         "weight_decay": 3e-3, "cluster": None, "tied": False, "optimizer": "lbfgs", "max_iterations": 4, "seed": 0,
-        "freeze_encoder": False, "activation": "sigmoid", "sparsity": "kl", "loss": "squared", "corruption": 0.0,
-        "noise": "masking",
+        "freeze_encoder": False, "activation": "sigmoid", "sparsity": "kl", "active": 25, "loss": "squared",
+        "corruption": 0.0, "noise": "masking",
     }  # fmt: skip
     assert config["image_shape"] == [28, 28]
     assert config["pixel_range"] == 1
