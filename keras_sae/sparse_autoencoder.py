@@ -193,7 +193,7 @@ class SparseAutoencoder(Autoencoder):
     @property
     def needs_start(self) -> bool:
         """Whether something begins with the data."""
-        return self.pre_bias or self.input_scale or getattr(self.sparsity, "needs_begin", False)
+        return self.pre_bias or self.input_scale or getattr(self.sparsity, "needs_start", False)
 
     @property
     def needs_finish(self) -> bool:
@@ -223,8 +223,8 @@ class SparseAutoencoder(Autoencoder):
         if self.pre_bias:
             median = geometric_median(first_rows(chunks.read()))
             self.output_layer.bias.assign(float(self.output_layer.scale) * median)
-        if getattr(self.sparsity, "needs_begin", False):
-            self.sparsity.begin(self, first_rows(chunks.read()))
+        if getattr(self.sparsity, "needs_start", False):
+            self.sparsity.start_on(self, first_rows(chunks.read()))
         self.started = True
 
     def finish(self, x: Any) -> None:

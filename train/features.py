@@ -92,7 +92,7 @@ class Config(cli.TrainingConfig):
         cli.check(right, "--image-shape", "height and width, and 3 for colour", shape)
         cli.check(not (shape and self.drop), "--drop", "no --image-shape beside it", " ".join(map(str, shape or ())))
         cli.check_autoencoder(self)
-        methods.check(self, ("kl",))
+        methods.check(self, ("kl",), ("rho", "beta", "weight_decay"))
         cli.check(0 < (self.memory or 1) < math.inf, "--memory", "a finite number of GB above 0", self.memory)
 
 

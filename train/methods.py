@@ -7,7 +7,7 @@ LARGEST = ("top_k", "k_sparse", "batch_top_k", "matryoshka")  # which keep the l
 BY_ACTIVE = (*LARGEST, "jump_relu", "gated", "winner_take_all")
 METHODS = (*BY_ACTIVE, "l1", "kl")
 HELP = "; or a method of keras_sae.sparsity, by which about --active units are active (--optimizer adam)"
-RATE = 1e-3  # of Adam at first: at the 0.01 of the notes' autoencoders most units die
+RATE = 1e-3  # of Adam at first: at 0.01, as the notes' sigmoid units have it, units without an upper bound die
 
 
 def method_of(name, active, units):
@@ -38,13 +38,19 @@ def method_of(name, active, units):
             return sparsity.KLSparsity(active / units, beta=None)
 
 
-def check(config, classic):
-    """Raise ValueError unless other settings suit --sparsity. classic: the penalties that they all suit."""
+def check(config, classic, unused):
+    """Raise ValueError unless other settings suit --sparsity.
+
+    classic: the penalties that all settings suit.  unused: names of those settings that no method has.
+    """
     if config.sparsity in classic:
         return
     name = f"--sparsity {config.sparsity}"
     cli.check(config.optimizer == "adam", name, "--optimizer adam beside it", config.optimizer)
     cli.check(config.cluster is None, name, "no --cluster beside it", config.cluster)
+    for setting in unused:
+        usual, given = getattr(type(config), setting), getattr(config, setting)
+        cli.check(given == usual, f"--{setting.replace('_', '-')}", f"none beside {name}", given)
     smallest = min(config.units or (config.active + 1,))
     cli.check(1 <= config.active < smallest, "--active", "1 or more, and fewer than --units", config.active)
 

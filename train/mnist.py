@@ -15,8 +15,6 @@ import itertools
 from . import cli, methods
 
 PROGRAM = "train.mnist"
-
-
 CLASSIC = ("kl", "l1")
 
 
@@ -44,10 +42,7 @@ class Config(cli.TrainingConfig):
         cli.check_autoencoder(self)
         possible = self.loss == "squared" or self.activation == "sigmoid" or len(self.units) == 1
         cli.check(possible, "--loss cross-entropy", "--activation sigmoid above the first layer", self.activation)
-        methods.check(self, CLASSIC)
-        for name in () if self.sparsity in CLASSIC else ("activation", "loss", "corruption", "tied"):
-            usual, given = getattr(type(self), name), getattr(self, name)
-            cli.check(given == usual, f"--{name}", f"none beside --sparsity {self.sparsity}", given)
+        methods.check(self, CLASSIC, ("activation", "loss", "corruption", "tied", "rho", "beta"))
 
 
 cli.prepare(__name__, Config, PROGRAM, __doc__)
@@ -89,7 +84,7 @@ def run(config, verbose=1):
 
 
 def build_stack(config, features):
-    """Return the untrained stack. Images have sigmoid outputs, a layer above the range of the units below it."""
+    """Return the untrained stack."""
     autoencoders = classic(config) if config.sparsity in CLASSIC else methods.autoencoders(config)
     stack = keras_sae.StackedAutoencoder(autoencoders)
     stack.build((None, features))
@@ -97,7 +92,7 @@ def build_stack(config, features):
 
 
 def classic(config):
-    """Return the autoencoders of the notes, and of the settings beside them."""
+    """Return autoencoders of the notes. Images have sigmoid outputs, a layer above the range of the units below it."""
     penalty = keras.regularizers.L1(config.beta) if config.sparsity == "l1" else None
     corruption = config.corruption if config.noise == "masking" else keras.layers.GaussianNoise(config.corruption)
     autoencoders = [

@@ -94,7 +94,7 @@ class JumpReLU(SparsityMethod):
         self.theta = self.add_weight(
             name="theta",
             shape=input_shape[-1:],
-            initializer=keras.initializers.Constant(SMALL if self.threshold is None else self.threshold),
+            initializer=keras.initializers.Constant(self._first_threshold()),
             constraint=keras.constraints.NonNeg(),  # below 0 it would let negative codes pass
             autocast=False,
             dtype=single(self.variable_dtype),  # half precision would lose the steps
@@ -103,13 +103,16 @@ class JumpReLU(SparsityMethod):
     def revive(self, units: Any) -> None:
         super().revive(units)
         theta = ops.convert_to_tensor(self.theta)  # a threshold far below the others would let a new unit pass always
-        self.theta.assign(ops.where(units, ops.mean(theta) if self.threshold is None else self.threshold, theta))
+        self.theta.assign(ops.where(units, ops.mean(theta) if self.needs_start else self._first_threshold(), theta))
+
+    def _first_threshold(self) -> float:
+        return SMALL if self.threshold is None else self.threshold
 
     @property
-    def needs_begin(self) -> bool:
+    def needs_start(self) -> bool:
         return self.threshold is None and self.target_l0 is not None
 
-    def begin(self, autoencoder: Any, x: Any) -> None:
+    def start_on(self, autoencoder: Any, x: Any) -> None:
         if self.threshold is None and self.target_l0 is not None:
             threshold = threshold_of(pre_activations_of(autoencoder, x), self.target_l0)
             self.theta.assign(np.full(self.theta.shape, threshold))

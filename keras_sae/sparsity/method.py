@@ -105,11 +105,11 @@ class SparsityMethod(keras.layers.Layer):
         self.revive(ops.ones(self.silent.shape, "bool"))
 
     @property
-    def needs_begin(self) -> bool:
+    def needs_start(self) -> bool:
         """Whether something begins with the data."""
         return False
 
-    def begin(self, autoencoder: Any, x: Any) -> None:
+    def start_on(self, autoencoder: Any, x: Any) -> None:
         """Set what begins with the data: x, some rows, (examples, features)."""
 
     def finish(self, autoencoder: Any, x: Any) -> None:

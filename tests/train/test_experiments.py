@@ -220,12 +220,13 @@ def test_a_ladder_network_begins_with_what_layers_learned(run, idx_folder, monke
     monkeypatch.setattr(
         keras_sae.LadderClassifier, "start_from", lambda self, *args: (start(self, *args), began.append(args))
     )
-    settings = {"units": (12, 8), "epochs": 1, "last_epochs": 1, "batch_size": 20, "pretrain": 1}
+    settings = {"units": (12, 8), "epochs": 1, "last_epochs": 1, "batch_size": 20, "pretrain": 40}
     _, metrics = run(ladder, data=str(idx_folder), **settings)
     assert {"seconds_layer_1", "seconds_layer_2", "seconds_ladder"} <= metrics.keys()
     [(stack, rows)] = began
     assert [autoencoder.units for autoencoder in stack.autoencoders] == [12, 8]
     assert len(rows) == 120
+    assert keras_sae.evaluate_features(stack.autoencoders[0], rows).explained_variance > 0.2  # units that died have 0
 
 
 def test_the_rate_of_a_ladder_network_falls_in_a_line():

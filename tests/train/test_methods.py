@@ -83,8 +83,21 @@ def test_settings_that_do_not_suit_a_method(settings, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("activation", "tanh"), ("loss", "cross-entropy"), ("corruption", 0.1), ("tied", True)]
+    ("name", "value"),
+    [
+        ("activation", "tanh"),
+        ("loss", "cross-entropy"),
+        ("corruption", 0.1),
+        ("tied", True),
+        ("rho", 0.2),
+        ("beta", 0.5),
+    ],
 )
 def test_settings_of_the_notes_that_methods_do_not_have(name, value):
     with pytest.raises(ValueError, match=f"--{name} expects none beside --sparsity top_k. Received: {value}"):
         mnist.Config(sparsity="top_k", optimizer="adam", **{name: value})
+
+
+def test_features_refuse_them_as_well():
+    with pytest.raises(ValueError, match=r"--weight-decay expects none beside --sparsity top_k\. Received: 0\.1"):
+        features.Config(data=("x.npy",), sparsity="top_k", optimizer="adam", weight_decay=0.1)

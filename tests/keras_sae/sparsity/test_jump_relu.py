@@ -243,6 +243,9 @@ def test_a_unit_that_is_revived_has_the_mean_threshold_of_the_others(x):
     after = ops.convert_to_numpy(ae.sparsity.theta)
     np.testing.assert_allclose(after[1], before.mean(), rtol=1e-6)
     np.testing.assert_array_equal(np.delete(after, 1), np.delete(before, 1))
+    ae = with_thresholds(JumpReLU(None, weight=1.0), 0.1, 0.6)  # without a target nothing begins with the data
+    ae.sparsity.revive(ops.arange(ae.units) == 1)
+    assert ops.convert_to_numpy(ae.sparsity.theta)[1] == pytest.approx(0.01)
 
 
 def test_a_target_that_is_missed_is_told(x):
