@@ -19,14 +19,18 @@ def autoencoder(features, units):
 
 
 def objective(x, units, precision="float32", chunk_size=CHUNK_SIZE, rows=None, layers=1):
-    """Of a stack, if there are several layers, each of so many units; of the first rows, if a number is given."""
+    """As L-BFGS takes it, in as many iterations as by default.
+
+    Of a stack, if there are several layers, each of so many units; of the first rows, if a number is given.
+    """
     from keras_sae.backend import has_float64_on_gpu
+    from keras_sae.training.fit import ITERATIONS
     from keras_sae.training.full_batch import ObjectiveFunction
 
     sizes = [x.shape[1], *[units] * layers]
     models = [autoencoder(*pair) for pair in itertools.pairwise(sizes)]
     model = models[0] if layers == 1 else keras_sae.StackedAutoencoder(models)
-    function = ObjectiveFunction(model, x[:rows], chunk_size=chunk_size)
+    function = ObjectiveFunction(model, x[:rows], chunk_size=chunk_size, evaluations=ITERATIONS)
     there = has_float64_on_gpu()  # where L-BFGS takes the gradient
     return lambda: function(precision=precision, there=there).value
 

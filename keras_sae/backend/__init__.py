@@ -165,12 +165,17 @@ def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> Iterator[k
             variable._autocast, variable._dtype = autocast, dtype
 
 
-def compile_function(function: Callable) -> Callable:
-    """Return the function, traced and compiled if the backend can."""
+def compile_function(function: Callable, fused: bool = False) -> Callable:
+    """Return the function, traced and compiled if the backend can.
+
+    fused: whether TensorFlow compiles what is between products of matrices into few loops over the rows, which takes
+        some tenths of a second for each shape of arguments. Other backends always do, or never.
+    """
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
+        function = _tensorflow_fused(function) if fused else function
         graph = tf.function(function, reduce_retracing=True, autograph=False)  # errors stay as they are
         omit_tracing_warning(graph)
         return graph
@@ -189,12 +194,23 @@ def omit_tracing_warning(graph: Any) -> None:
     graph._omit_frequent_tracing_warning = True
 
 
-def compile_gradients(function: Callable) -> Callable:
+def _tensorflow_fused(function: Callable) -> Callable:
+    import tensorflow as tf
+
+    def run(*arguments: Any) -> Any:
+        # XLA's own products of matrices are slower than TensorFlow's on CPUs.
+        with tf.xla.experimental.jit_scope(compile_ops=lambda node: "MatMul" not in node.op):
+            return function(*arguments)
+
+    return run
+
+
+def compile_gradients(function: Callable, fused: bool = False) -> Callable:
     """Return `run(values, *arguments)` -> (result, gradients), for `function(values, *arguments)` -> (scalar, result).
 
-    The gradients are those of the scalar with respect to the values, a list in their order.
+    The gradients are those of the scalar with respect to the values, a list in their order. fused: see above.
     """
-    return compile_function(gradients_of(function))
+    return compile_function(gradients_of(function), fused)
 
 
 def gradients_of(function: Callable) -> Callable:

@@ -178,9 +178,9 @@ class KLSparsity(keras.regularizers.Regularizer):
         return rho_hat
 
     def sum_over_rows(self, activations: Any) -> Any:
-        """Return the number of examples times their rho_hat, (units,), in the widest float: what passes add up."""
-        widest = ops.cast(activations, backend.widest_float())
-        return self.rho_hat(widest) * ops.cast(ops.shape(widest)[0], widest.dtype)
+        """Return the number of examples times their rho_hat, (units,), in float32 at least: what passes add up."""
+        rho_hat = self.rho_hat(activations)
+        return rho_hat * ops.cast(ops.shape(activations)[0], rho_hat.dtype)
 
     def record(self, activations: Any) -> bool:
         """Hand the activations to `recorded_activations`, if a pass is being recorded. Return whether it is."""

@@ -1,6 +1,7 @@
 """The exact objective and its gradient over a whole data set, of any size, in two passes."""
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -96,14 +97,24 @@ def objective(
     return ObjectiveFunction(model, x, y, chunk_size, sample_weight)(precision=precision)
 
 
+FUSED_FROM = 1e9  # numbers of inputs, in all evaluations, from which on compiling saves more time than it takes
+
+
 class ObjectiveFunction:
     """The objective of one model on one data set, compiled once, for repeated evaluation at many weights.
 
     x, y, chunk_size, sample_weight: as of `objective`; or x is the rows of a cluster, which sums where they are.
+    evaluations: how many are expected, about: for many of a large array the loops between products are compiled.
     """
 
     def __init__(
-        self, model: keras.Model, x: Any, y: Any = None, chunk_size: int = CHUNK_SIZE, sample_weight: Any = None
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any = None,
+        chunk_size: int = CHUNK_SIZE,
+        sample_weight: Any = None,
+        evaluations: int = 1,
     ):
         self.model = model
         rows: Any = x if is_distributed(x) else Chunks(x, y, chunk_size, **inputs_of(model), weights=sample_weight)
@@ -115,7 +126,9 @@ class ObjectiveFunction:
         if not self.variables:
             raise ValueError("The model has no trainable weights. Set `trainable = True` on a layer to train it.")
         self.penalised = [v for v in self.variables if v.regularizer is not None]
-        self.passes = Passes(model, rows.mean_weight(), rows.num_rows)
+        is_array = isinstance(rows, Chunks) and rows.is_array
+        fused = is_array and evaluations * math.prod(rows.x.shape) >= FUSED_FROM
+        self.passes = Passes(model, rows.mean_weight(), rows.num_rows, fused=fused)
         self.rounds: Rounds = (
             rows.rounds(self.passes, chunk_size) if is_distributed(rows) else RowsHere(self.passes, rows)
         )

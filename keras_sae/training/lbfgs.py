@@ -96,7 +96,7 @@ def fit_lbfgs(
         model.compile()  # Keras' own callbacks look for an optimizer
     found = checkpoints.read(checkpoint) if checkpoint else None
     check_precision(precision)
-    search = _Search(model, x, y, chunk_size, sample_weight, found, precision)
+    search = _Search(model, x, y, chunk_size, sample_weight, found, precision, max_iterations)
     search.validation = held_out_objective(model, validation_data, chunk_size)
     keras_callbacks = keras.callbacks.CallbackList(
         [*(callbacks or []), *([ProgressBar()] if verbose else [])],
@@ -158,6 +158,7 @@ class _Search:
         sample_weight: Any,
         checkpoint: checkpoints.Checkpoint | None,
         precision: str,
+        iterations: int,
     ):
         state, record = checkpoint or ({}, {})
         denoising = isinstance(model, Autoencoder) and model.corrupt is not None
@@ -166,7 +167,8 @@ class _Search:
             variable.assign(value)
         self.noise = [_array(v) for v in noise]  # the state of the generator before it draws the noise
         x, y = corrupted_once(model, x, y)
-        self.model, self.objective = model, ObjectiveFunction(model, x, y, chunk_size, sample_weight)
+        self.model = model
+        self.objective = ObjectiveFunction(model, x, y, chunk_size, sample_weight, iterations)
         self.variables = self.objective.variables
         self.shapes = [tuple(v.shape) for v in self.variables]
         self.ends = np.cumsum([math.prod(shape) for shape in self.shapes])

@@ -42,6 +42,7 @@ class Passes:
         mean_weight: of all examples, or None if they have no weights.
         num_rows: returns the number of all examples, which is asked for only by losses that are sums.
         variables: the trainable ones, by default those of the model.
+        fused: as of `compile_function`.
     """
 
     def __init__(
@@ -50,14 +51,15 @@ class Passes:
         mean_weight: float | None,
         num_rows: Callable[[], int],
         variables: list[keras.Variable] | None = None,
+        fused: bool = False,
     ):
-        self.model, self.mean_weight, self.num_rows = model, mean_weight, num_rows
+        self.model, self.mean_weight, self.num_rows, self.fused = model, mean_weight, num_rows, fused
         self.variables = model.trainable_variables if variables is None else variables
         self.loss = DataLoss(model)
         self.loss_scale = self._loss_scale()
-        self._batch_activations = compile_function(self._chunk_activations)
-        self._batch_losses = compile_function(self._chunk_total)
-        self._batch_gradients = compile_gradients(self._chunk_total)
+        self._batch_activations = compile_function(self._chunk_activations, fused)
+        self._batch_losses = compile_function(self._chunk_total, fused)
+        self._batch_gradients = compile_gradients(self._chunk_total, fused)
         self.sparsities: list | None = None  # in the order of the forward pass, which finds them
         self.warned = False
         self.adds_losses = False  # whether layers do, which the forward pass finds
@@ -124,7 +126,7 @@ class Passes:
         return chunk
 
     def _chunk_activations(self, values: list, x: Any, weights: Any) -> list:
-        _, recorded, _ = self._forward(values, x, weights)
+        _, recorded, _ = self._forward(values, x, weights, widest_float())
         self.sparsities = [sparsity for sparsity, *_ in recorded]
         return [sums for _, sums, _ in recorded]
 
@@ -137,7 +139,7 @@ class Passes:
         loss = total = ops.sum(losses)
         for (sparsity, own, dtype), whole_set in zip(recorded, rho_hat, strict=True):
             # rho_hat has the value of the whole set; m times its gradient is the gradient of this chunk's sum.
-            rho_hat_j = whole_set + (own - ops.stop_gradient(own))
+            rho_hat_j = whole_set + ops.cast(own - ops.stop_gradient(own), whole_set.dtype)
             total += ops.cast(sparsity.penalty(rho_hat_j, dtype), total.dtype)
         additive = ops.zeros((), dtype=total.dtype)
         self.adds_losses = bool(added)
@@ -145,13 +147,18 @@ class Passes:
             additive += ops.cast(ops.shape(x)[0], total.dtype) * ops.cast(mean, total.dtype)
         return total + additive, (loss, additive)
 
-    def _forward(self, values: list, x: Any, weights: Any) -> tuple[Any, list, list]:
-        """Return the outputs in inference mode, (KLSparsity, rows times rho_hat, dtype) of each, losses added."""
+    def _forward(self, values: list, x: Any, weights: Any, dtype: str | None = None) -> tuple[Any, list, list]:
+        """Return the outputs in inference mode, (KLSparsity, rows times rho_hat, dtype) of each, losses added.
+
+        dtype: of the sums over rows, by default that of the activations: enough for a gradient.
+        """
         if weights is not None:
             weights = weights / self.mean_weight if isinstance(self.model, Autoencoder) else None
         with at(self.variables, values) as scope, recorded_activations() as recorded, weighted_examples(weights):
             outputs = self.model(x, training=False)
-            sums = [(sparsity, sparsity.sum_over_rows(a), a.dtype) for sparsity, a in recorded]
+            sums = [
+                (sparsity, sparsity.sum_over_rows(ops.cast(a, dtype or a.dtype)), a.dtype) for sparsity, a in recorded
+            ]
             return outputs, sums, scope.losses
 
     def _check_additive(self, chunks: Chunks, values: list, chunk: Chunk) -> None:

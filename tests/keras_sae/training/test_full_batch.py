@@ -6,6 +6,7 @@ import tensorflow as tf
 import keras_sae
 from benchmarks.classic import Autoencoder, classifier_cost
 from keras_sae import HalfSquaredError, KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy
+from keras_sae.training.full_batch import ObjectiveFunction
 from tests.keras_sae.conftest import Batches, autoencoder, raises, randomise, relative, two_layers
 
 LOSSES = {"squared": HalfSquaredError, "cross-entropy": SummedBinaryCrossentropy}
@@ -90,6 +91,20 @@ def test_classifier_is_that_of_the_numpy_twin(chunk_size, dtype, x, labels):
     classifier = randomise(two_layers(dtype=dtype).classifier(3, weight_decay=0.1))
     expected = classifier_cost([w.astype("float64") for w in classifier.get_weights()], x, labels, 0.1)
     assert_same(keras_sae.objective(classifier, x, labels, chunk_size), expected, TOLERANCE[dtype])
+
+
+@pytest.mark.usefixtures("compiled")
+def test_compiled_between_products_it_is_that_of_the_numpy_twin(monkeypatch, x, labels):
+    """What a long training on many rows takes: 23 rows here, in chunks of 7, of which the last has 2."""
+    monkeypatch.setattr("keras_sae.training.full_batch.FUSED_FROM", 1000 * x.size)
+    ae = autoencoder(sparsity=KLSparsity(0.1, 3.0), weight_decay=0.01)
+    fused, plain = (ObjectiveFunction(ae, x, chunk_size=7, evaluations=number) for number in (1000, 999))
+    assert (fused.passes.fused, plain.passes.fused) == (True, False)
+    assert_same(fused(), Autoencoder(weight_decay=0.01).cost(ae.get_weights(), x), 1e-10)
+    assert fused(gradients=False).value == pytest.approx(plain().value, rel=1e-14)
+    classifier = randomise(two_layers().classifier(3, weight_decay=0.1))
+    function = ObjectiveFunction(classifier, x, labels, 7, evaluations=1000)
+    assert_same(function(), classifier_cost(classifier.get_weights(), x, labels, 0.1), 1e-10)
 
 
 def test_stack_adds_the_penalties_of_every_layer(x):
