@@ -59,5 +59,6 @@ class TopK(SparsityMethod):
 
 def largest_of_each(values: Any, k: int) -> Any:
     """Return values (..., units) with all but the k largest of the last axis set to 0, and those equal to the k-th."""
-    least = ops.top_k(ops.stop_gradient(values), k)[0][..., -1:]
+    # The least of the k, not the k-th: XLA sorts all values if it sees that one alone is asked for.
+    least = ops.min(ops.top_k(ops.stop_gradient(values), k)[0], axis=-1, keepdims=True)
     return ops.where(values >= least, values, ops.zeros_like(values))
