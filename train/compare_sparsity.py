@@ -126,7 +126,7 @@ def train(config, x, checkpoint, settings):
     autoencoders = []
     for name, (kind, units, active, seed) in settings.items():
         keras.utils.set_random_seed(seed)
-        autoencoders.append(autoencoder_of(kind, active, units, name))
+        autoencoders.append(autoencoder_of(kind, active, units, name, config.epochs * len(x)))
         autoencoders[-1].build((None, x.shape[1]))
     steps = config.epochs * -(-len(x) // BATCH)
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([round(0.8 * steps)], [RATE, RATE / 10])

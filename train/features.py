@@ -140,7 +140,7 @@ def run(config, verbose=1):
     experiment = Experiment(config, PROGRAM, "Features of your data", data, out, rows.image_shape, verbose, **facts)
     for note in notes:
         print(f"note        {note}")
-    stack = untrained(config, preprocessing, scaled.half_variance)
+    stack = untrained(config, preprocessing, scaled.half_variance, len(x))
     experiment.metrics["error_mean"] = scaled.half_variance
     known = None if rows.y is None or (rows.y < 0).any() else rows.y[train]
     rho_hat = experiment.pretrain(config, stack, x, known)
@@ -152,7 +152,7 @@ def run(config, verbose=1):
         model = stack.classifier(len(rows.class_names))
         with_labels = labelled(rows, train), labelled(rows, held_out)
         classify(experiment, config, model, *with_labels)
-        random = untrained(config, preprocessing, scaled.half_variance)
+        random = untrained(config, preprocessing, scaled.half_variance, len(x))
         random.build((None, x.shape[1]))
         baselines.measure(experiment, config, stack, random, *with_labels)
         examples, labels = with_labels[1]
@@ -229,10 +229,10 @@ def as_images(rows, shape):
     return tuple(shape) if shape[2:] == (3,) else tuple(shape[:2])
 
 
-def untrained(config, preprocessing, half_variance):
-    """Return the stack with random weights, on inputs that `preprocessing` takes to [0, 1]."""
+def untrained(config, preprocessing, half_variance, rows):
+    """Return the stack with random weights, for so many rows, on inputs that `preprocessing` takes to [0, 1]."""
     if config.sparsity != "kl":
-        return keras_sae.StackedAutoencoder(methods.autoencoders(config), preprocessing)
+        return keras_sae.StackedAutoencoder(methods.autoencoders(config, rows), preprocessing)
     return build_stack(config.units, half_variance, config.rho, config.beta, config.weight_decay, preprocessing)
 
 

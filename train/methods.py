@@ -7,25 +7,28 @@ LARGEST = ("top_k", "k_sparse", "batch_top_k", "matryoshka")  # which keep the l
 BY_ACTIVE = (*LARGEST, "jump_relu", "gated", "winner_take_all")
 METHODS = (*BY_ACTIVE, "l1", "kl")
 HELP = "; or a method of keras_sae.sparsity, by which about --active units are active (--optimizer adam)"
+ANNEALED = 0.3  # of a training: methods of LARGEST begin with AT_FIRST times as many active units, so that few die
+AT_FIRST = 4  # Makhzani & Frey begin with 100 of 1,000 units for 15
 RATE = 1e-3  # of Adam at first: at 0.01, as the notes' sigmoid units have it, units without an upper bound die
 
 
-def method_of(name, active, units):
-    """Return the method of this name with about so many active units of an example.
+def method_of(name, active, units, examples):
+    """Return the method of this name with about so many active units of an example, for a training on `examples`.
 
     The weights of L1 and of the gates are what gives about as many on MNIST; what they give is measured.
     """
     from keras_sae import sparsity  # here, so that --help need not wait for Keras
 
+    fewer = {"k_start": min(AT_FIRST * active, units), "anneal": ANNEALED * examples}
     match name:
         case "top_k":
-            return sparsity.TopK(active)
+            return sparsity.TopK(active, **fewer)
         case "k_sparse":
-            return sparsity.TopK(active, min(3 * active, units), relu=False)  # as published
+            return sparsity.TopK(active, min(3 * active, units), relu=False, **fewer)  # as published
         case "batch_top_k":
-            return sparsity.BatchTopK(active)
+            return sparsity.BatchTopK(active, **fewer)
         case "matryoshka":
-            return sparsity.MatryoshkaBatchTopK(active)
+            return sparsity.MatryoshkaBatchTopK(active, **fewer)
         case "jump_relu":
             return sparsity.JumpReLU(active)
         case "gated":
@@ -55,20 +58,19 @@ def check(config, classic, unused):
     cli.check(1 <= config.active < smallest, "--active", "1 or more, and fewer than --units", config.active)
 
 
-def autoencoder_of(method, active, units, name):
-    """Return an untrained autoencoder of a method. One of the largest units revives dead ones."""
+def autoencoder_of(method, active, units, name, examples):
+    """Return an untrained autoencoder of a method, for a training on so many examples, a row counting in each epoch."""
     import keras_sae
-    from keras_sae.sparsity import AuxK, SparsityMethod
+    from keras_sae.sparsity import SparsityMethod
 
-    revive = AuxK(weight=1.0) if method in LARGEST else None
-    method = method_of(method, active, units)
+    method = method_of(method, active, units, examples)
     scaled = isinstance(method, SparsityMethod)
-    return keras_sae.SparseAutoencoder(units, method, input_scale=scaled, revive=revive, name=name)
+    return keras_sae.SparseAutoencoder(units, method, input_scale=scaled, name=name)
 
 
-def autoencoders(config):
-    """Return the autoencoders of a stack, by the method that is `config.sparsity`."""
+def autoencoders(config, rows):
+    """Return the autoencoders of a stack for so many rows, by the method that is `config.sparsity`."""
     return [
-        autoencoder_of(config.sparsity, config.active, units, f"layer_{number}")
+        autoencoder_of(config.sparsity, config.active, units, f"layer_{number}", config.max_iterations * rows)
         for number, units in enumerate(config.units, 1)
     ]

@@ -62,7 +62,7 @@ def run(config, verbose=1):
     images = datasets.load_images(config.dataset, config.data)
     config = config.for_rows(len(images.x_train))
     keras.utils.set_random_seed(config.seed)
-    stack = build_stack(config, images.x_train.shape[1])
+    stack = build_stack(config, *images.x_train.shape)
     data = f"{images.source}; {len(images.x_train):,} to train, {len(images.x_test):,} to test"
     title = f"Stacked sparse autoencoder on {config.dataset}"
     experiment = Experiment.on_images(config, PROGRAM, title, data, out, images, verbose)
@@ -83,9 +83,9 @@ def run(config, verbose=1):
     return experiment.finish(classifier, images.x_test, images.x_train, images.y_test, steps, stack, **numbers)
 
 
-def build_stack(config, features):
-    """Return the untrained stack."""
-    autoencoders = classic(config) if config.sparsity in CLASSIC else methods.autoencoders(config)
+def build_stack(config, rows, features):
+    """Return the untrained stack for so many rows."""
+    autoencoders = classic(config) if config.sparsity in CLASSIC else methods.autoencoders(config, rows)
     stack = keras_sae.StackedAutoencoder(autoencoders)
     stack.build((None, features))
     return stack

@@ -1,19 +1,18 @@
 """The k largest units of an example on average: as many as k of each, taken from the whole batch."""
 
-import operator
 from typing import Any
 
 import keras
 from keras import ops
 
-from ..constraints import check
+from .keeps_largest import ANNEAL, KeepsLargest
 from .largest import nth_largest
-from .method import SparsityMethod, pre_activations_of
+from .method import pre_activations_of
 from .thresholds import threshold_of
 
 
 @keras.saving.register_keras_serializable("keras_sae")
-class BatchTopK(SparsityMethod):
+class BatchTopK(KeepsLargest):
     """Keep the k B largest activations of a batch of B examples, and set the others to 0: k of an example on average.
 
         a_ij = max(pre_ij, 0) if it is among the k B largest of the batch, else 0          while training
@@ -26,25 +25,24 @@ class BatchTopK(SparsityMethod):
 
     Args:
         k: active units of an example, on average.
-        window: as of `SparsityMethod`.
+        window, k_start, anneal: as of `TopK`.
 
     Reference: Bussmann, Leask & Nanda 2024, "BatchTopK Sparse Autoencoders", equations 4 to 6, with a mean of minima as
     the threshold.
 
-    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.BatchTopK(25))
+    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.BatchTopK(25, k_start=100))
     >>> history = keras_sae.fit(ae, x, optimizer="adam", iterations=30)
     """
 
     no_objective = "while it trains, the codes of a row depend on the other rows of its batch"
     no_lbfgs = "its objective jumps if a unit crosses the threshold"
 
-    def __init__(self, k: int, window: float = 100_000, **kwargs: Any):
-        super().__init__(window, **kwargs)
-        check("k", k)
-        self.k = operator.index(k)
+    def __init__(
+        self, k: int, window: float = 100_000, k_start: int | None = None, anneal: float = ANNEAL, **kwargs: Any
+    ):
+        super().__init__(k, k_start, anneal, window, **kwargs)
 
     def build(self, input_shape: tuple) -> None:
-        self.check_k(self.k, input_shape[-1])
         super().build(input_shape)
         self.threshold = self.add_weight(
             name="threshold", shape=(), initializer="zeros", trainable=False, autocast=False, dtype="float32"
@@ -54,7 +52,7 @@ class BatchTopK(SparsityMethod):
         wide = ops.cast(ops.stop_gradient(pre), "float32")
         if training:
             flat = ops.reshape(ops.relu(wide), (-1,))
-            least = nth_largest(flat, self.k * (ops.size(flat) // pre.shape[-1]), axis=0)
+            least = nth_largest(flat, self.k_now(training) * (ops.size(flat) // pre.shape[-1]), axis=0)
             self.threshold.assign(ops.squeeze(least))
             kept = ops.logical_and(wide >= least, wide > 0)
         else:
@@ -63,6 +61,3 @@ class BatchTopK(SparsityMethod):
 
     def finish(self, autoencoder: Any, x: Any) -> None:
         self.threshold.assign(threshold_of(pre_activations_of(autoencoder, x), self.k))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "k": self.k}

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from .batch_top_k import BatchTopK
+from .keeps_largest import ANNEAL
 from .method import mean_error
 
 
@@ -23,7 +24,7 @@ class MatryoshkaBatchTopK(BatchTopK):
     Args:
         k: active units of an example, on average.
         prefixes: numbers of units, ascending, less than all; by default an 8th, a 4th and half of them.
-        window: as of `SparsityMethod`.
+        window, k_start, anneal: as of `TopK`.
 
     Reference: Bussmann, Nabeshima, Karvonen & Nanda 2025, "Learning Multi-Level Features with Matryoshka Sparse
     Autoencoders", equation 3.
@@ -31,8 +32,16 @@ class MatryoshkaBatchTopK(BatchTopK):
     >>> ae = keras_sae.SparseAutoencoder(1024, keras_sae.sparsity.MatryoshkaBatchTopK(25))
     """
 
-    def __init__(self, k: int, prefixes: Sequence[int] | None = None, window: float = 100_000, **kwargs: Any):
-        super().__init__(k, window, **kwargs)
+    def __init__(
+        self,
+        k: int,
+        prefixes: Sequence[int] | None = None,
+        window: float = 100_000,
+        k_start: int | None = None,
+        anneal: float = ANNEAL,
+        **kwargs: Any,
+    ):
+        super().__init__(k, window, k_start, anneal, **kwargs)
         self.prefixes = None if prefixes is None else tuple(map(int, prefixes))
         if self.prefixes is not None and not all(
             a < b for a, b in zip((0, *self.prefixes), self.prefixes, strict=False)

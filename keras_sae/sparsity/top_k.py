@@ -7,11 +7,12 @@ import keras
 from keras import ops
 
 from ..constraints import check
-from .method import Conventions, SparsityMethod
+from .keeps_largest import ANNEAL, KeepsLargest
+from .method import Conventions
 
 
 @keras.saving.register_keras_serializable("keras_sae")
-class TopK(SparsityMethod):
+class TopK(KeepsLargest):
     """Keep the k largest pre-activations of each example, and set the others to 0: a k-sparse autoencoder.
 
         a_j = max(pre_j, 0) if pre_j is among the k largest, else 0
@@ -24,11 +25,13 @@ class TopK(SparsityMethod):
         k_inference: the same afterwards; None for k. Makhzani & Frey gain from a few more, about 3 k.
         relu: whether negative ones among the k are 0; False is the k-sparse autoencoder as published.
         window: as of `SparsityMethod`.
+        k_start, anneal: begin with k_start active units, which fall to k over the first `anneal` examples, so that
+            few units die: see `KeepsLargest`. None begins with k.
 
-    Reference: Makhzani & Frey 2013, "k-Sparse Autoencoders", section 2.1; Gao et al. 2024, "Scaling and Evaluating
-    Sparse Autoencoders", equation 4.
+    Reference: Makhzani & Frey 2013, "k-Sparse Autoencoders", sections 2.1 and 4.2.1; Gao et al. 2024, "Scaling and
+    Evaluating Sparse Autoencoders", equation 4.
 
-    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.TopK(25))
+    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.TopK(25, k_start=100))
     >>> history = keras_sae.fit(ae, x, optimizer="adam", iterations=30)
     """
 
@@ -36,29 +39,42 @@ class TopK(SparsityMethod):
     no_lbfgs = "its objective jumps if units change places among the k largest"
 
     def __init__(
-        self, k: int, k_inference: int | None = None, relu: bool = True, window: float = 100_000, **kwargs: Any
+        self,
+        k: int,
+        k_inference: int | None = None,
+        relu: bool = True,
+        window: float = 100_000,
+        k_start: int | None = None,
+        anneal: float = ANNEAL,
+        **kwargs: Any,
     ):
-        super().__init__(window, **kwargs)
-        check("k", k)
+        super().__init__(k, k_start, anneal, window, **kwargs)
         check("k", k if k_inference is None else k_inference, "`k_inference`")
-        self.k = operator.index(k)
         self.k_inference = None if k_inference is None else operator.index(k_inference)
         self.relu = relu
 
-    def build(self, input_shape: tuple) -> None:
-        self.check_k(max(self.k, self.k_inference or 0), input_shape[-1])
-        super().build(input_shape)
+    @property
+    def most(self) -> int:
+        return max(super().most, self.k_inference or 0)
 
     def codes(self, pre: Any, training: bool) -> Any:
         pre = ops.relu(pre) if self.relu else pre
+        if training and self.k_start is not None:
+            return largest_of_each(pre, self.k_start, self.k_now(training))
         return largest_of_each(pre, self.k if training or self.k_inference is None else self.k_inference)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "k": self.k, "k_inference": self.k_inference, "relu": self.relu}
+        return {**super().get_config(), "k_inference": self.k_inference, "relu": self.relu}
 
 
-def largest_of_each(values: Any, k: int) -> Any:
-    """Return values (..., units) with all but the k largest of the last axis set to 0, and those equal to the k-th."""
+def largest_of_each(values: Any, k: int, fewer: Any = None) -> Any:
+    """Return values (..., units) with all but the k largest of the last axis set to 0, and those equal to the k-th.
+
+    fewer: an integer tensor of at most k, which replaces it.
+    """
+    largest = ops.top_k(ops.stop_gradient(values), k)[0]
+    if fewer is not None:
+        largest = ops.where(ops.arange(k) < fewer, largest, float("inf"))
     # The least of the k, not the k-th: XLA sorts all values if it sees that one alone is asked for.
-    least = ops.min(ops.top_k(ops.stop_gradient(values), k)[0], axis=-1, keepdims=True)
+    least = ops.min(largest, axis=-1, keepdims=True)
     return ops.where(values >= least, values, ops.zeros_like(values))

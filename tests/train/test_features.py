@@ -295,11 +295,11 @@ def test_penalties_are_in_proportion_to_the_variance_unless_given(images, tmp_pa
     steps = fit_preprocessing(x, value_range=(0, 255))
     half = schema.measure(steps, x).half_variance
     assert half == pytest.approx((x / 255).var(axis=0).sum() / 2, rel=1e-5)
-    stack = features.untrained(features.Config(data="x", units=(5, 3), rho=0.2), steps, half)
+    stack = features.untrained(features.Config(data="x", units=(5, 3), rho=0.2), steps, half, 100)
     first, second = stack.autoencoders
     assert (first.sparsity.beta, first.weight_decay) == pytest.approx((0.1 * half, 1e-4 * half))
     assert (second.sparsity.beta, second.weight_decay) == pytest.approx((0.1 * 5 * 0.08, 1e-4 * 5 * 0.08))
-    given = features.untrained(features.Config(data="x", units=(5, 3), beta=0.0, weight_decay=2.0), steps, half)
+    given = features.untrained(features.Config(data="x", units=(5, 3), beta=0.0, weight_decay=2.0), steps, half, 100)
     assert [(ae.sparsity.beta, ae.weight_decay) for ae in given.autoencoders] == [(0.0, 2.0)] * 2
 
 

@@ -22,19 +22,20 @@ OFTEN = ("batch_top_k",)  # tested; the others, which tests of the library train
 
 
 def test_every_method_has_a_name():
-    assert {name: type(methods.method_of(name, 3, 20)) for name in methods.METHODS} == CLASSES
+    assert {name: type(methods.method_of(name, 3, 20, 100)) for name in methods.METHODS} == CLASSES
 
 
-def test_methods_of_the_largest_units_revive_dead_ones():
+def test_methods_of_the_largest_units_begin_with_more_of_them():
     for name in methods.METHODS:
-        autoencoder = methods.autoencoder_of(name, 3, 20, "one")
-        assert isinstance(autoencoder.revive, sparsity.AuxK) == (name in methods.LARGEST)
+        autoencoder = methods.autoencoder_of(name, 3, 20, "one", 100)
+        assert getattr(autoencoder.sparsity, "k_start", None) == (12 if name in methods.LARGEST else None)
         assert autoencoder.input_scale == (name != "kl")
 
 
 def test_the_published_k_sparse_keeps_more_units_afterwards():
-    method = methods.method_of("k_sparse", 8, 20)
+    method = methods.method_of("k_sparse", 8, 20, 100)
     assert (method.k, method.k_inference, method.relu) == (8, 20, False)
+    assert (method.k_start, method.anneal) == (20, 30)
 
 
 @pytest.mark.parametrize(

@@ -378,7 +378,7 @@ def test_adam_trains_in_epochs_and_watches_the_exact_sparsity(train, images):
     assert logs.scalars("rho_hat")[2] == pytest.approx(metrics["rho_hat_mean_1"], rel=1e-5)
     assert logs.scalars("dead_units")[2] == metrics["dead_units_1"]
     keras.utils.set_random_seed(0)  # as the run did, so that the untrained stack is the one that it began with
-    untrained = mnist.build_stack(mnist.Config(units=(16, 9)), 784).autoencoders[0]
+    untrained = mnist.build_stack(mnist.Config(units=(16, 9)), 100, 784).autoencoders[0]
     assert metrics["objective_layer_1"] < 0.99 * keras_sae.objective(untrained, images.x_train).value
 
 

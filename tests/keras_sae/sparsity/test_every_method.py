@@ -28,9 +28,9 @@ from tests.keras_sae.conftest import FEATURES, dictionary, raises, randomise, sa
 
 # With every argument unlike its default.
 ARGUMENTS = {
-    TopK: {"k": 2, "k_inference": 3, "relu": False, "window": 50},
-    BatchTopK: {"k": 2, "window": 50},
-    MatryoshkaBatchTopK: {"k": 2, "prefixes": (1, 3), "window": 50},
+    TopK: {"k": 2, "k_inference": 3, "relu": False, "window": 50, "k_start": 4, "anneal": 60},
+    BatchTopK: {"k": 2, "window": 50, "k_start": 4, "anneal": 60},
+    MatryoshkaBatchTopK: {"k": 2, "prefixes": (1, 3), "window": 50, "k_start": 4, "anneal": 60},
     JumpReLU: {"target_l0": 1.5, "weight": 0.7, "threshold": 0.03, "bandwidth": 0.4, "window": 50},
     Gated: {"l1": 0.2, "window": 50},
     L1: {"weight": 0.3, "decoder_norms": True, "window": 50},

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -57,6 +58,48 @@ def test_k_has_bounds(make):
         make(0)
     with raises(ValueError, "Expected k of at most the 4 units. Received: 5."):
         keras_sae.SparseAutoencoder(4, make(5)).build((None, 6))
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_active_units_become_fewer_from_k_start_to_k(relu):
+    pre = np.array([[8.0, 7, 6, 5, 4, 3, 2, 1]] * 10, "float32")
+    method = TopK(2, k_start=6, anneal=40, relu=relu)
+    # After n examples: 2 + 4 (1 - n / 40), rounded up.
+    assert [int((method(pre, training=True)[0] != 0).numpy().sum()) for _ in range(6)] == [6, 5, 4, 3, 2, 2]
+    assert int((method(pre)[0] != 0).numpy().sum()) == 2
+    method.start()
+    assert int((method(pre, training=True)[0] != 0).numpy().sum()) == 6
+    assert int((method(pre)[0] != 0).numpy().sum()) == 2  # as after training
+
+
+@pytest.mark.parametrize("make", [BatchTopK, MatryoshkaBatchTopK])
+def test_active_units_of_a_batch_become_fewer(make):
+    pre = np.random.default_rng(0).uniform(1, 2, (10, 8)).astype("float32")
+    method = make(2, k_start=6, anneal=40)
+    assert [int((method(pre, training=True) != 0).numpy().sum()) for _ in range(6)] == [60, 50, 40, 30, 20, 20]
+
+
+def test_more_active_units_at_first_leave_fewer_dead():
+    """And explain more: 30 epochs of digits, in the first quarter of which active units become fewer."""
+    x, found = keras_sae.sample_digits().x_train[:2000], []
+    for k_start in (None, 32):
+        keras.utils.set_random_seed(0)
+        ae = keras_sae.SparseAutoencoder(256, TopK(8, k_start=k_start, anneal=15_000), input_scale=True)
+        keras_sae.fit(ae, x, optimizer=keras.optimizers.Adam(0.003), iterations=30, batch_size=64, verbose=0)
+        found.append(keras_sae.evaluate_features(ae, x))
+    plain, annealed = found
+    assert annealed.dead_units < 0.5 * plain.dead_units
+    assert annealed.explained_variance > plain.explained_variance
+
+
+@pytest.mark.parametrize("make", [TopK, BatchTopK, MatryoshkaBatchTopK])
+def test_annealing_has_bounds(make):
+    with raises(ValueError, "Expected `k_start` of at least k = 3. Received: 2."):
+        make(3, k_start=2)
+    with raises(ValueError, "`anneal` expects a number of examples above 0. Received: 0"):
+        make(3, k_start=4, anneal=0)
+    with raises(ValueError, "Expected k of at most the 4 units. Received: 5."):
+        keras_sae.SparseAutoencoder(4, make(3, k_start=5)).build((None, 6))
 
 
 def test_a_stack_adds_the_terms_of_its_layers(x):
