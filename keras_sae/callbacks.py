@@ -78,14 +78,15 @@ class ResampleDeadUnits(keras.callbacks.Callback):
     What the method itself has for a unit is as at the start again; a threshold that began with the data is the mean of
     all. The optimizer's moments of all these weights, as those of Adam, are set to 0, and its copies of weights to the
     new ones. The unit counts as active now. How many units there were is "resampled_units" in the logs. It costs a pass
-    over x each time there are dead units. New weights need training: the number of epochs should be no multiple of
-    `every`, or units that begin after the last one spoil the result.
+    over x each time there are dead units. New weights need training, or they spoil the result: set `until` to about
+    half of all epochs, as published.
 
     What is drawn depends on the seed and the epoch alone, so that a training that resumes is the same.
 
     Args:
         x: rows to start from, (examples, features), of every kind that `transform` takes; some thousands are enough.
         every: epochs from one time to the next. A unit is dead after `window` examples of its method.
+        until: the epoch after which no unit gets another start; None for no such epoch.
         size: length of the new columns of W1, as a share of those of other units. The published 0.2 is for units that
             are active on their own, such as those of L1. With TopK, where they compete, they would stay silent: 1.
         seed: of the draws.
@@ -95,22 +96,23 @@ class ResampleDeadUnits(keras.callbacks.Callback):
 
     Reference: Bricken et al. 2023, "Towards Monosemanticity", appendix "Neuron Resampling".
 
-    >>> resampling = keras_sae.callbacks.ResampleDeadUnits(x[:10_000], every=5)
+    >>> resampling = keras_sae.callbacks.ResampleDeadUnits(x[:10_000], every=5, until=15)
     >>> history = keras_sae.fit(ae, x, optimizer="adam", iterations=30, callbacks=[resampling])
     """
 
-    def __init__(self, x: Any, every: int, size: float = 0.2, seed: int = 0):
+    def __init__(self, x: Any, every: int, size: float = 0.2, seed: int = 0, until: int | None = None):
         super().__init__()
         check("every", every)
+        check("every", every if until is None else until, "`until`")
         check("size", size)
         check("seed", seed)
-        self.x, self.every, self.size, self.seed = x, every, size, seed
+        self.x, self.every, self.size, self.seed, self.until = x, every, size, seed, until
 
     def on_train_begin(self, logs: Any = None) -> None:
         check_resampling(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs["resampled_units"] = 0
-        if (epoch + 1) % self.every == 0:
+        if (epoch + 1) % self.every == 0 and (self.until is None or epoch < self.until):
             random = np.random.default_rng((self.seed, epoch, 1))  # 1: other numbers than those of the order of rows
             logs["resampled_units"] = resample(self.model, self.x, self.size, random)
