@@ -103,7 +103,9 @@ def run(config, verbose=1):
     rows = results.means()
     (experiment.directory / "comparison.md").write_text(table(rows))
     print(table(rows))
-    figures.save_comparison(experiment.directory / "comparison.png", rows, title)
+    widths, seeds = (" and ".join(map(str, numbers)) for numbers in (config.units, config.seeds))
+    subject = f"{title}, {widths} units, seeds {seeds} (bars: standard deviations)"
+    figures.save_comparison(experiment.directory / "comparison.png", rows, subject)
     best = results.best_model()
     visualization.save_features(
         experiment.directory / "features.png", best.kernel, f"Features of {results.best()}", images.image_shape

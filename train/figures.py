@@ -83,29 +83,33 @@ def save_comparison(path, rows, title):
     rows: (method, units, setting, means by name, spreads over seeds by name); their names are "l0",
         "explained_variance" and "accuracy".
     """
-    figure, panels = new_figure(figsize=(11, 4.6), ncols=2)
+    figure, panels = new_figure(figsize=(11, 5.2), ncols=2)
     labels = {
         "explained_variance": "variance explained, held-out rows",
         "accuracy": "accuracy of a softmax, test rows (%)",
     }
+    widths = {units for _, units, *_ in rows}
     for panel, (name, label) in zip(panels, labels.items(), strict=True):
         scale = 100 if name == "accuracy" else 1
-        for number, kind in enumerate(dict.fromkeys(row[:2] for row in rows)):
+        for number, (method, units) in enumerate(dict.fromkeys(row[:2] for row in rows)):
             points = sorted(
-                (means["l0"], means[name], spreads[name]) for *found, _, means, spreads in rows if tuple(found) == kind
+                (means["l0"], means[name], spreads[name])
+                for *found, _, means, spreads in rows
+                if found == [method, units]
             )
             l0, values, spread = np.transpose(points)
             style = {
-                "marker": "osD^v<>P"[number % 8],
+                "marker": "osD^v<>P*"[number % 9],
                 "capsize": 2,
                 "linewidth": 1.2,
-                "label": "{}, {} units".format(kind[0].replace("_", " "), kind[1]),
+                "label": method.replace("_", " ") + (f", {units:,} units" if len(widths) > 1 else ""),
             }
             panel.errorbar(l0, scale * values, scale * spread, **style)
-        panel.set_xscale("log")
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.set_xlabel("active units of an example (L0)")
         panel.set_ylabel(label)
         panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
