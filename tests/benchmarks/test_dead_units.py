@@ -9,13 +9,13 @@ from benchmarks import dead_units
 
 def test_the_table_has_a_row_for_each_way(monkeypatch, capsys):
     x = np.random.default_rng(0).random((60, 9)).astype("float32")
-    monkeypatch.setattr(dead_units, "data_sets", lambda options: {"patches": (x[:50], x[50:])})
-    monkeypatch.setattr(dead_units, "DICTIONARIES", {"patches": (20, 2)})
-    monkeypatch.setattr(sys, "argv", ["dead_units", "--epochs", "2"])
+    monkeypatch.setattr(dead_units, "data_sets", lambda options: {"digits": (x[:50], x[50:])})
+    monkeypatch.setattr(dead_units, "K", {"digits": 2})
+    monkeypatch.setattr(sys, "argv", ["dead_units", "--epochs", "2", "--units", "20"])
     dead_units.main()
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[2] for row in cells] == list(dead_units.ways(2, 100))
-    assert all(row[:2] == ["patches", "20"] and 0 <= int(row[3]) <= 20 and float(row[5]) < 1 for row in cells)
+    assert all(row[:2] == ["digits", "20"] and 0 <= int(row[3]) <= 20 and float(row[5]) < 1 for row in cells)
 
 
 def test_patches_and_digits_are_scaled_rows():
