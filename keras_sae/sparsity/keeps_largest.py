@@ -51,8 +51,10 @@ class KeepsLargest(SparsityMethod):
         """Return how many units are to be active in this call: an int, or while they become fewer a tensor."""
         if not training or self.k_start is None:
             return self.k
-        left = 1 - ops.convert_to_tensor(self.seen) / self.anneal
-        return self.k + ops.cast(ops.ceil((self.k_start - self.k) * left), "int32")
+        # XLA divides by multiplying with a rounded 1 / anneal: at the end the difference is 0 all the same.
+        left = (self.anneal - ops.convert_to_tensor(self.seen)) / self.anneal
+        more = ops.minimum(ops.ceil((self.k_start - self.k) * left), self.k_start - self.k)
+        return self.k + ops.cast(more, "int32")
 
     def call(self, pre: Any, training: bool = False) -> Any:
         codes = super().call(pre, training)
