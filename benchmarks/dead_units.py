@@ -93,7 +93,7 @@ def measure(x, others, units, k, epochs, top_k=None, aux_k=None, resample=None):
     autoencoder = keras_sae.SparseAutoencoder(units, TopK(k, **(top_k or {})), input_scale=True, revive=revive)
     steps = epochs * -(-len(x) // BATCH)
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([round(0.8 * steps)], [RATE, RATE / 10])
-    callbacks = [keras_sae.callbacks.ResampleDeadUnits(x, until=max(1, epochs // 2), **resample)] if resample else []
+    callbacks = [keras_sae.callbacks.ResampleDeadUnits(x, until=max(2, epochs // 2), **resample)] if resample else []
     options = {"batch_size": BATCH, "callbacks": callbacks, "verbose": 0}
     began = time.perf_counter()
     keras_sae.fit(autoencoder, x, None, keras.optimizers.Adam(rate), epochs, **options)

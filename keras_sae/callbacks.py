@@ -103,7 +103,8 @@ class ResampleDeadUnits(keras.callbacks.Callback):
     def __init__(self, x: Any, every: int, size: float = 0.2, seed: int = 0, until: int | None = None):
         super().__init__()
         check("every", every)
-        check("every", every if until is None else until, "`until`")
+        if until is not None and until < every:
+            raise ValueError(f"Expected `until` of at least `every` = {every} epochs. Received: {until}.")
         check("size", size)
         check("seed", seed)
         self.x, self.every, self.size, self.seed, self.until = x, every, size, seed, until

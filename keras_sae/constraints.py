@@ -37,7 +37,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threshold": (_at_least_zero, "a finite number of 0 or more"),
     "bandwidth": (lambda width: 0 < width < math.inf, "a finite width above 0"),
     "k": (lambda k: k >= 1, "1 or more active units"),
-    "anneal": (lambda examples: 0 < examples < math.inf, "a number of examples above 0"),
+    "anneal": (lambda examples: 0 < examples < math.inf, "a finite number of examples above 0"),
     "memory": (lambda gigabytes: 0 < gigabytes < math.inf, "a finite number of GB above 0"),
     "seed": (lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
 }

@@ -19,6 +19,7 @@ from keras_sae.errors import MissingPackageError
 from keras_sae.evaluation.evaluate import wilson_interval
 from keras_sae.monitoring.event_files import EventFile
 from keras_sae.reports.report import write_report
+from keras_sae.sparsity import SparsityMethod
 from keras_sae.training import checkpoints
 
 from . import cli, longer, methods
@@ -156,6 +157,8 @@ class Experiment:
         for number, (autoencoder, inputs) in enumerate(stack.stages(self.rows(x), self.checkpoints)):
             if weights:
                 autoencoder.set_weights(weights[number])
+                if isinstance(autoencoder.sparsity, SparsityMethod):
+                    autoencoder.sparsity.settle()  # what it had as the shorter training ended
             # On a cluster each minibatch knows its rho_hat.
             monitored = config.optimizer != "lbfgs" and self.cluster is None
             monitors = [callbacks.SparsityMonitor(inputs)] if monitored else []

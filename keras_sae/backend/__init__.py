@@ -168,8 +168,8 @@ def at(variables: Iterable[keras.Variable], values: Iterable[Any]) -> Iterator[k
 def compile_function(function: Callable, fused: bool = False) -> Callable:
     """Return the function, traced and compiled if the backend can.
 
-    fused: whether TensorFlow compiles what is between products of matrices into few loops over the rows, which takes
-        some tenths of a second for each shape of arguments. Other backends always do, or never.
+    fused: whether TensorFlow on CPUs compiles what is between products of matrices into few loops over the rows, which
+        takes some tenths of a second for each shape of arguments. Other backends always do, or never.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -197,12 +197,15 @@ def omit_tracing_warning(graph: Any) -> None:
 def _tensorflow_fused(function: Callable) -> Callable:
     import tensorflow as tf
 
+    products = ("MatMul", "Conv", "Einsum")  # XLA's own are slower than TensorFlow's on CPUs
+
     def run(*arguments: Any) -> Any:
-        # XLA's own products of matrices are slower than TensorFlow's on CPUs.
-        with tf.xla.experimental.jit_scope(compile_ops=lambda node: "MatMul" not in node.op):
+        if tf.executing_eagerly():  # as tf.config.run_functions_eagerly has it
+            return function(*arguments)
+        with tf.xla.experimental.jit_scope(compile_ops=lambda node: not any(name in node.op for name in products)):
             return function(*arguments)
 
-    return run
+    return function if tf.config.list_physical_devices("GPU") else run
 
 
 def compile_gradients(function: Callable, fused: bool = False) -> Callable:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from .keeps_largest import ANNEAL, KeepsLargest
+from .keeps_largest import KeepsLargest
 from .largest import nth_largest
 from .method import pre_activations_of
 from .thresholds import threshold_of
@@ -25,12 +25,12 @@ class BatchTopK(KeepsLargest):
 
     Args:
         k: active units of an example, on average.
-        window, k_start, anneal: as of `TopK`.
+        window, k_start, anneal: as of `TopK`. While they become fewer, `validation_data` see as many as training does.
 
     Reference: Bussmann, Leask & Nanda 2024, "BatchTopK Sparse Autoencoders", equations 4 to 6, with a mean of minima as
     the threshold.
 
-    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.BatchTopK(25, k_start=100))
+    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.BatchTopK(25, k_start=100, anneal=10 * len(x)))
     >>> history = keras_sae.fit(ae, x, optimizer="adam", iterations=30)
     """
 
@@ -38,7 +38,7 @@ class BatchTopK(KeepsLargest):
     no_lbfgs = "its objective jumps if a unit crosses the threshold"
 
     def __init__(
-        self, k: int, window: float = 100_000, k_start: int | None = None, anneal: float = ANNEAL, **kwargs: Any
+        self, k: int, window: float = 100_000, k_start: int | None = None, anneal: float | None = None, **kwargs: Any
     ):
         super().__init__(k, k_start, anneal, window, **kwargs)
 
@@ -60,4 +60,5 @@ class BatchTopK(KeepsLargest):
         return ops.where(kept, pre, ops.zeros_like(pre))
 
     def finish(self, autoencoder: Any, x: Any) -> None:
+        super().finish(autoencoder, x)
         self.threshold.assign(threshold_of(pre_activations_of(autoencoder, x), self.k))

@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from .batch_top_k import BatchTopK
-from .keeps_largest import ANNEAL
 from .method import mean_error
 
 
@@ -38,7 +37,7 @@ class MatryoshkaBatchTopK(BatchTopK):
         prefixes: Sequence[int] | None = None,
         window: float = 100_000,
         k_start: int | None = None,
-        anneal: float = ANNEAL,
+        anneal: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(k, window, k_start, anneal, **kwargs)

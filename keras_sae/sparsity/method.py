@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..backend import wide
+from ..backend import replicas, wide
 from ..constraints import check
 from ..data.batches import Chunks, inputs_of
 from ..example_weights import mean
@@ -79,11 +79,6 @@ class SparsityMethod(keras.layers.Layer):
                 f"{activation.__name__!r}."
             )
 
-    def check_k(self, k: int, units: int) -> None:
-        """Raise ValueError if there are fewer units than are to be active."""
-        if k > units:
-            raise ValueError(f"Expected k of at most the {units} units. Received: {k}.")
-
     def codes(self, pre: Any, training: bool) -> Any:
         """Return the codes of pre-activations."""
         raise NotImplementedError
@@ -121,12 +116,17 @@ class SparsityMethod(keras.layers.Layer):
         copy.units = units
         return copy
 
-    def copy(self, name: str) -> "SparsityMethod":
-        """Return another layer of the same settings and weights."""
-        copy = type(self).from_config({**self.get_config(), "name": name})
+    def copy(self, name: str, **changes: Any) -> "SparsityMethod":
+        """Return another layer of the same settings, but for changes, and of the same weights."""
+        copy = type(self).from_config({**self.get_config(), "name": name, **changes})
         copy.build((None, self.units))
-        copy.set_weights(self.get_weights())
+        weights = {weight.name: weight for weight in self.weights}
+        for weight in copy.weights:
+            weight.assign(weights[weight.name])
         return copy
+
+    def settle(self) -> None:
+        """Go on as at the end of a training, if the method begins one in another way."""
 
     def dead(self) -> Any:
         """Return 1 for each unit that was not active for more than `window` examples, 0 for others, (units,)."""
@@ -145,7 +145,7 @@ class SparsityMethod(keras.layers.Layer):
         number = ops.cast(ops.shape(active)[0], "float32")
         resting = ops.cast(ops.max(active, axis=0) == 0, "float32")
         if training:
-            self.silent.assign((self.silent + number) * resting)
+            self.silent.assign((self.silent + replicas() * number) * resting)
         observe("l0", ops.sum(active) / number)
         observe("dead_units", self.dead() if training else resting)
 

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ..constraints import check
-from .keeps_largest import ANNEAL, KeepsLargest
+from .keeps_largest import KeepsLargest
 from .method import Conventions
 
 
@@ -25,13 +25,13 @@ class TopK(KeepsLargest):
         k_inference: the same afterwards; None for k. Makhzani & Frey gain from a few more, about 3 k.
         relu: whether negative ones among the k are 0; False is the k-sparse autoencoder as published.
         window: as of `SparsityMethod`.
-        k_start, anneal: begin with k_start active units, which fall to k over the first `anneal` examples, so that
-            few units die: see `KeepsLargest`. None begins with k.
+        k_start, anneal: training begins with k_start active units, 4 k say, which fall to k over the first `anneal`
+            examples, a third of rows times epochs say, so that few units die. The loss rises meanwhile.
 
     Reference: Makhzani & Frey 2013, "k-Sparse Autoencoders", sections 2.1 and 4.2.1; Gao et al. 2024, "Scaling and
     Evaluating Sparse Autoencoders", equation 4.
 
-    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.TopK(25, k_start=100))
+    >>> ae = keras_sae.SparseAutoencoder(1000, keras_sae.sparsity.TopK(25, k_start=100, anneal=10 * len(x)))
     >>> history = keras_sae.fit(ae, x, optimizer="adam", iterations=30)
     """
 
@@ -45,7 +45,7 @@ class TopK(KeepsLargest):
         relu: bool = True,
         window: float = 100_000,
         k_start: int | None = None,
-        anneal: float = ANNEAL,
+        anneal: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(k, k_start, anneal, window, **kwargs)
@@ -53,9 +53,8 @@ class TopK(KeepsLargest):
         self.k_inference = None if k_inference is None else operator.index(k_inference)
         self.relu = relu
 
-    @property
-    def most(self) -> int:
-        return max(super().most, self.k_inference or 0)
+    def _numbers(self) -> dict[str, int | None]:
+        return {**super()._numbers(), "k_inference": self.k_inference}
 
     def codes(self, pre: Any, training: bool) -> Any:
         pre = ops.relu(pre) if self.relu else pre

@@ -170,7 +170,7 @@ def test_units_that_are_all_dead_take_the_mean_length_of_all(x):
 def test_it_happens_every_so_many_epochs_and_only_if_units_are_dead(x):
     ae = half_dead()
     assert end_of_epoch(ae, None, epoch=1, every=3) == {"resampled_units": 0}
-    assert end_of_epoch(ae, None, epoch=2, every=3, until=2) == {"resampled_units": 0}
+    assert end_of_epoch(ae, None, epoch=5, every=3, until=3) == {"resampled_units": 0}
     assert end_of_epoch(ae, x, epoch=2, every=3, until=3) == {"resampled_units": 2}
     assert end_of_epoch(ae, None, epoch=5, every=3) == {"resampled_units": 0}  # none is dead any more
 
@@ -264,7 +264,7 @@ def test_lbfgs_would_lose_the_weights(x):
     ("options", "message"),
     [
         ({"every": 0}, "`every` expects 1 epoch or more. Received: 0"),
-        ({"every": 1, "until": 0}, "`until` expects 1 epoch or more. Received: 0"),
+        ({"every": 3, "until": 2}, "Expected `until` of at least `every` = 3 epochs. Received: 2."),
         ({"every": 1, "size": 0}, "`size` expects a finite number above 0. Received: 0"),
         ({"every": 1, "seed": -1}, "`seed` expects a whole number from 0"),
     ],

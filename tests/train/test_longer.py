@@ -12,6 +12,7 @@ from keras_sae import runs
 from keras_sae.errors import InputError
 from tests.train.conftest import interrupt_at
 from train import cli, features, longer
+from train.experiment import Experiment
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +139,18 @@ def test_other_data_are_refused(run):
     (run / "run.json").write_text(json.dumps({**record, "data": "other"}))
     with pytest.raises(InputError, match=r"Expected the data that the run had: other\."):
         go_on(run, 9)
+
+
+def test_units_that_became_fewer_stay_few_in_a_longer_training(finished, tmp_path, monkeypatch):
+    begins = []
+
+    def fit(experiment, autoencoder, *arguments, **options):
+        begins.append(int(autoencoder.sparsity.k_now(True)))
+        return fit_as_it_is(experiment, autoencoder, *arguments, **options)
+
+    fit_as_it_is = Experiment.fit
+    monkeypatch.setattr(Experiment, "fit", fit)
+    settings = {"units": (8,), "sparsity": "top_k", "active": 2, "optimizer": "adam", "out": str(tmp_path / "few")}
+    features.run(features.Config(data=(str(finished.parent / "x.npy"),), max_iterations=2, **settings), verbose=0)
+    go_on(tmp_path / "few", 4)
+    assert begins == [8, 2]  # not the 5 that half of a longer schedule would have

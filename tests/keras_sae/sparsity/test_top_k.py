@@ -1,6 +1,9 @@
+import re
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_sae
 from keras_sae.sparsity import BatchTopK, MatryoshkaBatchTopK, TopK
@@ -84,7 +87,7 @@ def test_more_active_units_at_first_leave_fewer_dead():
     x, found = keras_sae.sample_digits().x_train[:2000], []
     for k_start in (None, 32):
         keras.utils.set_random_seed(0)
-        ae = keras_sae.SparseAutoencoder(256, TopK(8, k_start=k_start, anneal=15_000), input_scale=True)
+        ae = keras_sae.SparseAutoencoder(256, TopK(8, k_start=k_start, anneal=k_start and 15_000), input_scale=True)
         keras_sae.fit(ae, x, optimizer=keras.optimizers.Adam(0.003), iterations=30, batch_size=64, verbose=0)
         found.append(keras_sae.evaluate_features(ae, x))
     plain, annealed = found
@@ -92,14 +95,83 @@ def test_more_active_units_at_first_leave_fewer_dead():
     assert annealed.explained_variance > plain.explained_variance
 
 
+@pytest.mark.parametrize("anneal", [300_000, 250_000, 150_000, 123_457, 9999])
+@pytest.mark.parametrize("compiled", [{"jit_compile": True}, {}], ids=["XLA", "graph"])
+def test_it_comes_to_k_exactly_also_where_xla_rounds(compiled, anneal):
+    method = TopK(25, k_start=100, anneal=anneal)
+    method.build((None, 200))
+    k_now = tf.function(lambda: method.k_now(True), autograph=False, **compiled)
+    for seen, expected in ((0, 100), (anneal - 1, 26), (anneal, 25)):
+        method.seen.assign(seen)
+        assert int(k_now()) == expected
+
+
+@pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16", "float64"])
+def test_fewer_active_units_in_every_precision(dtype):
+    method = TopK(2, k_inference=3, k_start=6, anneal=10, dtype=dtype)
+    pre = keras.ops.cast(np.arange(1, 9)[None], method.compute_dtype)
+    assert [int((method(pre, training=True) != 0).numpy().sum()) for _ in range(12)] == [
+        6,
+        6,
+        6,
+        5,
+        5,
+        4,
+        4,
+        4,
+        3,
+        3,
+        2,
+        2,
+    ]
+    assert int((method(pre) != 0).numpy().sum()) == 3
+
+
+def test_a_training_that_ends_before_says_so(x):
+    message = (
+        "Training ended after 46 of the `anneal` = 60 examples over which k_start = 6 active units of early become 2: "
+        "it had 3. Set `anneal` to a third of rows times epochs."
+    )
+    ae = dictionary(TopK(2, k_start=6, anneal=60), units=8, name="early")
+    with pytest.warns(UserWarning, match=re.escape(message)):
+        keras_sae.fit(ae, x, optimizer="adam", iterations=2, verbose=0)
+    keras_sae.fit(ae, x, optimizer="adam", iterations=1, verbose=0)
+    assert float(ae.sparsity.seen) == 60
+
+
+def test_copies_for_classifiers_have_k_active_units_from_the_start(x):
+    ae = dictionary(BatchTopK(2, k_start=6, anneal=60), units=8)
+    ae.sparsity.threshold.assign(0.25)
+    copy = ae.sparsity.copy("codes")
+    assert (copy.k, copy.k_start, copy.anneal, float(copy.threshold)) == (2, None, None, 0.25)
+    assert int((copy(np.arange(1.0, 9)[None], training=True) != 0).numpy().sum()) == 2
+
+
+def test_a_settled_method_has_k_active_units():
+    method = TopK(2, k_start=6, anneal=60)
+    method.build((None, 8))
+    method.settle()
+    assert int(method.k_now(True)) == 2
+
+
 @pytest.mark.parametrize("make", [TopK, BatchTopK, MatryoshkaBatchTopK])
 def test_annealing_has_bounds(make):
     with raises(ValueError, "Expected `k_start` of at least k = 3. Received: 2."):
-        make(3, k_start=2)
-    with raises(ValueError, "`anneal` expects a number of examples above 0. Received: 0"):
-        make(3, k_start=4, anneal=0)
-    with raises(ValueError, "Expected k of at most the 4 units. Received: 5."):
-        keras_sae.SparseAutoencoder(4, make(3, k_start=5)).build((None, 6))
+        make(3, k_start=2, anneal=10)
+    for number, shown in ((0, "0"), (float("inf"), "inf")):
+        with raises(ValueError, f"`anneal` expects a finite number of examples above 0. Received: {shown}"):
+            make(3, k_start=4, anneal=number)
+    with raises(ValueError, "Expected `k_start` and `anneal`", "Received: k_start=4, anneal=None."):
+        make(3, k_start=4)
+    with raises(ValueError, "Expected `k_start` and `anneal`", "Received: k_start=None, anneal=10."):
+        make(3, anneal=10)
+    with raises(ValueError, "Expected k_start of at most the 4 units. Received: 5."):
+        keras_sae.SparseAutoencoder(4, make(3, k_start=5, anneal=10)).build((None, 6))
+
+
+def test_k_inference_has_bounds():
+    with raises(ValueError, "Expected k_inference of at most the 4 units. Received: 5."):
+        keras_sae.SparseAutoencoder(4, TopK(3, k_inference=5)).build((None, 6))
 
 
 def test_a_stack_adds_the_terms_of_its_layers(x):

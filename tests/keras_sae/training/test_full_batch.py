@@ -107,6 +107,35 @@ def test_compiled_between_products_it_is_that_of_the_numpy_twin(monkeypatch, x, 
     assert_same(function(), classifier_cost(classifier.get_weights(), x, labels, 0.1), 1e-10)
 
 
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_between_products_it_is_the_same_in_single_precision(precision, monkeypatch):
+    monkeypatch.setattr("keras_sae.training.full_batch.FUSED_FROM", 5 * 640)
+    x = np.random.default_rng(0).random((64, 10)).astype("float32")
+    ae = SparseAutoencoder(8, KLSparsity(0.1, 3.0))
+    fused, plain = (ObjectiveFunction(ae, x, None, 20, np.arange(64.0), number) for number in (5, 1))
+    assert_same(fused(precision=precision), plain(precision=precision), 1e-5 if precision == "float32" else 0.02)
+
+
+def test_a_program_that_runs_eagerly_compiles_nothing(monkeypatch, x):
+    monkeypatch.setattr("keras_sae.training.full_batch.FUSED_FROM", 1)
+    ae, before = autoencoder(sparsity=KLSparsity(0.1, 3.0)), tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        assert_same(ObjectiveFunction(ae, x)(), Autoencoder(weight_decay=1e-4).cost(ae.get_weights(), x), 1e-10)
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def test_the_gradient_of_units_at_rest_is_finite_for_many_rows():
+    ae = SparseAutoencoder(2, KLSparsity(0.5, 1000.0), activation="hard_sigmoid", dtype="float32")
+    ae.build((None, 3))
+    ae.set_weights([np.zeros((3, 2)), np.array([-9.0, 0.0]), np.zeros((2, 3)), np.zeros(3)])
+    found = keras_sae.objective(ae, np.ones((60_000, 3), "float32"), chunk_size=60_000)
+    assert found.rho_hat[0].tolist() == [0.0, 0.5]
+    assert all(np.isfinite(gradient).all() for gradient in found.gradients)
+
+
 def test_stack_adds_the_penalties_of_every_layer(x):
     stack = two_layers(weight_decay=0.1, sparsity=KLSparsity(0.2, 2.0))
     found = keras_sae.objective(stack, x, chunk_size=7)
