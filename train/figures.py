@@ -77,6 +77,16 @@ def save_codes(path, codes):
     figure.savefig(path, dpi=150)
 
 
+def _focus(panel, l0, values):
+    """Let a panel show the upper values well: lines to those far below the lowest quarter leave it at the bottom."""
+    quarter = np.quantile(values, 0.25)
+    bottom = min(quarter, max(values.min(), 2 * quarter - values.max()))
+    shown = values >= bottom
+    margin = 0.05 * (values.max() - bottom) or 1e-3
+    panel.set_ylim(bottom - margin, values.max() + margin)
+    panel.set_xlim(l0[shown].min() / 1.15, l0[shown].max() * 1.15)
+
+
 def save_comparison(path, rows, title):
     """Write what codes keep of the data and of its classes against their active units, a line a method and width, PNG.
 
@@ -106,6 +116,7 @@ def save_comparison(path, rows, title):
             }
             panel.errorbar(l0, scale * values, scale * spread, **style)
         panel.set_xscale("log", base=2)
+        _focus(panel, *np.transpose([(means["l0"], scale * means[name]) for *_, means, _ in rows]))
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.set_xlabel("active units of an example (L0)")
         panel.set_ylabel(label)

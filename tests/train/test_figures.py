@@ -41,3 +41,18 @@ def test_the_largest_weights_of_the_most_used_units_are_drawn_by_name_and_sign(p
 def test_columns_without_names_are_numbered(panels, tmp_path):
     figures.save_columns(tmp_path / "x.png", np.eye(3), np.arange(3.0))
     assert panels["axes"].flat[0].get_yticklabels()[0].get_text() == "number 2"
+
+
+def test_a_comparison_shows_the_upper_values_and_lets_lines_to_the_lowest_leave_it(panels, tmp_path):
+    points = [("top_k", 8, 0.8), ("top_k", 32, 0.9), ("l1", 10, 0.7), ("l1", 40, 0.8), ("kl", 1, -5.0)]
+    names = ("l0", "explained_variance", "accuracy")
+    rows = [
+        (method, 64, 8, dict(zip(names, (l0, value, value), strict=True)), dict.fromkeys(names, 0.0))
+        for method, l0, value in points
+    ]
+    figures.save_comparison(tmp_path / "x.png", rows, "Methods")
+    explained, accuracy = panels["axes"]
+    assert 0.4 < explained.get_ylim()[0] < 0.7 < 0.9 < explained.get_ylim()[1]
+    assert 1 < explained.get_xlim()[0] < 8 < 40 < explained.get_xlim()[1]
+    assert 40 < accuracy.get_ylim()[0] < 70 < 90 < accuracy.get_ylim()[1]  # per cent
+    assert [text.get_text() for text in explained.figure.legends[0].get_texts()] == ["top k", "l1", "kl"]
