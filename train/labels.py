@@ -50,10 +50,10 @@ def run(config, verbose=1):
     numbers = sorted({min(number, len(images.x_train)) for number in config.labels})
     setup = mnist.Config(units=config.units, max_iterations=config.max_iterations)
     keras.utils.set_random_seed(config.seed)
-    stack = mnist.build_stack(setup, images.x_train.shape[1])
+    stack = mnist.build_stack(setup, *images.x_train.shape)
     data = f"{images.source}; {len(images.x_train):,} without labels, {', '.join(f'{n:,}' for n in numbers)} with"
     experiment = Experiment.on_images(config, PROGRAM, f"Labels of {config.dataset}", data, out, images, verbose)
-    scratch = mnist.build_stack(setup, images.x_train.shape[1])  # random weights, for the networks without pretraining
+    scratch = mnist.build_stack(setup, *images.x_train.shape)  # random weights, for the networks without pretraining
     experiment.pretrain(setup, stack, images.x_train, images.y_train)
 
     order = np.random.default_rng(config.seed).permutation(len(images.x_train))

@@ -231,7 +231,7 @@ def test_methods_with_weights_of_their_own_train_them(method, x):
 def test_active_units_become_fewer(kind, x):
     ae = keras_sae.SparseAutoencoder(8, kind(2, k_start=6, anneal=3 * len(x)))
     l0 = keras_sae.fit(ae, x, optimizer="adam", iterations=5, batch_size=len(x), verbose=0).history["l0"]
-    assert l0[0] > l0[2] > l0[3] == pytest.approx(2, abs=0.05)  # of some rows fewer are above 0
+    assert l0[0] > l0[2] > 2 >= l0[3] > 1.5  # of some rows fewer are above 0
     assert float(keras.ops.convert_to_numpy(ae.sparsity.seen)) == 3 * len(x)
 
 
