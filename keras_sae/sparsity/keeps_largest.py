@@ -83,8 +83,8 @@ class KeepsLargest(SparsityMethod):
             self.seen.assign(self.anneal)
 
     def finish(self, autoencoder: Any, x: Any) -> None:
-        if self.k_start is not None and (now := int(self.k_now(True))) > self.k:
-            seen = int(ops.convert_to_numpy(self.seen))
+        seen = 0 if self.k_start is None else int(ops.convert_to_numpy(self.seen))
+        if seen and (now := int(self.k_now(True))) > self.k:
             warnings.warn(
                 f"Training ended after {seen:,} of the `anneal` = {self.anneal:,.0f} examples over which k_start = "
                 f"{self.k_start} active units of {autoencoder.name} become {self.k}: it had {now}. Set `anneal` to a "

@@ -27,6 +27,8 @@ from keras_sae.sparsity.keeps_largest import KeepsLargest
 from tests.export.conftest import export_here, litert, saved_model
 from tests.keras_sae.conftest import FEATURES, dictionary, raises, randomise, same_weights
 
+# Trainings are shorter than `anneal`, so that they are interrupted, saved and exported while units become fewer.
+pytestmark = pytest.mark.filterwarnings("ignore:Training ended after .* of the `anneal`")
 # With every argument unlike its default.
 ARGUMENTS = {
     TopK: {"k": 2, "k_inference": 3, "relu": False, "window": 50, "k_start": 4, "anneal": 60},
