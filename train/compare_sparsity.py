@@ -103,7 +103,7 @@ def run(config, verbose=1):
     rows = results.means()
     (experiment.directory / "comparison.md").write_text(table(rows))
     print(table(rows))
-    widths, seeds = (" and ".join(map(str, numbers)) for numbers in (config.units, config.seeds))
+    widths, seeds = (", ".join(map(str, numbers)) for numbers in (config.units, config.seeds))
     subject = f"{title}, {widths} units, seeds {seeds} (bars: standard deviations)"
     figures.save_comparison(experiment.directory / "comparison.png", rows, subject)
     best = results.best_model()
