@@ -169,18 +169,18 @@ class KLSparsity(keras.regularizers.Regularizer):
 
         If examples have weights (`weighted_examples`), it is the weighted mean.
         """
-        normalized = weigh(self.normalize(backend.wide(activations)))
-        shape = ops.shape(normalized)
-        # Not ops.mean, which rounds float64 to float32 under JAX.
-        number = ops.cast(math.prod(shape[1:-1]) * shape[0], normalized.dtype)
-        rho_hat = ops.sum(normalized, axis=tuple(range(len(shape) - 1))) / number
+        total = self.sum_over_rows(activations)
+        rho_hat = total / ops.cast(ops.shape(activations)[0], total.dtype)
         observe("rho_hat", rho_hat)
         return rho_hat
 
     def sum_over_rows(self, activations: Any) -> Any:
-        """Return the number of examples times their rho_hat, (units,), in the widest float: what passes add up."""
-        widest = ops.cast(activations, backend.widest_float())
-        return self.rho_hat(widest) * ops.cast(ops.shape(widest)[0], widest.dtype)
+        """Return the number of examples times their rho_hat, (units,), in float32 at least: what passes add up."""
+        normalized = weigh(self.normalize(backend.wide(activations)))
+        shape = ops.shape(normalized)
+        total = ops.sum(normalized, axis=tuple(range(len(shape) - 1)))
+        # Not ops.mean over positions, which rounds float64 to float32 under JAX.
+        return total / ops.cast(math.prod(shape[1:-1]), total.dtype)
 
     def record(self, activations: Any) -> bool:
         """Hand the activations to `recorded_activations`, if a pass is being recorded. Return whether it is."""

@@ -126,7 +126,7 @@ class Passes:
         return chunk
 
     def _chunk_activations(self, values: list, x: Any, weights: Any) -> list:
-        _, recorded, _ = self._forward(values, x, weights)
+        _, recorded, _ = self._forward(values, x, weights, widest_float())
         self.sparsities = [sparsity for sparsity, *_ in recorded]
         return [sums for _, sums, _ in recorded]
 
@@ -139,7 +139,7 @@ class Passes:
         loss = total = ops.sum(losses)
         for (sparsity, own, dtype), whole_set in zip(recorded, rho_hat, strict=True):
             # rho_hat has the value of the whole set; m times its gradient is the gradient of this chunk's sum.
-            rho_hat_j = whole_set + (own - ops.stop_gradient(own))
+            rho_hat_j = whole_set + ops.cast(own - ops.stop_gradient(own), whole_set.dtype)
             total += ops.cast(sparsity.penalty(rho_hat_j, dtype), total.dtype)
         additive = ops.zeros((), dtype=total.dtype)
         self.adds_losses = bool(added)
@@ -147,13 +147,18 @@ class Passes:
             additive += ops.cast(ops.shape(x)[0], total.dtype) * ops.cast(mean, total.dtype)
         return total + additive, (loss, additive)
 
-    def _forward(self, values: list, x: Any, weights: Any) -> tuple[Any, list, list]:
-        """Return the outputs in inference mode, (KLSparsity, rows times rho_hat, dtype) of each, losses added."""
+    def _forward(self, values: list, x: Any, weights: Any, dtype: str | None = None) -> tuple[Any, list, list]:
+        """Return the outputs in inference mode, (KLSparsity, rows times rho_hat, dtype) of each, losses added.
+
+        dtype: of the sums over rows, by default that of the activations: enough for a gradient.
+        """
         if weights is not None:
             weights = weights / self.mean_weight if isinstance(self.model, Autoencoder) else None
         with at(self.variables, values) as scope, recorded_activations() as recorded, weighted_examples(weights):
             outputs = self.model(x, training=False)
-            sums = [(sparsity, sparsity.sum_over_rows(a), a.dtype) for sparsity, a in recorded]
+            sums = [
+                (sparsity, sparsity.sum_over_rows(ops.cast(a, dtype or a.dtype)), a.dtype) for sparsity, a in recorded
+            ]
             return outputs, sums, scope.losses
 
     def _check_additive(self, chunks: Chunks, values: list, chunk: Chunk) -> None:
