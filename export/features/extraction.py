@@ -180,12 +180,11 @@ def write(
 
 def compute(function: "Callable[[Any], Arrays]", x: Any, output: "Output", batch_size: int) -> None:
     """Compute the rows that are missing; a thread writes a part while the next one is computed."""
-    from tqdm import tqdm
-
     from keras_sae.files import forget
+    from keras_sae.monitoring.progress import progress_bar
 
     with (
-        tqdm(total=len(x), initial=output.rows, unit=" rows", unit_scale=True, disable=None) as bar,
+        progress_bar("rows", len(x), output.rows) as bar,
         concurrent.futures.ThreadPoolExecutor(1) as thread,
     ):
         written = None

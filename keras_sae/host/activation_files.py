@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from .. import locks
 from ..archives import reading
@@ -23,6 +22,7 @@ from ..data.readers import read_rows
 from ..errors import InputError
 from ..extras import imported
 from ..files import check_space, to_disk, write_aside, write_json
+from ..monitoring.progress import progress_bar
 from .layer_outputs import as_rows, check_called_once, find_layer, layer_outputs
 
 BLOCK_BYTES = 2**26  # of rows that are permuted together, of which there are two copies then
@@ -95,10 +95,7 @@ def activations(
     with output.opened(settings):
         if settings["rows"]:
             check_space(output.directory, (settings["rows"] - output.rows) * row_bytes)
-        with tqdm(
-            total=settings["rows"], initial=output.rows, desc=layer.name, unit=" rows", unit_scale=True,
-            disable=not verbose,
-        ) as bar:  # fmt: skip
+        with progress_bar(layer.name, settings["rows"], output.rows, disable=not verbose) as bar:
             for block, batches in _blocks(model, layer, chunks, output.batches, block_rows):
                 if seed is not None:
                     block = block[np.random.default_rng((seed, output.blocks)).permutation(len(block))]

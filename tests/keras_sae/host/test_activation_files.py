@@ -265,6 +265,6 @@ def test_the_disk_has_room(write, monkeypatch):
 
 def test_the_bar(write, capsys):
     write(verbose=1)
-    assert re.search(r"hidden: 100%.*45\.0/45\.0", capsys.readouterr().err)
+    assert re.search(r"hidden: 100%.*45/45", capsys.readouterr().err)
     write(name="b.npy")
     assert capsys.readouterr().err == ""
