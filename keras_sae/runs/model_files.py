@@ -71,7 +71,10 @@ def fresh(model: keras.Model) -> keras.Model:
 
 
 def repack(source: pathlib.Path, target: pathlib.Path, dtype: str | None = None) -> None:
-    """Write a .keras file again, compressed; with `dtype`, its weights in float32 are stored as float16, say.
+    """Write a .keras file again, compressed, its optimizer as it was before the training.
+
+    With `dtype`, matrices of float32 are stored as float16, say. Vectors stay as they are: biases, thresholds and
+    counts of examples take few bytes, and counts are large numbers.
 
     Raises:
         InputError: a weight is too large for `dtype`.
@@ -80,14 +83,18 @@ def repack(source: pathlib.Path, target: pathlib.Path, dtype: str | None = None)
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as smaller:
         for member in archive.infolist():
             content = archive.read(member)
-            content = _stored_as(dtype, content) if dtype and member.filename == WEIGHTS else content
+            content = _packed(content, dtype) if member.filename == WEIGHTS else content
             smaller.writestr(zipfile.ZipInfo(member.filename), content, zipfile.ZIP_DEFLATED)
     with write_aside(target) as aside:
         aside.write_bytes(packed.getvalue())
 
 
-def _stored_as(dtype: str, content: bytes) -> bytes:
-    """Return an HDF5 file with the arrays in float32 of another one as `dtype`."""
+def _packed(content: bytes, dtype: str | None) -> bytes:
+    """Return an HDF5 file with the arrays of another one, those of `repack`.
+
+    Keras expects the arrays of an optimizer, and zeros, as which its moments and steps begin, take no room once they
+    are compressed. Its learning rate is a scalar of floating point, and stays.
+    """
     with h5py.File(io.BytesIO(content), "r") as file, h5py.File(buffer := io.BytesIO(), "w") as smaller:
 
         def copy(name: str, found: typing.Any) -> None:
@@ -95,7 +102,9 @@ def _stored_as(dtype: str, content: bytes) -> bytes:
                 smaller.require_group(name).attrs.update(found.attrs)
                 return
             values = found[()]
-            if values.dtype == "float32":
+            if "optimizer" in name.split("/") and (values.ndim or values.dtype.kind == "i"):
+                values = np.zeros_like(values)
+            if dtype and values.dtype == "float32" and values.ndim > 1:
                 with np.errstate(over="ignore"):
                     values = values.astype(dtype)
                 if not np.isfinite(values).all():

@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 
+import keras_sae
 from keras_sae.errors import InputError
 from keras_sae.runs import model_files
+from keras_sae.sparsity import TopK
 from tests.keras_sae.conftest import autoencoder, same_weights, two_layers
 
 
@@ -160,3 +162,32 @@ def test_names_that_lie_outside(path, tmp_path):
 def test_weights_of_another_model(path):
     rewrite(path, **weights(lambda file: file.create_dataset("a", data=np.zeros(3))))
     refusal(path)
+
+
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_a_model_that_is_packed_has_its_weights_and_an_optimizer_as_before_the_training(tmp_path, dtype):
+    x = np.random.default_rng(0).random((40, 30), "float32")
+    ae = keras_sae.SparseAutoencoder(20, dtype="float32")
+    ae.compile(keras.optimizers.Adam(0.003))
+    ae.fit(x, x, epochs=2, verbose=0)
+    model_files.save_model(ae, tmp_path / "whole.keras")
+    model_files.repack(tmp_path / "whole.keras", tmp_path / "packed.keras", dtype)
+    packed = keras.saving.load_model(tmp_path / "packed.keras")  # without a warning
+    for found, weight in zip(packed.get_weights(), ae.get_weights(), strict=True):
+        exact = dtype is None or weight.ndim == 1
+        np.testing.assert_array_equal(found, weight if exact else weight.astype(dtype).astype("float32"))
+    steps, rate, *moments = (variable.numpy() for variable in packed.optimizer.variables)
+    assert (steps, rate) == (0, np.float32(0.003))
+    assert len(moments) == 8 and not any(moment.any() for moment in moments)
+    size = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert size["packed.keras"] < 0.6 * size["whole.keras"]  # moments are two thirds of the numbers
+
+
+def test_a_count_that_half_the_bits_cannot_hold_stays_whole(tmp_path):
+    ae = keras_sae.SparseAutoencoder(8, TopK(3), started=True)
+    ae.build((None, 6))
+    ae.sparsity.silent.assign(np.full(8, 70_001))  # examples
+    model_files.save_model(ae, tmp_path / "whole.keras")
+    model_files.repack(tmp_path / "whole.keras", tmp_path / "packed.keras", "float16")
+    packed = model_files.load_model(tmp_path / "packed.keras")
+    np.testing.assert_array_equal(packed.sparsity.silent.numpy(), np.full(8, 70_001, "float32"))
