@@ -56,7 +56,8 @@ def fit(
         batch_size: rows of a minibatch; L-BFGS always takes all rows.
         checkpoint: a file, .npz. If it exists, training resumes from it, to the same weights, bit for bit on one CPU
             (minibatches of a data set: at the end of an epoch, if each epoch of the set is the same). It is written
-            every 20 seconds (minibatches: at the end of an epoch), by L-BFGS at Ctrl-C too, and at the end.
+            every 20 seconds (minibatches: at the end of an epoch, if the last one is 20 seconds old), by L-BFGS at
+            Ctrl-C too, and at the end.
         callbacks: Keras callbacks; an iteration of L-BFGS counts as an epoch.
         validation_data: held-out x, (x, y) or (x, y, weights), which is only measured: "val_loss" and its terms in the
             History after every epoch.

@@ -56,8 +56,8 @@ def fit_minibatches(
         seed: the seed of the order.
         callbacks: Keras callbacks.
         checkpoint: a file, .npz. If it exists, training resumes from it, with an array to the same weights, bit for bit
-            on one CPU, as without the interruption. It is written at the end of an epoch, every 20 seconds at most, and
-            at the end of training; another call then finds the training finished.
+            on one CPU, as without the interruption. It is written at the end of an epoch, if the last one is
+            20 seconds old, and at the end of training; another call then finds the training finished.
         verbose: 1 shows a progress bar; 0 is silent.
         sample_weight: weights of examples, (examples,), for arrays; an autoencoder takes the means of each batch as
             weighted means.

@@ -178,7 +178,8 @@ def test_a_model_that_is_packed_has_its_weights_and_an_optimizer_as_before_the_t
         np.testing.assert_array_equal(found, weight if exact else weight.astype(dtype).astype("float32"))
     steps, rate, *moments = (variable.numpy() for variable in packed.optimizer.variables)
     assert (steps, rate) == (0, np.float32(0.003))
-    assert len(moments) == 8 and not any(moment.any() for moment in moments)
+    assert len(moments) == 8
+    assert not any(moment.any() for moment in moments)
     size = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert size["packed.keras"] < 0.6 * size["whole.keras"]  # moments are two thirds of the numbers
 
