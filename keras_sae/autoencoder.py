@@ -12,8 +12,10 @@ from keras import ops
 from .backend import single
 from .conventions import DictionaryDecoder
 from .data.batches import CHUNK_SIZE, Chunks, inputs_of
+from .data.containers import is_distributed
 from .inputs_as_targets import InputsAsTargets
 from .sparsity import SparsityMethod
+from .sparsity.batch_top_k import finish_layers
 
 Trainer = TypeVar("Trainer", bound=Callable)
 
@@ -127,6 +129,20 @@ class Autoencoder(InputsAsTargets):
         """
         return self.encode(inputs, training=training)
 
+    def set_weights(self, weights: list) -> None:
+        """As of keras.Model; a training goes on from these weights: it does not begin anew with its data."""
+        super().set_weights(weights)
+        self._keep_weights()
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As of keras.Model; a training goes on from these weights, as of `set_weights`."""
+        super().load_weights(*args, **kwargs)
+        self._keep_weights()
+
+    def _keep_weights(self) -> None:
+        for model in getattr(self, "autoencoders", [self]):
+            model.started = True
+
     def start(self, x: Any) -> None:
         """Set what begins with the data, before a training on x."""
 
@@ -165,7 +181,10 @@ def around_training(trainer: Trainer) -> Trainer:
     @functools.wraps(trainer)
     def train(model: keras.Model, x: Any, y: Any = None, *arguments: Any, **options: Any) -> Any:
         if not hasattr(model, "trained_on"):
-            return trainer(model, x, y, *arguments, **options)
+            history = trainer(model, x, y, *arguments, **options)
+            if not is_distributed(x):
+                finish_layers(model, x)
+            return history
         with model.trained_on(x, y):
             return trainer(model, x, y, *arguments, **options)
 

@@ -18,7 +18,19 @@ from .sparsity import KLSparsity, SparsityMethod
 from .terms import NAMES, Terms, observed_activations
 
 
-class InputsAsTargets(keras.Model):
+class WeightedSteps(keras.Model):
+    """A keras.Model whose penalties of activations get the weights of examples; Keras hands them to the loss alone."""
+
+    def train_step(self, *args: Any) -> Any:
+        with weighted_examples(_weights(args[-1])):
+            return super().train_step(*args)
+
+    def test_step(self, *args: Any) -> Any:
+        with weighted_examples(_weights(args[-1])):
+            return super().test_step(*args)
+
+
+class InputsAsTargets(WeightedSteps):
     """A keras.Model whose targets are its inputs: `fit(x)`, and `targets` tells what it learns to return for them.
 
     The terms of its loss, and rho_hat, are in the History of `fit` beside "loss", by the names that L-BFGS gives them.
@@ -119,11 +131,11 @@ class InputsAsTargets(keras.Model):
         return np.concatenate([ops.convert_to_numpy(self.targets(chunk.x)) for chunk in chunks])
 
     def train_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])), observed_activations():
+        with observed_activations():
             return super().train_step(*args)
 
     def test_step(self, *args: Any) -> Any:
-        with weighted_examples(_weights(args[-1])), observed_activations():
+        with observed_activations():
             return super().test_step(*args)
 
     @property

@@ -1,6 +1,7 @@
 """The ladder network: a classifier that learns to take noise away while it learns labels, of which few may be known."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .combinator import Combinator
 from .data.batches import Chunks
 from .data.containers import as_array
 from .noise import normal
@@ -62,6 +64,7 @@ class LadderClassifier(keras.Model):
         self.noise, self.reconstruction_weight = float(noise), float(reconstruction_weight)
         self.random = keras.random.SeedGenerator()
         self._labelled: tuple[Any, Any] | None = None
+        self._rows: Any = None  # of the training that goes on
 
     def build(self, input_shape: tuple) -> None:
         widths = [input_shape[-1], *self.units, self.num_classes]
@@ -88,6 +91,20 @@ class LadderClassifier(keras.Model):
     def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
         """As keras.Model.compile; the loss defaults to the cross-entropy of known labels."""
         super().compile(optimizer=optimizer, loss=known_crossentropy if loss is None else loss, **kwargs)
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As keras.Model.fit; afterwards the means and deviations are those of all rows."""
+        if not self.compiled:
+            self.compile()
+        arguments = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        with self.trained_on(arguments.get("x"), arguments.get("y")):
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As keras.Model.evaluate, of validation data as well: with the means and deviations of all rows until then."""
+        if self._rows is not None:
+            self.finish(self._rows)
+        return super().evaluate(*args, **kwargs)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return the probabilities of classes, (examples, features) -> (examples, classes)."""
@@ -134,6 +151,11 @@ class LadderClassifier(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         if training and self._labelled is not None:
+            if sample_weight is not None:
+                raise ValueError(
+                    "Expected no weights of examples or classes where some labels are unknown: rows with labels are "
+                    "drawn at random, each as often. Received: sample_weight or class_weight. Leave it out."
+                )
             rows, labels = self._labelled
             shape = (ops.shape(x)[0],)
             chosen = keras.random.randint(shape, 0, len(labels), dtype="int32", seed=self.random)
@@ -143,13 +165,17 @@ class LadderClassifier(keras.Model):
     @contextlib.contextmanager
     def trained_on(self, x: Any, y: Any = None) -> Iterator[None]:
         """Take the rows with labels before a training on x, and the means and deviations of all rows after it."""
-        if y is not None:
-            self._take_labelled(x, np.asarray(as_array(y)).reshape(-1))
+        if self._rows is not None:  # one trainer calls another
+            yield
+            return
+        self._rows = x
         try:
+            if y is not None:
+                self._take_labelled(x, np.asarray(as_array(y)).reshape(-1))
             yield
             self.finish(x)
         finally:
-            self._labelled = None
+            self._labelled = self._rows = None
 
     def _take_labelled(self, x: Any, labels: np.ndarray) -> None:
         known = np.flatnonzero(labels >= 0)
@@ -237,43 +263,6 @@ class LadderClassifier(keras.Model):
     def get_config(self) -> dict[str, Any]:
         names = ("units", "num_classes", "noise", "reconstruction_weight")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-@keras.saving.register_keras_serializable("keras_sae")
-class Combinator(keras.layers.Layer):
-    """A network of 3, 2, 2 and 1 units for each of many pairs (lateral z, u from above): from z, u and z u.
-
-    Its hidden units are leaky, x or x/10; kernels start with a deviation of 0.025, biases at 0.
-
-    Reference: Pezeshki et al. 2016, "Deconstructing the Ladder Network Architecture", section 3.3, AMLP.
-    """
-
-    def build(self, input_shape: tuple) -> None:
-        width = input_shape[0][-1]
-        normal = keras.initializers.RandomNormal(stddev=0.025)
-        sizes = [(3, 2), (2, 2), (2, 1)]
-        self.kernels = [
-            self.add_weight(shape=(*size, width), initializer=normal, name=f"kernel_{number}")
-            for number, size in enumerate(sizes)
-        ]
-        self.biases = [
-            self.add_weight(shape=(size[1], width), initializer="zeros", name=f"bias_{number}")
-            for number, size in enumerate(sizes)
-        ]
-
-    def call(self, inputs: list) -> Any:
-        z, u = inputs
-        values = [u, z, u * z]
-        for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            outputs = [
-                bias[column] + sum(value * kernel[row, column] for row, value in enumerate(values))
-                for column in range(bias.shape[0])
-            ]
-            values = outputs if number == 2 else [ops.leaky_relu(output, 0.1) for output in outputs]
-        return values[0]
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return input_shape[0]
 
 
 @keras.saving.register_keras_serializable("keras_sae")

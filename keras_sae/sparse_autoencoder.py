@@ -1,6 +1,5 @@
 """The sparse autoencoder of one hidden layer."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ from .backend import single
 from .constraints import check
 from .conventions import DictionaryDecoder, InputCentring, first_rows, geometric_median, norm_scale
 from .data.batches import Chunks, inputs_of
+from .data.containers import is_repeatable
 from .layers import DenseTranspose, MaskingNoise, SparsityRegularization, penalty_of
 from .regularizers import WeightDecay
 from .sparsity import CLASSIC, AuxK, KLSparsity, SparsityMethod
@@ -209,11 +209,10 @@ class SparseAutoencoder(Autoencoder):
         """
         if self.started or not self.needs_start:
             return
-        if isinstance(x, Iterator):
+        if not is_repeatable(x):
             raise ValueError(
                 "pre_bias, input_scale and JumpReLU begin with the data, which are then read again. Expected data that "
-                "can be. "
-                f"Received: {type(x).__name__}. Call start(rows) with some rows first."
+                f"can be, and have an end. Received: {type(x).__name__}. Call start(rows) with some rows first."
             )
         if not self.built:
             self.build((None, Chunks(x).num_features()))

@@ -13,7 +13,7 @@ import keras
 
 from .autoencoder import Autoencoder
 from .data.batches import Chunks, TransformedDataset, features_of, predict_in_chunks
-from .data.containers import RowSubset, as_array, in_memory, is_array, is_distributed
+from .data.containers import RowSubset, as_array, in_memory, is_array, is_distributed, is_repeatable
 from .data.preprocessing import scaled_without_cut_off, unscaled
 from .files import check_space
 from .regularizers import WeightDecay
@@ -106,7 +106,9 @@ class StackedAutoencoder(Autoencoder):
 
     def finish(self, x: Any) -> None:
         if any(autoencoder.needs_finish for autoencoder in self.autoencoders):
-            for autoencoder, inputs in self.stages(x):
+            # Of what cannot be read again no features are computed: each method says what it does without.
+            every = self.stages(x) if is_repeatable(x) else ((layer, x) for layer in self.autoencoders)
+            for autoencoder, inputs in every:
                 autoencoder.finish(inputs)
 
     @property

@@ -7,9 +7,10 @@ from typing import Any
 import keras
 
 from .autoencoder import Autoencoder
+from .inputs_as_targets import WeightedSteps
 
 
-class Sweep(keras.Model):
+class Sweep(WeightedSteps):
     """Autoencoders that share each minibatch, for data that are read, or computed by another model, as they are needed.
 
     Each has its own loss, and the gradients of one know nothing of the others. With an optimizer that treats each
@@ -45,6 +46,13 @@ class Sweep(keras.Model):
             if not autoencoder.compiled:
                 autoencoder.compile()
         super().compile(optimizer=optimizer, **kwargs)
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As keras.Model.fit, with what comes before and after a training of each autoencoder."""
+        if not self.compiled:
+            self.compile()
+        with self.trained_on(args[0] if args else kwargs.get("x")):
+            return super().fit(*args, **kwargs)
 
     @property
     def metrics(self) -> list:

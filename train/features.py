@@ -60,7 +60,7 @@ class Config(cli.TrainingConfig):
     units: tuple[int, ...] | None = cli.setting(
         None,
         "hidden units of each layer, from the input upwards (default: one layer, of twice as many as the data have "
-        f"columns, {MOST_UNITS} at most)",
+        f"columns, {MOST_UNITS} at most, but four times --active at least)",
     )
     sparsity: str = cli.setting(
         "kl", f"the penalty: KL divergence to rho{methods.HELP}", choices=("kl", *methods.BY_ACTIVE)
@@ -128,7 +128,7 @@ def run(config, verbose=1):
         rows, dropped = schema.without_constant(rows, pick(rows.x, train))
         notes += [f"left out, as they have one value in all training rows: {schema.some(dropped)}"] if dropped else []
     x = pick(rows.x, train)
-    config = dataclasses.replace(config, units=config.units or (min(2 * x.shape[1], MOST_UNITS),)).for_rows(len(x))
+    config = dataclasses.replace(config, units=config.units or (default_units(config, x.shape[1]),)).for_rows(len(x))
     notes += memory.check(memory.needed_bytes(len(x), x.shape[1], config.units, config.optimizer), config.memory)
     keras.utils.set_random_seed(config.seed)
     data = f"{rows.source}; {len(train):,} rows to train, {len(held_out):,} held out, {x.shape[1]:,} features"
@@ -227,6 +227,11 @@ def as_images(rows, shape):
             f"{rows.source}. Give the height and width that they have, and 3 for colour."
         )
     return tuple(shape) if shape[2:] == (3,) else tuple(shape[:2])
+
+
+def default_units(config, columns):
+    usual = min(2 * columns, MOST_UNITS)
+    return max(usual, 4 * config.active) if config.sparsity in methods.BY_ACTIVE else usual
 
 
 def untrained(config, preprocessing, half_variance, rows):

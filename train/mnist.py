@@ -30,7 +30,11 @@ class Config(cli.TrainingConfig):
     active: int = cli.setting(25, "active units of an example; kl has --rho and --beta instead, l1 has --beta")
     rho: float = cli.setting(0.1, "target mean activation of a hidden unit, between 0 and 1 (of tanh: of (1 + a) / 2)")
     beta: float = cli.setting(3.0, "weight of the sparsity penalty; with l1, of the sum over units of |a|")
-    weight_decay: float = cli.setting(3e-3, "lambda; the penalty is lambda/2 times the sum of squared weights")
+    weight_decay: float = cli.setting(
+        3e-3,
+        "lambda; the penalty is lambda/2 times the sum of squared weights, with methods other than kl and l1 of those "
+        "of the softmax alone",
+    )
     loss: str = cli.setting("squared", "of the reconstruction", choices=("squared", "cross-entropy"))
     corruption: float = cli.setting(0.0, "denoising: fraction of inputs set to 0, or standard deviation of the noise")
     noise: str = cli.setting("masking", "how --corruption corrupts the inputs", choices=("masking", "gaussian"))

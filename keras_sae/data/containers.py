@@ -1,5 +1,6 @@
 """What holds rows: arrays of any library, which become NumPy's once, at the door, and chosen rows of large ones."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ def is_array(x: Any) -> bool:
 def is_sparse(x: Any) -> bool:
     """Return whether x is a sparse matrix or array of SciPy."""
     return hasattr(x, "tocsr")
+
+
+def is_repeatable(x: Any) -> bool:
+    """Return whether x has an end and can then be read again, which an iterator and a data set that repeats cannot."""
+    cardinality = getattr(x, "cardinality", None)  # of tf.data: -1 if it is infinite
+    return not isinstance(x, Iterator) and (cardinality is None or int(cardinality()) != -1)
 
 
 def is_distributed(x: Any) -> bool:

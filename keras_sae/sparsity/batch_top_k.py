@@ -1,10 +1,15 @@
 """The k largest units of an example on average: as many as k of each, taken from the whole batch."""
 
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from ..data.batches import Chunks, inputs_of
+from ..data.containers import is_repeatable
 from .keeps_largest import KeepsLargest
 from .largest import nth_largest
 from .method import pre_activations_of
@@ -21,7 +26,8 @@ class BatchTopK(KeepsLargest):
     It adds no term to the loss. The threshold, one number for all units, is that of the last batch while training goes
     on, for `validation_data`. At its end it is set so that the mean number of active units over all training rows is k
     exactly (if no two activations are the same): the next one below the k m largest of m rows, without a running mean.
-    So encoders, exports and evaluation need no batch.
+    So encoders, exports and evaluation need no batch. `keras_sae.fit` sets it in any Keras model with this layer, such
+    as a classifier; Keras' own `fit` does in autoencoders and stacks alone.
 
     Args:
         k: active units of an example, on average.
@@ -61,4 +67,46 @@ class BatchTopK(KeepsLargest):
 
     def finish(self, autoencoder: Any, x: Any) -> None:
         super().finish(autoencoder, x)
-        self.threshold.assign(threshold_of(pre_activations_of(autoencoder, x), self.k))
+        if _is_repeatable(self, x):
+            self.threshold.assign(threshold_of(pre_activations_of(autoencoder, x), self.k))
+
+
+def finish_layers(model: keras.Model, x: Any) -> None:
+    """Set the thresholds of layers of any Keras model that was trained on x, from the lowest up."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, BatchTopK) and layer.trainable and _is_repeatable(layer, x):
+            layer.threshold.assign(threshold_of(_inputs_of_layer(model, layer, x), layer.k))
+
+
+def _is_repeatable(layer: BatchTopK, x: Any) -> bool:
+    if not is_repeatable(x):
+        warnings.warn(
+            f"The threshold of {layer.name} stays that of the last batch: the data cannot be read again, or have no "
+            f"end. Received: {type(x).__name__}. Call finish(rows) of the autoencoder with some rows.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def _inputs_of_layer(model: keras.Model, layer: BatchTopK, x: Any) -> Callable[[], Iterator[np.ndarray]]:
+    """Return a function that yields what a layer somewhere in a model is given for x, anew at each call."""
+    chunks = Chunks(x, **inputs_of(model))
+
+    def passes() -> Iterator[np.ndarray]:
+        given, codes = list[Any](), layer.codes
+
+        def listen(pre: Any, training: bool) -> Any:
+            given.append(pre)
+            return codes(pre, training)
+
+        layer.codes = listen  # type: ignore[method-assign]
+        try:
+            for chunk in chunks.read():
+                model(chunk.x, training=False)
+                yield from map(ops.convert_to_numpy, given)
+                given.clear()
+        finally:
+            del layer.codes
+
+    return passes

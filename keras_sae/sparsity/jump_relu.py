@@ -1,7 +1,6 @@
 """Units that are active above a threshold of their own, which training finds."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ from ..backend import refuse_replicas, single, wide
 from ..constraints import check
 from ..conventions import SAMPLE
 from ..data.batches import Chunks, inputs_of
+from ..data.containers import is_repeatable
 from ..example_weights import mean
 from .method import SparsityMethod, pre_activations_of
 from .thresholds import threshold_of
@@ -133,7 +133,7 @@ class JumpReLU(SparsityMethod):
         return [weight * ops.square(l0 / self.target_l0 - 1)]
 
     def finish(self, autoencoder: Any, x: Any) -> None:
-        if self.target_l0 is None or isinstance(x, Iterator):  # which has been read
+        if self.target_l0 is None or not is_repeatable(x):
             return
         l0 = _mean_l0(autoencoder, x)
         if not self.target_l0 / 2 <= l0 <= 2 * self.target_l0:

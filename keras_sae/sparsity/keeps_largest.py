@@ -68,7 +68,7 @@ class KeepsLargest(SparsityMethod):
 
     def call(self, pre: Any, training: bool = False) -> Any:
         codes = super().call(pre, training)
-        if training and self.k_start is not None:
+        if training and self.trainable and self.k_start is not None:
             examples = ops.cast(replicas() * (ops.size(codes) // codes.shape[-1]), "float32")
             self.seen.assign(ops.minimum(self.seen + examples, self.anneal))
         return codes

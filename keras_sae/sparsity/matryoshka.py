@@ -14,11 +14,11 @@ from .method import mean_error
 class MatryoshkaBatchTopK(BatchTopK):
     """Keep the k B largest activations of a batch, as BatchTopK, and let each prefix of the units reconstruct x alone.
 
-        J = sum over prefixes p of  1/m sum_i 1/2 ||xhat_i^(p) - x_i||^2          xhat^(p) = a_1..p W2_1..p + b2
+        J = sum over prefixes p of  1/m sum_i 1/2 ||xhat_i^(p) - x_i||^2          xhat^(p) = s2(a_1..p W2_1..p + b2)
 
-    So the first units learn what is general, and later ones cannot take it apart. The choice of the k B largest is one,
-    for all prefixes. The terms are not weighted, and each is normalised as the reconstruction error, which is that of
-    the whole; the others are in the History as "sparsity".
+    s2 is the activation of the outputs. So the first units learn what is general, and later ones cannot take it apart.
+    The choice of the k B largest is one, for all prefixes. The terms are not weighted, and each is normalised as the
+    reconstruction error, which is that of the whole; the others are in the History as "sparsity".
 
     Args:
         k: active units of an example, on average.
@@ -60,7 +60,7 @@ class MatryoshkaBatchTopK(BatchTopK):
         kernel, reconstruction, terms, start = decoder.kernel, decoder.bias, [], 0
         for end in self.ends:  # each block of units adds to the reconstruction of those before it
             reconstruction = reconstruction + ops.matmul(codes[:, start:end], kernel[start:end])
-            terms.append(mean_error(reconstruction, x))
+            terms.append(mean_error(decoder.activation(reconstruction), x))
             start = end
         return terms
 

@@ -47,7 +47,8 @@ class SparsityMethod(keras.layers.Layer):
         terms           what it adds to the loss: scalars, each a mean over examples
 
     While training it counts for each unit the examples since it was last active, in the weight `silent`, (units,). A
-    unit is dead if they are more than `window`.
+    unit is dead if they are more than `window`. With `trainable = False` it computes as after training, and counts
+    nothing.
 
     Args:
         window: examples without activity after which a unit counts as dead.
@@ -84,6 +85,7 @@ class SparsityMethod(keras.layers.Layer):
         raise NotImplementedError
 
     def call(self, pre: Any, training: bool = False) -> Any:
+        training = training and self.trainable
         codes = self.codes(pre, training)
         self._count(codes, training)
         return codes
@@ -184,6 +186,16 @@ def check_methods(model: keras.Model, obstacle: str) -> None:
             _refuse(method, getattr(method, "no_objective", "") or getattr(method, obstacle, ""), obstacle)
         if isinstance(layer, SparsityMethod) and layer.trainable and obstacle == "no_lbfgs":
             _refuse(layer, layer.no_lbfgs, obstacle, " Or freeze the layers up to it: trainable = False.")
+
+
+def check_revive(model: keras.Model) -> None:
+    """Raise ValueError if a model, trained without minibatches of its own, has an AuxK: its loss is of dead units."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "revive", None) is not None:
+            raise ValueError(
+                "Dead units are counted, and revived, in minibatches on one machine. Expected revive=None. Received: "
+                f"{layer.name} with {type(layer.revive).__name__}. Leave it out, or take an optimizer of Keras there."
+            )
 
 
 def _refuse(method: Any, reason: str, obstacle: str, more: str = "") -> None:

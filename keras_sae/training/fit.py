@@ -176,10 +176,13 @@ def fit_head(
     x = as_array(x) if is_array(x) else x
     encoder, head = classifier.get_layer("encoder"), classifier.get_layer("head")
     model = keras.Sequential([keras.Input(encoder.output_shape[1:]), head], name="head")
-    model.compile(loss=classifier.loss, metrics=["accuracy"])
+    own = classifier.optimizer  # as it was before a training, since it may have trained other weights
+    model.compile(type(own).from_config(own.get_config()), loss=classifier.loss, metrics=["accuracy"])
     for callback in options.get("callbacks") or []:
         if isinstance(callback, TensorBoard):  # which has the inputs of all of it
             callback.look_at(classifier)
+    if options.get("validation_data") is not None:
+        options["validation_data"] = _encoded(encoder, options["validation_data"])
     if is_distributed(x):
         return fit(model, x.encoded(encoder), y, *args, **options)
     if not is_array(x):
@@ -191,3 +194,14 @@ def fit_head(
         history = fit(model, predict_to_file(encoder, x, path), y, *args, **options)
         path.unlink()
     return history
+
+
+def _encoded(encoder: keras.Model, held_out: Any) -> tuple:
+    """Return (features, labels, weights) of held-out data, (x, y), (x, y, weights) or a data set of them, as arrays."""
+    x, *others = keras.utils.unpack_x_y_sample_weight(held_out)
+    if is_array(x):
+        return predict_in_chunks(encoder, x), *others
+    columns = zip(*TransformedDataset(x, encoder), strict=True)
+    return tuple(
+        None if parts[0] is None else np.concatenate(list(map(keras.ops.convert_to_numpy, parts))) for parts in columns
+    )

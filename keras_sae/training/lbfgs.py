@@ -15,7 +15,7 @@ from ..callbacks import ProgressBar, ResampleDeadUnits
 from ..data.batches import CHUNK_SIZE
 from ..data.containers import is_array
 from ..errors import DivergedError, InputError
-from ..sparsity.method import check_methods
+from ..sparsity.method import check_methods, check_revive
 from . import checkpoints
 from .full_batch import ObjectiveFunction, held_out_objective
 from .quasi_newton import LBFGS, Vector
@@ -92,6 +92,7 @@ def fit_lbfgs(
                 "Received: the callback ResampleDeadUnits. Leave it out, or train with a Keras optimizer."
             )
     check_methods(model, "no_lbfgs")
+    check_revive(model)
     if isinstance(model, Autoencoder) and not model.compiled:
         model.compile()  # Keras' own callbacks look for an optimizer
     found = checkpoints.read(checkpoint) if checkpoint else None

@@ -9,7 +9,8 @@ from keras import ops
 from ..autoencoder import around_training
 from ..callbacks import ProgressBar
 from ..constraints import check
-from ..sparsity import KLSparsity
+from ..sparsity import KLSparsity, SparsityMethod
+from ..sparsity.method import check_revive
 from .full_batch import ObjectiveFunction, held_out_objective
 from .minibatches import Backup
 
@@ -91,6 +92,12 @@ def _check_model(model: keras.Model, rows: Any) -> None:
                     "Expected a penalty that adds up over the rows of a cluster, such as KLSparsity or L1. Received: "
                     f"{type(method).__name__}: {method.no_objective}. Train it on one machine."
                 )
+            if isinstance(method, SparsityMethod) and method.no_lbfgs:
+                raise ValueError(
+                    "Expected KLSparsity, L1 or Contractive: actors compute codes as after training, and count no "
+                    f"dead units. Received: {type(method).__name__}. Train it on one machine."
+                )
+    check_revive(model)
 
 
 def _epoch(

@@ -450,3 +450,19 @@ def test_encoder_before_the_number_of_features_is_known():
 def test_data_must_be_rows_of_features(shape):
     with raises(ValueError, "Expected data of shape (examples, features)", f"Received shape: {shape}"):
         SparseAutoencoder(3).build(shape)
+
+
+@pytest.mark.parametrize("how", ["set_weights", "load_weights"])
+def test_a_training_goes_on_from_weights_that_were_given(how, x, tmp_path):
+    x = x.astype("float32")
+    trained, other = (keras_sae.SparseAutoencoder(8, keras_sae.sparsity.JumpReLU(3)) for _ in range(2))
+    keras_sae.fit(trained, x, optimizer="adam", iterations=2, verbose=0)
+    other.build((None, x.shape[1]))
+    if how == "set_weights":
+        other.set_weights(trained.get_weights())
+    else:
+        trained.save_weights(tmp_path / "some.weights.h5")
+        other.load_weights(tmp_path / "some.weights.h5")
+    other.start(x)
+    for one, another in zip(trained.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, another)

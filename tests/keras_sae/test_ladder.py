@@ -7,7 +7,8 @@ from keras import ops
 
 import keras_sae
 from keras_sae import LadderClassifier, backend
-from keras_sae.ladder import EPSILON, Combinator, known_crossentropy
+from keras_sae.combinator import Combinator
+from keras_sae.ladder import EPSILON, known_crossentropy
 from tests.keras_sae.conftest import raises, randomise, same_weights
 
 
@@ -230,3 +231,28 @@ def test_it_starts_from_a_stack_and_gives_what_that_gives(x, floatx64):
 def test_it_starts_from_no_other_stack(options, received, x):
     with raises(ValueError, "Expected a stack of (5, 4) units, all 'relu'. Received: " + received):
         ladder().start_from(relu_stack(**options), x)
+
+
+def test_validation_data_are_measured_with_the_means_of_all_rows(x, labels):
+    model = ladder(dtype="float32")
+    history = keras_sae.fit(
+        model, x, labels, "adam", iterations=2, batch_size=12, validation_data=(x, labels), verbose=0
+    ).history
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(x, labels, verbose=0), rel=1e-4)
+
+
+def test_the_fit_of_keras_sets_means_and_deviations(x, labels):
+    model = ladder(dtype="float32")
+    model.fit(x.astype("float32"), labels, batch_size=12, verbose=0)
+    before = [mean.numpy() for mean in model.means]
+    model.finish(x)
+    for one, other in zip(before, model.means, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert any(mean.any() for mean in before)
+
+
+def test_weights_beside_unknown_labels_are_refused(x, labels):
+    with raises(ValueError, "Expected no weights of examples or classes where some labels are unknown", "Leave it out"):
+        keras_sae.fit(
+            ladder(dtype="float32"), x, np.where(labels, labels, -1), "adam", 1, class_weight={1: 2.0}, verbose=0
+        )

@@ -77,3 +77,20 @@ def test_wrong_autoencoders():
     same = [SparseAutoencoder(3, name="a"), SparseAutoencoder(4, name="a")]
     with raises(ValueError, "Expected autoencoders with names that differ. Received: a, a. Set name=."):
         Sweep(same)
+
+
+def test_weights_of_examples_count_in_the_penalties_of_each(x):
+    x, weights = x.astype("float32"), np.linspace(0.1, 3, len(x))
+    together, alone = models(), models()
+    train(Sweep(together), x, batch_size=12, sample_weight=weights)
+    train(alone[0], x, batch_size=12, sample_weight=weights)
+    for a, b in zip(together[0].get_weights(), alone[0].get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_fit_of_keras_begins_and_ends_as_well(x):
+    together = models()
+    Sweep(together).fit(x.astype("float32"), batch_size=12, epochs=1, verbose=0)
+    assert together[1].started
+    assert together[1].encoder.get_layer("centring").scale != 1
+    assert together[2].sparsity.threshold > 0

@@ -102,3 +102,12 @@ def test_settings_of_the_notes_that_methods_do_not_have(name, value):
 def test_features_refuse_them_as_well():
     with pytest.raises(ValueError, match=r"--weight-decay expects none beside --sparsity top_k\. Received: 0\.1"):
         features.Config(data=("x.npy",), sparsity="top_k", optimizer="adam", weight_decay=0.1)
+
+
+def test_a_method_has_units_enough_for_those_that_are_to_be_active():
+    def units(columns, **settings):
+        return features.default_units(features.Config(data=("x.csv",), **settings), columns)
+
+    assert units(4) == 8
+    assert units(4, sparsity="top_k", optimizer="adam") == 100  # four times 25 active ones
+    assert units(500, sparsity="top_k", optimizer="adam") == 200

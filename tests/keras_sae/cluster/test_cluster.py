@@ -220,8 +220,18 @@ def test_adam_measures_rows_that_are_held_out(x):
             {},
             ["adds up over the rows of a cluster", "BatchTopK", "on one machine"],
         ),
+        (
+            lambda: keras_sae.SparseAutoencoder(4, keras_sae.sparsity.TopK(2)),
+            {},
+            ["Expected KLSparsity, L1 or Contractive", "Received: TopK. Train it on one machine."],
+        ),
+        (
+            lambda: keras_sae.SparseAutoencoder(4, keras_sae.sparsity.L1(0.1), revive=keras_sae.sparsity.AuxK()),
+            {},
+            ["Expected revive=None", "with AuxK"],
+        ),
     ],
-    ids=["noise", "window", "weights", "method"],
+    ids=["noise", "window", "weights", "method", "largest", "revive"],
 )
 def test_minibatches_that_a_cluster_does_not_have(x, model, options, parts):
     with cluster() as there, raises(ValueError, *parts):

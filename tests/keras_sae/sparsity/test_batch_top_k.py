@@ -86,3 +86,60 @@ def test_a_threshold_among_numbers_of_one_upper_half(rows):
     values = np.nextafter(np.float32(1), np.float32(2)) * np.ones((rows, 3), "float32")
     values[0] = np.float32(1)
     assert threshold_of(lambda: [values], 2) == (1.0 if rows == 2 else float(values[1, 0]))
+
+
+def classifier_on(x):
+    """A classifier on codes of 3 active units, pretrained on x, without a threshold of its own yet."""
+    stack = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(8, BatchTopK(3))])
+    stack.build((None, x.shape[1]))
+    return stack.classifier(3)
+
+
+def mean_active(classifier, x):
+    return (np.asarray(classifier.get_layer("encoder")(x)) != 0).sum(axis=1).mean()
+
+
+def test_a_classifier_ends_with_k_active_units_a_row_on_average(x, labels):
+    x = x.astype("float32")
+    classifier = classifier_on(x)
+    keras_sae.fit(classifier, x, labels, "adam", 2, batch_size=22, verbose=0)  # the last batch is one row
+    assert mean_active(classifier, x) == pytest.approx(3)
+    before = classifier.get_layer("encoder").get_layer("sparsity_1").codes
+    assert before.__func__ is BatchTopK.codes  # not what listened to its inputs
+
+
+def test_a_frozen_layer_stays_as_it_is(x, labels):
+    x = x.astype("float32")
+    classifier = classifier_on(x)
+    layer = classifier.get_layer("encoder").get_layer("sparsity_1")
+    layer.threshold.assign(0.25)
+    classifier.get_layer("encoder").trainable = False
+    before = [weight.copy() for weight in layer.get_weights()]
+    keras_sae.fit(classifier, x, labels, "adam", 2, batch_size=22, verbose=0)
+    for one, other in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_data_without_an_end_leave_the_threshold_of_the_last_batch(x):
+    x = x.astype("float32")
+    endless = tf.data.Dataset.from_tensor_slices(x).batch(8).repeat()
+    stack = keras_sae.StackedAutoencoder(
+        [keras_sae.SparseAutoencoder(8, BatchTopK(3)), keras_sae.SparseAutoencoder(4, BatchTopK(2))]
+    )
+    for autoencoder, inputs in stack.stages(x):
+        autoencoder.start(inputs)
+    with pytest.warns(UserWarning, match="stays that of the last batch: the data cannot be read again, or have no end"):
+        stack.fit(endless, steps_per_epoch=2, epochs=1, shuffle=False, verbose=0)
+    assert all(autoencoder.sparsity.threshold > 0 for autoencoder in stack.autoencoders)
+    other = keras_sae.SparseAutoencoder(8, BatchTopK(3))
+    with raises(ValueError, "Expected data that can be, and have an end.", "Call start(rows) with some rows first."):
+        other.fit(endless, steps_per_epoch=2, epochs=1, shuffle=False, verbose=0)
+
+
+def test_a_prefix_reconstructs_with_the_activation_of_the_outputs(x):
+    options = {"output_activation": "sigmoid", "pre_bias": False}
+    ae = dictionary(MatryoshkaBatchTopK(3, (2,)), units=8, **options)
+    codes = np.asarray(ae.encoder(x))
+    outputs = np.asarray(ae.decode(np.where(np.arange(8) < 2, codes, 0)))
+    [term] = ae.sparsity.terms(ae, x, None, codes, False)
+    assert float(term) == pytest.approx(0.5 * ((outputs - x) ** 2).sum(axis=1).mean(), rel=1e-5)

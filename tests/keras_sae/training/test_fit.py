@@ -225,6 +225,36 @@ def test_the_head_is_trained_as_in_the_classifier_with_a_frozen_encoder(kind, x,
     assert all(map(np.array_equal, encoder, found.get_layer("encoder").get_weights()))
 
 
+@pytest.mark.parametrize("kind", ["array", "memmap", "tf.data"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_held_out_data_of_the_head_are_encoded_as_well(optimizer, kind, x, labels, tmp_path):
+    x = x.astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    held_out = {
+        "array": (x[:9], labels[:9]),
+        "memmap": (np.load(tmp_path / "x.npy", mmap_mode="r")[:9], labels[:9], np.ones(9)),
+        "tf.data": tf.data.Dataset.from_tensor_slices((x[:9], labels[:9])).batch(4),
+    }[kind]
+    classifier = two_layers(dtype="float32").classifier(3)
+    history = keras_sae.fit_head(classifier, x, labels, optimizer, 2, validation_data=held_out, verbose=0).history
+    loss = classifier.evaluate(x[:9], labels[:9], verbose=0)[0]
+    decay = classifier.get_layer("head").kernel_regularizer(classifier.get_layer("head").kernel)
+    assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-4) or history["val_loss"][-1] == pytest.approx(
+        loss - float(decay), rel=1e-4
+    )
+
+
+def test_the_head_keeps_the_optimizer_that_the_classifier_is_compiled_with(x, labels):
+    classifier = two_layers(dtype="float32").classifier(3)
+    rates, loss = [], "sparse_categorical_crossentropy"
+    classifier.compile(keras.optimizers.SGD(0.25), loss=loss)
+    look = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: rates.append(look.model.optimizer))
+    keras_sae.fit_head(classifier, x.astype("float32"), labels, None, 1, callbacks=[look], verbose=0)
+    assert isinstance(rates[0], keras.optimizers.SGD)
+    assert float(rates[0].learning_rate) == 0.25
+    assert rates[0] is not classifier.optimizer
+
+
 def test_features_of_mapped_data_lie_in_the_directory_while_the_head_is_trained(x, labels, tmp_path):
     np.save(tmp_path / "x.npy", x.astype("float32"))
     folder = tmp_path / "features"
