@@ -54,10 +54,6 @@ class Sweep(WeightedSteps):
         with self.trained_on(args[0] if args else kwargs.get("x")):
             return super().fit(*args, **kwargs)
 
-    @property
-    def metrics(self) -> list:
-        return [*super().metrics, *self._losses_of]
-
     def call(self, inputs: Any, training: bool = False) -> list:
         """Return the reconstruction of each autoencoder, tensors (examples, features)."""
         return [autoencoder(inputs, training=training) for autoencoder in self.autoencoders]

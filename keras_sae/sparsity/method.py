@@ -124,7 +124,7 @@ class SparsityMethod(keras.layers.Layer):
         copy.build((None, self.units))
         weights = {weight.name: weight for weight in self.weights}
         for weight in copy.weights:
-            weight.assign(weights[weight.name])
+            weight.assign(ops.copy(weights[weight.name]))  # a copy: under JAX a training takes the array itself
         return copy
 
     def settle(self) -> None:

@@ -297,6 +297,23 @@ def test_many_minibatches_in_one_loop_train_as_single_steps_do(x, monkeypatch):
         np.testing.assert_allclose(looped, single, atol=1e-5)
 
 
+def test_a_sweep_and_classifiers_leave_what_they_are_made_of_whole(x, monkeypatch):
+    """JAX takes the arrays of a training, so that none may be shared."""
+    monkeypatch.setattr("keras_sae.training.blocks.PAYS", 1)
+    kinds = [keras_sae.SparseAutoencoder(8, sparsity.BatchTopK(3), name="a"), autoencoder(name="b")]
+    options = {"iterations": 2, "batch_size": 16, "verbose": 0}
+    keras_sae.fit(keras_sae.Sweep(kinds), x, optimizer="adam", sample_weight=np.linspace(0, 2, len(x)), **options)
+    stack = keras_sae.StackedAutoencoder(kinds[:1])
+    stack.build((None, 12))
+    codes = stack.transform(x)
+    for _ in range(2):
+        classifier = stack.classifier(3)
+        keras_sae.fit(classifier, x, np.arange(len(x)) % 3, optimizer="adam", **options)
+    active = keras.ops.convert_to_numpy(classifier.get_layer("encoder")(x)) != 0
+    assert active.sum(axis=1).mean() == pytest.approx(3)
+    np.testing.assert_array_equal(stack.transform(x), codes)
+
+
 @pytest.mark.parametrize("method", [L1(0.3), L1(0.3, decoder_norms=True), Contractive(0.3)], ids=lambda m: m.name)
 def test_the_terms_of_methods_are_in_the_objective_and_its_gradient(method, x):
     ae = keras_sae.SparseAutoencoder(5, method, **FLOAT64)

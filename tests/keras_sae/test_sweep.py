@@ -88,6 +88,14 @@ def test_weights_of_examples_count_in_the_penalties_of_each(x):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_each_metric_counts_once():
+    """JAX takes each of their arrays for its own."""
+    sweep = Sweep(models())
+    sweep.compile()
+    assert [metric.name for metric in sweep.metrics] == ["loss", *KINDS]
+    assert len({id(variable) for variable in sweep.metrics_variables}) == len(sweep.metrics_variables)
+
+
 def test_the_fit_of_keras_begins_and_ends_as_well(x):
     together = models()
     Sweep(together).fit(x.astype("float32"), batch_size=12, epochs=1, verbose=0)
