@@ -52,7 +52,8 @@ def convolutional_encoder(
     _check_shapes(model.encoder.input_shape[-1], shape, kernel_shape, pool_size)
     autoencoders = getattr(model, "autoencoders", [model])
     inputs = keras.Input((int(np.prod(shape)),), name="inputs", dtype=model.compute_dtype)
-    outputs = keras.layers.Reshape(shape)(inputs)
+    dtype = model.dtype_policy
+    outputs = keras.layers.Reshape(shape, dtype=dtype)(inputs)
     for number, autoencoder in enumerate(autoencoders, 1):
         kernel, bias = autoencoder.folded()[:2]
         if number == 1:
@@ -69,8 +70,8 @@ def convolutional_encoder(
         layer.set_weights([kernel.reshape(layer.kernel.shape), bias])
         if isinstance(autoencoder.sparsity, SparsityMethod):
             outputs = autoencoder.sparsity.copy(f"sparsity_{number}")(outputs)
-    outputs = keras.layers.AveragePooling2D(pool_size, data_format="channels_last", name="pooling")(outputs)
-    return keras.Model(inputs, keras.layers.Flatten()(outputs), name="encoder")
+    pooling = keras.layers.AveragePooling2D(pool_size, data_format="channels_last", dtype=dtype, name="pooling")
+    return keras.Model(inputs, keras.layers.Flatten(dtype=dtype)(pooling(outputs)), name="encoder")
 
 
 def _check_shapes(features: int, image: tuple, patch: tuple, pool_size: int) -> None:
@@ -103,5 +104,5 @@ def _folded(preprocessing: Any, kernel: np.ndarray, bias: np.ndarray) -> tuple[n
             "Expected preprocessing that is a linear Dense layer, as fit_zca gives it, which a convolution can do. "
             f"Received: {type(preprocessing).__name__} {preprocessing.name!r}."
         )
-    matrix, shift = (as_single(weight).astype("float64") for weight in preprocessing.weights)
-    return matrix @ kernel, shift @ kernel + bias
+    matrix, *shifts = (as_single(weight).astype("float64") for weight in preprocessing.weights)
+    return matrix @ kernel, sum((shift @ kernel for shift in shifts), bias)

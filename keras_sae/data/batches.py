@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..backend import shared, widest_float
+from ..backend import shared, single, widest_float
 from ..backend.sums import Sums
 from ..constraints import check
 from ..files import forget, write_aside
@@ -40,6 +40,7 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
             shape, dtype = (0,), np.dtype("float32")
             for chunk, *_ in chunks.read():
                 rows = ops.convert_to_numpy(model(chunk, training=False))
+                rows = rows.astype(single(rows.dtype.name), copy=False)  # NumPy's files know no bfloat16
                 if shape == (0,):
                     write_npy_header(file, (0, *rows.shape[1:]), rows.dtype)
                 shape, dtype = (shape[0] + len(rows), *rows.shape[1:]), rows.dtype

@@ -52,6 +52,9 @@ def evaluate_features(
     """
     if not isinstance(model, Autoencoder):
         raise ValueError(f"Expected an autoencoder or a stack of this library. Received: {type(model).__name__}.")
+    if y is None and (probes or validation_data is not None):
+        given = "probes=True" if probes else "validation_data"
+        raise ValueError(f"Expected labels y beside {given}, which is there to tell classes apart. Received: none.")
     error, length, product, cosine, rho_hat, frequency = _measure(model, x)
     variance = 2 * half_variance(x, _Targets(model))
     method = isinstance(model.sparsities[-1], SparsityMethod)
@@ -132,7 +135,7 @@ def _labelled(x: Any, y: Any, held_out: tuple[Any, Any] | None, seed: int) -> tu
     x, y = as_array(x), np.asarray(y) if held_out is None else np.concatenate([np.asarray(y), np.asarray(held_out[1])])
     classes, numbers = np.unique(y, return_inverse=True)
     if held_out is not None:
-        return (x, numbers[: len(x)]), (held_out[0], numbers[len(x) :]), len(classes)
+        return (x, numbers[: len(x)]), (as_array(held_out[0]), numbers[len(x) :]), len(classes)
     order = np.random.default_rng(seed).permutation(len(x))
     first, last = np.sort(order[len(x) // 5 :]), np.sort(order[: len(x) // 5])
     return (_pick(x, first), numbers[first]), (_pick(x, last), numbers[last]), len(classes)

@@ -20,7 +20,8 @@ def probe_features(model: Autoencoder, train: tuple, held_out: tuple, seed: int 
     "linear_probe": the accuracy of a logistic regression on all features, scaled to unit variance; its penalty is
         chosen on a fifth of the training rows, on which it then learns with the others.
     "probe_1", "probe_2", "probe_5": of one class against the others, half of the rows each, the accuracy of a logistic
-        regression that sees so many units: those whose means in and out of the class differ most. Mean over classes.
+        regression that sees so many units: those whose means in and out of the class differ most. Mean over classes
+        that both sets of rows have, and others beside them.
     "perturbation": of one class's probe on the inputs, the loss of accuracy if the 10 units that speak most for the
         class are taken out of the inputs, less the mean loss of the other classes' probes. Mean over classes; not for
         stacks of several layers. It is high if units belong to one class: x - decode(a) + decode(a without them).
@@ -37,15 +38,16 @@ def probe_features(model: Autoencoder, train: tuple, held_out: tuple, seed: int 
     features, held = (model.transform(rows) for rows in (x, x_held_out))
     random = np.random.default_rng(seed)
     found = {"linear_probe": _linear(features, y, held, y_held_out, random)}
-    pairs = [
-        (_balanced(y, label, TRAINED_ON, random), _balanced(y_held_out, label, TESTED_ON, random))
+    pairs = {
+        label: (_balanced(y, label, TRAINED_ON, random), _balanced(y_held_out, label, TESTED_ON, random))
         for label in np.unique(y)
-    ]
+    }
+    pairs = {label: (rows, others) for label, (rows, others) in pairs.items() if len(rows) and len(others)}
     for units in SPARSE:
-        if units < features.shape[1]:
+        if units < features.shape[1] and pairs:
             scores = [
                 _sparse(features[rows], y[rows] == label, held[others], y_held_out[others] == label, units)
-                for label, (rows, others) in zip(np.unique(y), pairs, strict=True)
+                for label, (rows, others) in pairs.items()
             ]
             found[f"probe_{units}"] = float(np.mean(scores))
     if len(getattr(model, "autoencoders", [model])) == 1 and len(pairs) > 1:
@@ -85,13 +87,13 @@ def _sparse(x: np.ndarray, y: np.ndarray, x_held_out: np.ndarray, y_held_out: np
     return float(_logistic(x[:, chosen], y).score(x_held_out[:, chosen], y_held_out))
 
 
-def _perturbation(model: Any, train: tuple, held_out: tuple, features: np.ndarray, pairs: list) -> float:
+def _perturbation(model: Any, train: tuple, held_out: tuple, features: np.ndarray, pairs: dict) -> float:
     """Return the targeted probe perturbation, see `probe_features`."""
     (x, y), (x_held_out, y_held_out) = train, held_out
     directions = getattr(model, "autoencoders", [model])[0].folded()[2]
-    labels = np.unique(y)
+    labels = list(pairs)
     probes, removed = [], []
-    for label, (rows, _) in zip(labels, pairs, strict=True):
+    for label, (rows, _) in pairs.items():
         inside = y[rows] == label
         probe = _logistic(_targets(model, x[rows]), inside)
         means = np.maximum(features[rows][inside].mean(axis=0) - features[rows][~inside].mean(axis=0), 0)
@@ -99,7 +101,7 @@ def _perturbation(model: Any, train: tuple, held_out: tuple, features: np.ndarra
         removed.append(np.argsort(-means * (directions @ probe.coef_[0]))[:REMOVED])
     drops = np.zeros((len(labels), len(labels)))  # of whose units, whose probe
     for row, units in enumerate(removed):
-        for column, (probe, (_, others)) in enumerate(zip(probes, pairs, strict=True)):
+        for column, (probe, (_, others)) in enumerate(zip(probes, pairs.values(), strict=True)):
             inputs, truth = x_held_out[others], y_held_out[others] == labels[column]
             clean = _targets(model, inputs)
             without = clean - _contribution(model, inputs, units)

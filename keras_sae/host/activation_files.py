@@ -18,6 +18,7 @@ from ..archives import reading
 from ..autoencoder import as_single
 from ..constraints import check
 from ..data.batches import Chunks, inputs_of, write_npy_header
+from ..data.containers import is_repeatable
 from ..data.readers import read_rows
 from ..errors import InputError
 from ..extras import imported
@@ -111,10 +112,10 @@ def _chunks(model: keras.Model, data: Any, batch_size: int) -> Chunks:
     inputs = getattr(model, "inputs", None) or [None]
     if len(inputs) > 1 or isinstance(data, dict):
         raise ValueError(f"Expected a model with one input. Received: {model.name} with {len(inputs)}.")
-    if isinstance(data, Iterator):
+    if not is_repeatable(data):
         raise ValueError(
-            f"Expected data that can be read again. Received: {type(data).__name__}. Give an array, a tf.data.Dataset "
-            "or a PyDataset."
+            f"Expected data that can be read again, and have an end. Received: {type(data).__name__}. Give an array, a "
+            "tf.data.Dataset that does not repeat, or a PyDataset."
         )
     return Chunks(data, chunk_size=batch_size, **inputs_of(model))
 

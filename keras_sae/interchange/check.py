@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..autoencoder import as_single
 from ..conventions import norm_scale
 from ..sparse_autoencoder import SparseAutoencoder
 from ..sparsity import L1
@@ -86,11 +87,12 @@ def _cause(model: keras.Model, weights: Weights, x: np.ndarray, y: np.ndarray, e
 
 
 def _with_transposed(model: SparseAutoencoder, x: np.ndarray, y: np.ndarray) -> float:
-    model.kernel.assign(ops.transpose(model.kernel))
+    kernel = np.array(as_single(ops.convert_to_tensor(model.kernel)))  # a copy: torch takes no view of a tensor for it
+    model.kernel.assign(np.ascontiguousarray(kernel.T))
     try:
         return measure(model, x, y)[1]
     finally:
-        model.kernel.assign(ops.transpose(model.kernel))
+        model.kernel.assign(kernel)
 
 
 def _with_largest(model: SparseAutoencoder, x: np.ndarray, y: np.ndarray) -> float:

@@ -104,3 +104,15 @@ def test_preprocessing_that_no_convolution_does():
     dense = keras.layers.Dense(12, "sigmoid", name="curved")
     with raises(ValueError, "Received: Dense 'curved'"):
         keras_sae.convolutional_encoder(stack(preprocessing=dense), IMAGE, PATCH, 2)
+
+
+def test_it_computes_in_the_precision_of_the_model():
+    model = keras_sae.convolutional_encoder(stack(), IMAGE, PATCH, 3)
+    assert model.output.dtype == "float64"
+
+
+def test_a_preprocessing_without_a_bias():
+    turn = keras.layers.Dense(12, use_bias=False, trainable=False, dtype="float64")
+    model, x = stack(preprocessing=turn), images()
+    found = keras_sae.convolutional_encoder(model, IMAGE, PATCH, 3)(x.reshape(len(x), -1))
+    np.testing.assert_allclose(found, by_patches(model.encoder, x, 3), rtol=1e-10)

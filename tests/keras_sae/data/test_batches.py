@@ -196,3 +196,11 @@ def test_a_data_set_without_rows_leaves_no_file(x, tmp_path):
     with raises(ValueError, "at least one row"):
         predict_to_file(autoencoder().encoder, empty, tmp_path / "x.npy")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_what_bfloat16_computes(tmp_path):
+    encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, dtype="mixed_bfloat16")])
+    x = np.random.default_rng(0).random((9, 6)).astype("float32")
+    found = predict_to_file(encoder, x, tmp_path / "x.npy")
+    assert found.dtype == "float32"
+    np.testing.assert_array_equal(found, np.asarray(encoder(x)).astype("float32"))

@@ -1,6 +1,7 @@
 """Probes of features: units that are the classes themselves, and units that know nothing of them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import threadpoolctl
 
@@ -74,3 +75,27 @@ def test_a_stack_of_several_layers_has_no_units_to_take_out(data):
     stack = keras_sae.StackedAutoencoder([keras_sae.SparseAutoencoder(4), keras_sae.SparseAutoencoder(3)])
     stack.build((None, 6))
     assert "perturbation" not in probes(stack, data)
+
+
+def test_classes_that_rows_held_out_do_not_have(data):
+    x, y = data
+    train, others = (x[:300], y[:300]), y[300:] != 2
+    found = probe_features(dictionary(np.eye(6)), train, (x[300:][others], y[300:][others]))
+    assert found["probe_1"] > 0.95  # of the two classes that are left
+    assert "perturbation" in found
+    alone = probe_features(dictionary(np.eye(6)), train, (x[:5], np.zeros(5, int)))
+    assert alone.keys() == {"linear_probe"}
+
+
+def test_a_table_held_out(data):
+    x, y = data
+    held_out = pd.DataFrame(x[300:]), y[300:]
+    options = {"iterations": 1, "probes": True}
+    found = keras_sae.evaluate_features(dictionary(np.eye(6)), x[:300], y[:300], held_out, **options).probes
+    assert found["probe_1"] > 0.95
+
+
+@pytest.mark.parametrize("option", [{"probes": True}, {"validation_data": (np.zeros((2, 6)), np.zeros(2))}])
+def test_options_that_need_labels(option, data):
+    with pytest.raises(ValueError, match=r"Expected labels y beside .* to tell classes apart\. Received: none"):
+        keras_sae.evaluate_features(dictionary(np.eye(6)), data[0], **option)

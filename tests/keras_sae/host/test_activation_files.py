@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_sae
 from keras_sae.data import readers
@@ -235,7 +236,10 @@ def test_a_failure_leaves_nothing_behind(x, write, tmp_path):
     x[-1] = np.nan
     with raises(InputError, "Expected a name that ends in .npy, .parquet or no suffix", "Received: ", "a.csv"):
         write(name="a.csv")
-    with raises(ValueError, "Expected data that can be read again. Received: generator. Give an array, a tf.data"):
+    with raises(
+        ValueError,
+        "Expected data that can be read again, and have an end. Received: generator. Give an array",
+    ):
         write(batch for batch in [x])
     with raises(ValueError, "Expected data of shape (examples, 6), as the model takes. Received shape: (45, 5)"):
         write(x[:, :5])
@@ -268,3 +272,9 @@ def test_the_bar(write, capsys):
     assert re.search(r"hidden: 100%.*45/45", capsys.readouterr().err)
     write(name="b.npy")
     assert capsys.readouterr().err == ""
+
+
+def test_data_without_an_end_are_refused(write):
+    endless = tf.data.Dataset.from_tensor_slices(np.zeros((9, 6), "float32")).batch(8).repeat()
+    with raises(ValueError, "and have an end.", "tf.data.Dataset that does not repeat"):
+        write(endless)
