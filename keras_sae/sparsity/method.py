@@ -191,7 +191,7 @@ def check_methods(model: keras.Model, obstacle: str) -> None:
 def check_revive(model: keras.Model) -> None:
     """Raise ValueError if a model, trained without minibatches of its own, has an AuxK: its loss is of dead units."""
     for layer in model._flatten_layers():
-        if getattr(layer, "revive", None) is not None:
+        if hasattr(layer, "sparsities") and getattr(layer, "revive", None) is not None:  # an autoencoder
             raise ValueError(
                 "Dead units are counted, and revived, in minibatches on one machine. Expected revive=None. Received: "
                 f"{layer.name} with {type(layer.revive).__name__}. Leave it out, or take an optimizer of Keras there."

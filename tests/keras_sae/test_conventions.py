@@ -145,7 +145,10 @@ def test_data_that_can_be_read_once_are_refused(far):
     ae = SparseAutoencoder(8, TopK(2))
     ae.compile()
     ae.build((None, 6))
-    with raises(ValueError, "Expected data that can be. Received: generator. Call start(rows) with some rows first."):
+    with raises(
+        ValueError,
+        "Expected data that can be, and have an end. Received: generator. Call start(rows) with some rows first.",
+    ):
         ae.fit((batch for batch in [far[:20], far[20:]]), steps_per_epoch=2, shuffle=False, verbose=0)
     ae.start(far)
     ae.fit(((batch,) for batch in [far[:20], far[20:]]), steps_per_epoch=2, shuffle=False, verbose=0)
