@@ -147,7 +147,7 @@ def test_data_that_can_be_read_once_are_refused(far):
     ae.build((None, 6))
     with raises(
         ValueError,
-        "Expected data that can be, and have an end. Received: generator. Call start(rows) with some rows first.",
+        "Expected data that can be, and have an end. Received: generator. Call start(rows)",
     ):
         ae.fit((batch for batch in [far[:20], far[20:]]), steps_per_epoch=2, shuffle=False, verbose=0)
     ae.start(far)
