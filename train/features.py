@@ -60,7 +60,7 @@ class Config(cli.TrainingConfig):
     units: tuple[int, ...] | None = cli.setting(
         None,
         "hidden units of each layer, from the input upwards (default: one layer, of twice as many as the data have "
-        f"columns, {MOST_UNITS} at most, but four times --active at least)",
+        f"columns, {MOST_UNITS} at most; with a method of so many --active units four times these at least)",
     )
     sparsity: str = cli.setting(
         "kl", f"the penalty: KL divergence to rho{methods.HELP}", choices=("kl", *methods.BY_ACTIVE)
