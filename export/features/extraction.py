@@ -181,10 +181,10 @@ def write(
 def compute(function: "Callable[[Any], Arrays]", x: Any, output: "Output", batch_size: int) -> None:
     """Compute the rows that are missing; a thread writes a part while the next one is computed."""
     from keras_sae.files import forget
-    from keras_sae.monitoring.progress import progress_bar
+    from keras_sae.monitoring.progress import LINE_SECONDS, progress_bar
 
     with (
-        progress_bar("rows", len(x), output.rows) as bar,
+        progress_bar("rows", len(x), output.rows, first_line=LINE_SECONDS) as bar,  # a short job is silent in a script
         concurrent.futures.ThreadPoolExecutor(1) as thread,
     ):
         written = None

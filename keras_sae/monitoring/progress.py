@@ -10,12 +10,16 @@ LINE_SECONDS = 15  # from one line of a log file to the next, at least
 _COUNTS = "{n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
 
 
-def progress_bar(title: str, total: int, done: int = 0, disable: bool = False) -> tqdm:
-    """Return a bar of `total` steps, of which so many were done before: they do not count in the time left."""
+def progress_bar(title: str, total: int, done: int = 0, disable: bool = False, first_line: float = 0) -> tqdm:
+    """Return a bar of `total` steps, of which so many were done before: they do not count in the time left.
+
+    A log file has its first line after `first_line` seconds, and none if all was done before.
+    """
     options: dict[str, Any] = {"desc": title, "total": total, "initial": done, "disable": disable}
     if sys.stderr.isatty():
         return tqdm(**options, dynamic_ncols=True, bar_format="{desc}:{percentage:4.0f}%|{bar}| " + _COUNTS)
-    return tqdm(**options, file=_Lines(), mininterval=LINE_SECONDS, bar_format="{desc}:{percentage:4.0f}% " + _COUNTS)
+    options |= {"file": _Lines(), "mininterval": LINE_SECONDS, "delay": first_line}
+    return tqdm(**options, bar_format="{desc}:{percentage:4.0f}% " + _COUNTS)
 
 
 class _Lines:

@@ -48,6 +48,15 @@ def test_a_log_file_has_lines(seconds, monkeypatch, capsys):
     assert shown.endswith("\n")
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])
+def test_a_log_file_has_no_line_of_what_was_done_before_the_first(seconds, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    with progress_bar("rows", 2, first_line=seconds) as bar:
+        bar.update(2)
+    lines = ["rows:   0% 0/2 [00:00, ? left]", "rows: 100% 2/2 [00:00, 00:00 left]"]
+    assert capsys.readouterr().err.splitlines() == ([] if seconds else lines)
+
+
 def test_a_disabled_bar_says_nothing(capsys):
     bar = progress_bar("layer 1", 3, disable=True)
     bar.update()
