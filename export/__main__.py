@@ -15,6 +15,7 @@ Writes, each only if it gives what Keras gives,
   python -m export gpt2-small-resid-8 --out exports/gpt2
 """
 
+import os
 import pathlib
 import warnings
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from keras_sae.errors import InputError
 from keras_sae.runs.records import read_config
 
 from . import sources
-from .exporting import BOUNDS, PROGRAM, check_backend, export_model
+from .exporting import BOUNDS, PROGRAM, export_model
 from .layout import FORMATS
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def main() -> None:
     add("--quantize", nargs="+", choices=tuple(BOUNDS), default=quantize, help="LiteRT files to write (default: none)")
     arguments = parser.parse_args()
     out = pathlib.Path(arguments.out or pathlib.Path(arguments.run, "export"))
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # another one may not be installed
     with reported(PROGRAM), stderr_suppressed():
-        check_backend()
         model = read(arguments.run)
         if arguments.out is None and not isinstance(model, pathlib.Path):
             raise InputError("Expected --out DIR, where to write to. Received: none, and a model that is no run.")

@@ -89,7 +89,6 @@ def export_model(
 
     _check_choices("formats", formats, layout.FORMATS)
     _check_choices("quantize", quantize, tuple(BOUNDS))
-    check_backend()
     out = pathlib.Path(out)
     earlier = _earlier_record(out)
     model = sources.opened(model)
@@ -128,16 +127,6 @@ def export_model(
 def _check_choices(name: str, received: Sequence[str], known: tuple[str, ...]) -> None:
     if not received or isinstance(received, str) or not set(received) <= set(known):
         raise InputError(f"Expected {name} to be a list of some of {', '.join(known)}. Received: {name}={received!r}")
-
-
-def check_backend() -> None:
-    """Raise InputError if another backend is asked for, which Keras may even be unable to load."""
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend != "tensorflow":
-        raise InputError(
-            f"Expected KERAS_BACKEND=tensorflow, which exporting needs. Received: KERAS_BACKEND={backend}. Runs of any "
-            "backend can be exported in a process with KERAS_BACKEND=tensorflow."
-        )
 
 
 def _earlier_record(out: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -186,7 +175,8 @@ def _run_module(name: str, *arguments: object) -> str:
     root = pathlib.Path(__file__).parents[__package__.count(".") + 1]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", f"{__package__}.{name}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    environment = {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": "tensorflow"}  # takes models of any backend
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode == 2:
         raise InputError(done.stderr.splitlines()[-1].removeprefix(f"{PROGRAM}: error: "))
     if done.returncode < 0:  # by the system, for its memory, or by a runtime that does not bear what it was given

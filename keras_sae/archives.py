@@ -59,10 +59,15 @@ def check_zip(path: str | os.PathLike[str]) -> None:
         if sum(member.compress_size for member in members) > size:
             raise ValueError("it declares more than it holds")
         unpacked = sum(member.file_size for member in members)
-        if unpacked > max(PLAIN_BYTES, LARGEST_EXPANSION * size):
+        if expands_too_far(size, unpacked):
             raise ValueError(f"it has {size:,} bytes and would unpack to {unpacked:,}")
         if damaged := archive.testzip():
             raise ValueError(f"{damaged!r} in it is damaged: its checksum is another")
+
+
+def expands_too_far(size: int, unpacked: int) -> bool:
+    """Return whether an archive of so many bytes is refused, because it would unpack to so many."""
+    return unpacked > max(PLAIN_BYTES, LARGEST_EXPANSION * size)
 
 
 def read_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":

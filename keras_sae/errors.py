@@ -16,5 +16,9 @@ class NoImagesError(InputError):
     """There are options for images, to resize or to colour them, but the data hold none."""
 
 
+class NoLabelsError(InputError):
+    """Labels were asked for, but no row of the data has one."""
+
+
 class MissingPackageError(InputError, ImportError):
     """An optional package is not installed. The message says which extra of this library brings it."""

@@ -18,7 +18,20 @@ PARTIAL = ".partial"  # in the names of files that are being written
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write content as a JSON file, so that the path holds a complete file or none."""
     with write_aside(path) as aside:
-        aside.write_text(json.dumps(content, indent=2) + "\n")
+        aside.write_text(as_json(content))
+
+
+def as_json(content: Any) -> str:
+    """Return content as JSON: numbers and arrays of NumPy as numbers and lists, paths as text."""
+    return json.dumps(content, indent=2, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"Expected what JSON can hold. Received: {value!r}")
 
 
 @contextlib.contextmanager

@@ -44,9 +44,10 @@ def held(directory: pathlib.Path, place: str | os.PathLike[str], again: bool = F
         (directory / HOLDER).write_text(_description(), encoding="utf-8", errors="backslashreplace")
         yield
     finally:
-        with contextlib.suppress(OSError):  # the directory may be gone
-            (directory / HOLDER).unlink()
-            (directory / LOCK).unlink()
+        if lock.lock_counter == 1:  # this process does not hold it again
+            with contextlib.suppress(OSError):  # the directory may be gone
+                (directory / HOLDER).unlink()
+                (directory / LOCK).unlink()
         lock.release()
 
 

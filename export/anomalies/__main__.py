@@ -19,6 +19,7 @@ If it is killed or stopped, the same command resumes: what is done lies in .NAME
 
 import argparse
 import math
+import os
 import pathlib
 import sys
 
@@ -66,7 +67,9 @@ def finite(text: str) -> float:
 
 
 def main() -> None:
-    extraction.run(PROGRAM, parse(sys.argv[1:]), find)
+    arguments = parse(sys.argv[1:])
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # which computes, whatever the run was trained with
+    extraction.run(PROGRAM, arguments, find)
 
 
 def find(a: argparse.Namespace, output) -> None:

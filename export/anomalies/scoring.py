@@ -70,12 +70,10 @@ def _of_run(path: pathlib.Path, kind: str | None) -> Scored:
 
     from keras_sae import runs
 
-    from ..exporting import check_backend
     from ..signatures import of_run
 
     if kind is not None:
         raise InputError(f"Expected no --model, as {path} is a run, not an export. Received: {kind}. Leave it out.")
-    check_backend()
     signature = of_run(path).get(SIGNATURE)
     if signature is None:
         raise InputError(

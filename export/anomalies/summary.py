@@ -31,7 +31,7 @@ def oddest_rows(output: Table) -> tuple[int, np.ndarray]:
     """
     start = number = 0
     errors, places = np.zeros(0), np.zeros(0, int)
-    for part, odd in output.columns("error", "odd"):
+    for part, odd in output.columns(error="double", odd="bool"):
         errors, places = np.append(errors, part), np.append(places, np.arange(start, start + len(part)))
         largest = np.argsort(-errors, kind="stable")[:ROWS]
         errors, places = errors[largest], places[largest]

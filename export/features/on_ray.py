@@ -17,7 +17,8 @@ from typing import Any
 from keras_sae.backend import use_threads
 from keras_sae.cluster.actors import TRIES, ActorDied, Engine
 from keras_sae.data import readers
-from keras_sae.errors import InputError
+from keras_sae.errors import InputError, NoLabelsError
+from keras_sae.files import write_aside
 from keras_sae.monitoring.progress import progress_bar
 
 from .. import layout, runtimes, schema as of_export
@@ -40,8 +41,13 @@ class Extractor:
         if not target.exists():
             output = sparse_parts.SparseParts(target, a.labels) if a.sparse else outputs.output_at(target, a.labels)
             options = {name: getattr(a, name) for name in schema.FLAGS if getattr(a, name) is not None}
+            options |= {"part": True, "memory": a.memory}
             with output.opened({}, overwrite=False), tempfile.TemporaryDirectory() as cache:
-                rows = schema.read([path], {**options, "part": True}, self.expected, pathlib.Path(cache))
+                try:
+                    rows = schema.read([path], options, self.expected, pathlib.Path(cache))
+                except NoLabelsError:  # other files may have some
+                    rows = schema.read([path], {**options, "labels": None}, self.expected, pathlib.Path(cache))
+                extraction.check_batch(a, rows.x.shape[1])
                 self.model.check_features(rows.x.shape[1], path)
                 self.model.scale = schema.pixel_scale(self.known, rows.value_range)
                 extraction.write(self.model, rows, output, a.batch_size, kept=keys.read_keys([path], a.keys))
@@ -70,6 +76,7 @@ def extract(a: argparse.Namespace, output: outputs.Output, engine: Engine) -> in
                 output.note(total)
                 bar.set_postfix_str(f"{total:,} rows", refresh=False)
                 bar.update()
+        unify(sorted(pieces.glob("*/part-*.parquet")))
         for number in range(len(files)):
             for part in sorted((pieces / f"{number:05}").glob("part-*.parquet")):
                 os.replace(part, output.path / f"part-{number:05}-{part.stem.removeprefix('part-')}.parquet")
@@ -77,11 +84,43 @@ def extract(a: argparse.Namespace, output: outputs.Output, engine: Engine) -> in
     return total
 
 
+def unify(parts: list[pathlib.Path]) -> None:
+    """Give the parts the columns and types of one table.
+
+    Labels and keys may be whole numbers in some files and texts in others, which they become in all then, or missing.
+    """
+    arrow, parquet = readers.rows.imported("pyarrow"), readers.rows.imported("pyarrow.parquet")
+    schemas = [parquet.read_schema(part) for part in parts]
+    kinds: dict[str, set] = {}
+    for found in schemas:
+        for field in found:
+            kinds.setdefault(field.name, set()).add(field.type)
+    text = arrow.dictionary(arrow.int32(), arrow.string())
+    texts = {name for name, found in kinds.items() if len(found) > 1 and found & {text, arrow.string()}}
+    changed = [[field.with_type(text) if field.name in texts else field for field in found] for found in schemas]
+    whole = arrow.unify_schemas([*map(arrow.schema, changed)], promote_options="permissive")
+
+    def column(table: Any, field: Any) -> Any:
+        if field.name not in table.column_names:
+            return arrow.nulls(len(table), field.type)
+        found = table[field.name]
+        return found.cast("string").dictionary_encode() if field.name in texts else found.cast(field.type)
+
+    for part, found in zip(parts, schemas, strict=True):
+        if not found.equals(whole):
+            table = parquet.read_table(part)
+            table = arrow.table([column(table, field) for field in whole], schema=whole)
+            with write_aside(part) as aside:
+                parquet.write_table(table, aside, use_dictionary=[*texts] or False)
+
+
 def absolute(a: argparse.Namespace) -> argparse.Namespace:
     """Return the flags with paths that are right in the directories of other processes."""
     paths = {"export": os.path.abspath(a.export), "data": None, "out": None}
     if a.model and a.model not in layout.FORMATS and os.path.exists(a.model):
         paths["model"] = os.path.abspath(a.model)
+    if a.labels and a.labels.endswith(".npy"):  # no name of a column
+        paths["labels"] = os.path.abspath(a.labels)
     return argparse.Namespace(**{**vars(a), **paths})
 
 

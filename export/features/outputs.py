@@ -9,6 +9,7 @@ A complete output is renamed to its place, and then the working directory is del
 
 import abc
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -27,6 +28,7 @@ from . import progress
 from .columns import Arrays, column_names, label_values, labels_of
 
 PART_BYTES = 2**25  # a part is in memory twice: while it is computed, and while it is written
+CSV_BLOCK_BYTES = 2**22  # that is read at a time
 PART_ROWS = 2**17  # bounds what a kill costs if a row is only a few numbers
 FILES = (".csv", ".npy")  # the others are directories of Parquet files
 
@@ -79,6 +81,7 @@ class Output(abc.ABC):
             )
 
     def _compare(self, settings: dict[str, Any]) -> None:
+        settings = json.loads(json.dumps(settings))  # as they are read again: a tuple comes back as a list
         changed = [name for name in settings if self.rows and self._settings.get(name) != settings[name]]
         if changed:
             raise InputError(
@@ -199,8 +202,11 @@ class Table(Output):
         return np.concatenate(transposed, axis=1, out=block)
 
     @abc.abstractmethod
-    def columns(self, *names: str) -> Iterator[list[np.ndarray]]:
-        """Yield columns of numbers of the complete output, in its place, some rows at a time."""
+    def columns(self, **types: str) -> Iterator[list[np.ndarray]]:
+        """Yield columns of numbers of the complete output, in its place, some rows at a time.
+
+        types: name -> type as Arrow calls it.
+        """
 
 
 class ParquetParts(Table):
@@ -221,10 +227,10 @@ class ParquetParts(Table):
         with write_aside(self.path / f"part-{start // self.part_rows:05}.parquet") as aside:
             self.parquet.write_table(self._table(batches, start, stop), aside, use_dictionary=text or False)
 
-    def columns(self, *names: str) -> Iterator[list[np.ndarray]]:
+    def columns(self, **types: str) -> Iterator[list[np.ndarray]]:
         for path in sorted(self.place.glob("part-*.parquet")):
-            part = self.parquet.read_table(path, columns=[*names])
-            yield [part[name].to_numpy() for name in names]
+            part = self.parquet.read_table(path, columns=[*types])
+            yield [part[name].to_numpy() for name in types]
 
 
 class CsvFile(Table):
@@ -249,9 +255,17 @@ class CsvFile(Table):
             self._settings["bytes"] = file.tell()
         to_disk(self.path)
 
-    def columns(self, *names: str) -> Iterator[list[np.ndarray]]:
-        for part in self.csv.open_csv(self.place, convert_options=self.csv.ConvertOptions(include_columns=[*names])):
-            yield [part[name].to_numpy(zero_copy_only=False) for name in names]
+    def columns(self, **types: str) -> Iterator[list[np.ndarray]]:
+        with open(self.place, "rb") as file:
+            header = len(file.readline())  # which Arrow finds in the first block, or not at all
+        reader = self.csv.open_csv(
+            self.place,
+            self.csv.ReadOptions(block_size=CSV_BLOCK_BYTES + header),
+            self.csv.ParseOptions(newlines_in_values=True),
+            self.csv.ConvertOptions(include_columns=[*types], column_types=types),
+        )
+        for part in reader:
+            yield [part[name].to_numpy(zero_copy_only=False) for name in types]
 
 
 class NpyFile(Output):

@@ -30,7 +30,7 @@ def access(address: str, more_hosts: list[str], origins: list[str]) -> Access:
 
     On loopback, and wherever names are given, that is only who calls it by a known name.
     """
-    known = LOCAL | {address} | {name.lower() for name in more_hosts}
+    known = LOCAL | {address} | {name.lower() if _is_ipv6(name) else host_name(name) for name in more_hosts}
     checked = bool(more_hosts) or ipaddress.ip_address(address).is_loopback
     return Access(known if checked else None, tuple(origins))
 
@@ -65,6 +65,10 @@ class Gate:
                 "pages of others use it, start it with --cors ORIGIN."
             )
         return None
+
+
+def _is_ipv6(name: str) -> bool:
+    return name.count(":") > 1 and "[" not in name
 
 
 def host_name(host: str) -> str:

@@ -5,7 +5,7 @@ import pathlib
 import typing
 from typing import Any
 
-from ..archives import read_arrays, reading
+from ..archives import expands_too_far, read_arrays, reading
 from ..errors import InputError
 from ..files import write_aside
 
@@ -15,38 +15,64 @@ if typing.TYPE_CHECKING:
 KEPT = {"examples": 1000, "calibration": 200}  # rows at most
 
 
-def keep_rows(directory: pathlib.Path, name: str, x: Any, labels: Any = None) -> None:
-    """Write NAME.npz, with as many of the rows as KEPT says.
+def kept_rows(name: str, x: Any, labels: Any = None) -> "dict[str, np.ndarray]":
+    """Return what a run keeps of rows: as many of them as KEPT says for this name, spread over all.
 
-    x: (examples, features), an array, a table or a sparse matrix.  labels: (examples,), or None.
+    x: (examples, features), an array, a table or a sparse matrix.  labels: (examples,) integers, or None.
     """
     import numpy as np
 
     from ..data.containers import as_array, spread
 
-    x = spread(as_array(x), KEPT[name])
-    save_examples(directory / f"{name}.npz", x, None if labels is None else spread(np.asarray(labels), KEPT[name]))
+    x = as_array(x)
+    if labels is not None:
+        labels = np.asarray(labels)
+        _check_labels(labels, len(x))
+        labels = spread(labels, KEPT[name])
+    return _checked(name, spread(x, KEPT[name]), labels)
 
 
 def save_examples(path: str | os.PathLike[str], x: Any, labels: Any = None) -> None:
     """Write inputs, (examples, features), with labels (examples,) if there are any: exports are checked on them.
 
     Raises:
-        InputError: they have other shapes.
+        InputError: they have other shapes, or the labels are no integers.
     """
+    write_rows(path, _checked(pathlib.Path(path).stem, x, labels))
+
+
+def _checked(name: str, x: Any, labels: Any) -> "dict[str, np.ndarray]":
+    """Return inputs as float32 with their labels, as files hold them."""
     import numpy as np
 
     x = np.asarray(x, "float32")
     if x.ndim != 2 or not len(x):
-        name = pathlib.Path(path).stem
         raise InputError(f"Expected {name} of shape (examples, features). Received: shape {x.shape}.")
-    if labels is not None and np.shape(labels) != x.shape[:1]:
-        raise InputError(f"Expected labels of shape ({len(x)},), one an example. Received: shape {np.shape(labels)}.")
+    if labels is None:
+        return {"x": x}
+    labels = np.asarray(labels)
+    _check_labels(labels, len(x))
+    return {"x": x, "labels": labels}
+
+
+def _check_labels(labels: "np.ndarray", rows: int) -> None:
+    if labels.shape != (rows,):
+        raise InputError(f"Expected labels of shape ({rows},), one an example. Received: shape {labels.shape}.")
+    if labels.dtype.kind not in "bui":
+        raise InputError(
+            f"Expected labels that are integers, the numbers of classes. Received: type {labels.dtype}. "
+            "np.unique(labels, return_inverse=True)[1] numbers texts."
+        )
+
+
+def write_rows(path: str | os.PathLike[str], arrays: "dict[str, np.ndarray]") -> None:
+    """Write what `kept_rows` returned."""
+    import numpy as np
+
     with write_aside(path) as aside:
-        if labels is None:
-            np.savez_compressed(aside, x=x)
-        else:
-            np.savez_compressed(aside, x=x, labels=np.asarray(labels))
+        np.savez_compressed(aside, **arrays)
+        if expands_too_far(aside.stat().st_size, sum(array.nbytes for array in arrays.values())):
+            np.savez(aside, **arrays)  # of zeros nearly alone: packed, it would be refused when it is read
 
 
 def load_examples(

@@ -24,9 +24,9 @@ from collections.abc import Mapping, Sequence
 
 from .. import __version__, locks
 from ..errors import InputError
-from ..files import PARTIAL, check_space, remove_partial, write_aside, write_json
+from ..files import PARTIAL, as_json, check_space, remove_partial, write_aside, write_json
 from . import cards
-from .examples import keep_rows, load_examples as load_examples, save_examples as save_examples
+from .examples import kept_rows, load_examples as load_examples, save_examples as save_examples, write_rows
 from .records import RECORD, check_digest, is_run, read_config, read_metrics, record_path
 
 if typing.TYPE_CHECKING:
@@ -170,14 +170,19 @@ def save(
 
     directory = pathlib.Path(directory)
     metrics = dict(metrics or {})
+    # What cannot be kept is refused before anything is written.
+    if labels is not None and examples is None:
+        raise InputError("Expected examples, rows with these labels. Received: labels alone. Give examples= as well.")
+    for content in (config, metrics, facts):
+        as_json(content)
+    rows = {} if examples is None else {"examples": kept_rows("examples", examples, labels)}
+    rows |= {} if calibration is None else {"calibration": kept_rows("calibration", calibration)}
     if (directory / "model.keras").exists() or not is_run(directory):
-        check_free(directory)
-    if config is not None or not is_run(directory):
         start(directory, config or {"model": keras.saving.serialize_keras_object(model)})
-    if examples is not None:
-        keep_rows(directory, "examples", examples, labels)
-    if calibration is not None:
-        keep_rows(directory, "calibration", calibration)
+    elif config is not None:
+        write_json(record_path(directory), {**config, "versions": versions()})
+    for name, arrays in rows.items():
+        write_rows(directory / f"{name}.npz", arrays)
     write_json(directory / "metrics.json", metrics)
     if meanings:
         found = {name: _meaning(name, meanings) for name in metrics}

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from ..archives import read_arrays, reading
@@ -35,7 +36,10 @@ def of(data: fingerprints.Fingerprint) -> Iterator[None]:
 def write(path: str | pathlib.Path, arrays: dict[str, list[np.ndarray]], **record: Any) -> None:
     """Write lists of arrays by name, `write(path, {"variables": [...]}, epoch=3)`, and a record of JSON values."""
     content: dict[str, Any] = {f"{name}/{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
-    content["record"] = np.frombuffer(json.dumps(record | {"data": {**_data.get({})}}).encode(), "uint8")
+    halves = [name for name, array in content.items() if array.dtype == ml_dtypes.bfloat16]  # which NumPy cannot write
+    content |= {name: content[name].view("uint16") for name in halves}
+    record |= {"data": {**_data.get({})}, "bfloat16": halves}
+    content["record"] = np.frombuffer(json.dumps(record).encode(), "uint8")
     with write_aside(path) as aside, open(aside, "wb") as file:
         np.savez(file, **content, sha256=np.frombuffer(_sha256(content), "uint8"))
 
@@ -55,6 +59,7 @@ def read(path: str | pathlib.Path) -> Checkpoint | None:
             raise ValueError("it has no checksum, or another")
         record = json.loads(content.pop("record").tobytes())
     fingerprints.check(record.pop("data", {}), _data.get({}), str(path))
+    content |= {name: content[name].view(ml_dtypes.bfloat16) for name in record.pop("bfloat16", ())}
     arrays: dict[str, list[np.ndarray]] = {}
     for name, array in content.items():
         arrays.setdefault(name.rpartition("/")[0], []).append(array)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_sae
-from export import examples, export_model, signatures
+from export import examples, export_model, exporting, signatures
 from keras_sae import runs
 from keras_sae.data.preprocessing import fit_preprocessing
 from keras_sae.errors import InputError
@@ -236,9 +236,19 @@ def test_inputs_and_settings_that_do_not_fit_are_refused(refused, options, messa
     assert message in refused(autoencoder(), **options)
 
 
-def test_another_backend_is_refused(refused, monkeypatch):
+def test_tensorflow_converts_whatever_backend_a_process_has(out, monkeypatch):
+    """A second process does, whose backend neither the environment nor the user's keras.json decides."""
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert "Received: KERAS_BACKEND=jax" in refused(autoencoder(), examples=X)
+    called = []
+
+    def run(command, **options):
+        called.append(options["env"]["KERAS_BACKEND"])
+        raise OSError("no process")
+
+    monkeypatch.setattr(exporting.subprocess, "run", run)
+    with pytest.raises(OSError, match="no process"):
+        export_model(autoencoder(), out, examples=X)
+    assert called == ["tensorflow"]
 
 
 def test_the_message_of_a_process_is_that_of_the_error(tmp_path, refused):

@@ -79,3 +79,14 @@ def test_a_directory_that_goes_away(tmp_path):
             path.unlink()
         (tmp_path / "a").rmdir()
     assert not (tmp_path / "a").exists()
+
+
+def test_a_hold_within_a_hold_leaves_the_lock_to_the_outer_one(tmp_path):
+    words = [sys.executable, "-c", HOLD.replace("time.sleep(60)", ""), tmp_path]
+    with locks.held(tmp_path, "p", again=True):
+        with locks.held(tmp_path, "p", again=True):
+            pass
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert "Expected one process at a time to write x" in done.stderr
+    assert not (tmp_path / locks.LOCK).exists()
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout == "held\n"

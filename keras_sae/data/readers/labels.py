@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, NoLabelsError
 from .bounds import LABEL_COPIES, check_memory
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -89,7 +89,7 @@ class Labels:
         numeric = all(_NUMBER.fullmatch(name) for name in self._found if name not in marks)
         given = [name for name in self._found if not (numeric and name in marks)]
         if not given:
-            raise InputError(f"Expected a label for some rows. Received: none in {self.where}.")
+            raise NoLabelsError(f"Expected a label for some rows. Received: none in {self.where}.")
         fractions = [name for name in given if numeric and not float(name).is_integer()]
         if fractions:  # of text: floats were checked as they came
             self._fraction(fractions[0], int((all_numbers == self._found[fractions[0]]).argmax()))

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.csv
 import pytest
 from PIL import Image
 
@@ -204,3 +205,18 @@ def test_rows_in_other_units_are_asked_about(main, run, x, tmp_path, capsys):
     main(run, "--data", tmp_path / "x.npy", "--out", tmp_path / "out.csv")
     asked = "note        more rows are odd than not: are they in the units of those that the run was trained on?\n"
     assert asked in capsys.readouterr().out
+
+
+def test_a_csv_output_is_read_whatever_its_header_and_its_first_rows_are(tmp_path):
+    """A header longer than a block, labels of several lines, and errors that are whole numbers at first."""
+    output, names = outputs.output_at(tmp_path / "x.csv", "label"), [f"column {i}" for i in range(40)]
+    output.csv, lines = pyarrow.csv, [",".join(["error", "odd", "label", *names])]
+    lines += [f'{error},{odd},"a\nb",' + ",".join("1" * 40) for error, odd in [("1", "false")] * 90 + [("0.5", "true")]]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(outputs, "CSV_BLOCK_BYTES", 200)
+        parts = list(output.columns(error="double", odd="bool"))
+    assert len(parts) > 1
+    errors, odd = map(np.concatenate, zip(*parts, strict=True))
+    assert errors.tolist() == [1] * 90 + [0.5]
+    assert odd.tolist() == [False] * 90 + [True]

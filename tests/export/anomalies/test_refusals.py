@@ -104,11 +104,6 @@ def test_a_classifier_without_its_pretrained_stack(line, stack, tmp_path):
     assert said in line(tmp_path / "classifier")
 
 
-def test_another_backend(line, run, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert "Expected KERAS_BACKEND=tensorflow" in line(run)
-
-
 def test_a_run_that_did_not_finish(line, tmp_path):
     runs.start(tmp_path / "begun", {})
     assert f"{tmp_path / 'begun'}, a run that did not finish." in line(tmp_path / "begun")

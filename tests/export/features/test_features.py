@@ -9,7 +9,9 @@ from PIL import Image
 
 from export import layout, runtimes
 from export.features import columns, outputs
+from export.features.keys import read_keys
 from keras_sae.data import readers
+from keras_sae.errors import InputError
 from tests.export.features.conftest import NAMES, ROWS, check, matrix
 
 
@@ -180,3 +182,21 @@ def test_a_model_may_be_named_in_every_way(exported):
     assert runtimes.find(exported, str(exported / "encoder.tflite")) == exported / "encoder.tflite"
     assert runtimes.find(exported / "encoder.onnx", None) == exported / "encoder.onnx"
     assert runtimes.find(exported / "saved_model" / "1", None) == exported / "saved_model" / "1"
+
+
+def test_keys_are_of_one_kind_in_all_files(tmp_path):
+    """Integers of several widths and columns without values become one; texts beside integers are refused."""
+    write = pyarrow.parquet.write_table
+    write(pyarrow.table({"a": pyarrow.array([1, 2], "int32"), "b": ["x", "y"]}), tmp_path / "x-0.parquet")
+    write(pyarrow.table({"a": pyarrow.array([3], "int64"), "b": pyarrow.nulls(1)}), tmp_path / "x-1.parquet")
+    found = read_keys([str(tmp_path / "x-*.parquet")], ["a", "b", "a"])
+    assert {name: column.to_pylist() for name, column in found.items()} == {"a": [1, 2, 3], "b": ["x", "y", None]}
+    write(pyarrow.table({"a": ["text"], "b": ["z"]}), tmp_path / "x-2.parquet")
+    with pytest.raises(InputError, match="Expected --keys of one kind in all files. Received: "):
+        read_keys([str(tmp_path / "x-*.parquet")], ["a"])
+
+
+def test_keys_of_a_file_that_is_no_parquet(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and more, but no table PAR1")
+    with pytest.raises(InputError, match="Expected a Parquet file. Received: .*x.parquet, which cannot be read"):
+        read_keys([str(tmp_path / "x.parquet")], ["a"])

@@ -80,6 +80,39 @@ def test_a_command_that_ended_early_resumes(main, exported, engine, files, out, 
     check(out, expected)
 
 
+def test_labels_and_keys_of_other_kinds_in_each_file_become_one_table(main, exported, engine, images, tmp_path, out):
+    """Whole numbers, texts, and none at all; keys of 32 and 64 bits. What was unified stays so if it is done again."""
+    x, _ = images
+    labels = [pyarrow.array([1, 2] * 5), pyarrow.array(["a", None, "1", "b"]), pyarrow.nulls(3, "string")]
+    keys = [np.arange(10, dtype="int64"), np.arange(4, dtype="int32"), np.arange(3, dtype="int64")]
+    for number, (label, key) in enumerate(zip(labels, keys, strict=True)):
+        pixels = pyarrow.FixedSizeListArray.from_arrays(x[: len(label)].reshape(-1), 784)
+        table = pyarrow.table({"pixels": pixels, "kind": label, "key": key})
+        pyarrow.parquet.write_table(table, tmp_path / f"y-{number}.parquet")
+    options = ["--feature", "pixels", "--labels", "kind", "--keys", "key", "key", "--engine", "ray"]
+    main(exported, "--data", tmp_path / "y-*.parquet", *options, "--out", out)
+    table = pyarrow.parquet.read_table(out)
+    assert table["label"].to_pylist() == ["1", "2"] * 5 + ["a", None, "1", "b"] + [None] * 3
+    assert table["key"].to_pylist() == [*range(10), *range(4), *range(3)]
+    before = [path.read_bytes() for path in sorted(out.iterdir())]
+    on_ray.unify(sorted(out.iterdir()))
+    assert [path.read_bytes() for path in sorted(out.iterdir())] == before
+
+
+def test_memory_is_obeyed(main, exported, engine, files, out, capfd):
+    with pytest.raises(SystemExit):
+        main(exported, "--data", files, "--feature", "pixels", "--out", out, "--engine", "ray", "--memory", "0.001")
+    assert "GB" in capfd.readouterr().err
+
+
+def test_a_file_of_labels_is_found_from_other_directories(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a = on_ray.argparse.Namespace(export="e", model="litert", labels="y.npy", data=["x"], out="o")
+    assert on_ray.absolute(a).labels == str(tmp_path / "y.npy")
+    a.labels = "digit"
+    assert (on_ray.absolute(a).labels, on_ray.absolute(a).model) == ("digit", "litert")
+
+
 def failing_after(number, extract):
     done = []
 

@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import os
 import pathlib
 import random
@@ -12,6 +13,7 @@ import sys
 import time
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from export import runtimes
@@ -59,6 +61,24 @@ def test_a_run_that_is_stopped_resumes_and_ends_with_the_same_bytes(
     assert f"Resuming after {done} of 40 rows." in capfd.readouterr().out
     check(out, expected)
     assert content(out) == content(out.with_stem("undisturbed"))
+
+
+@pytest.mark.usefixtures("often")
+def test_a_run_over_images_that_is_stopped_resumes(main, exported, images, tmp_path, out, expected, monkeypatch):
+    """The size of images comes from the export, and is a list once it was written to a file."""
+    folder, place = tmp_path / "export", tmp_path / "images"
+    shutil.copytree(exported, folder)
+    record = {"files": {"encoder.tflite": {"schema": {"image_shape": [28, 28], "pixel_range": 255.0}}}}
+    (folder / "export.json").write_text(json.dumps(record))
+    place.mkdir()
+    for number, row in enumerate(images[0]):
+        PIL.Image.fromarray(row.reshape(28, 28)).save(place / f"{number:02}.png")
+    with monkeypatch.context() as patched:
+        patched.setattr(runtimes.Model, "__call__", failing(4, KeyboardInterrupt(), runtimes.Model.__call__))
+        with pytest.raises(SystemExit):
+            main(*command(folder, place, out))
+    main(*command(folder, place, out))
+    check(out, expected)
 
 
 @pytest.mark.usefixtures("often")

@@ -35,6 +35,8 @@ def test_who_may_call_by_where_it_listens():
     known = {"localhost", "127.0.0.1", "::1"}
     assert access("127.0.0.1", [], []) == Access(frozenset(known), ())
     assert access("::1", ["A.b"], ["*"]) == Access(frozenset({*known, "a.b"}), ("*",))
+    ports = access("127.0.0.1", ["Model.example.com:8501", "[fe80::1]:80", "FE80::2"], []).hosts
+    assert ports == known | {"model.example.com", "fe80::1", "fe80::2"}
     assert access("127.0.0.2", [], []).hosts == known | {"127.0.0.2"}
     for everywhere in ("0.0.0.0", "::", "192.168.0.5"):
         assert access(everywhere, [], []).hosts is None

@@ -494,3 +494,54 @@ def test_rows_of_another_shape_are_not_kept(options, message, tmp_path):
     with raises(InputError, message):
         keras_sae.save(autoencoder(), tmp_path / "run", **options)
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": np.zeros(5, int)}, "Expected examples, rows with these labels. Received: labels alone."),
+        ({"labels": np.zeros(1999, int)}, "Expected labels of shape (2000,), one an example. Received: shape (1999,)."),
+        (
+            {"labels": np.full(2000, "a")},
+            "Expected labels that are integers, the numbers of classes. Received: type <U1",
+        ),
+        ({"labels": np.zeros(2000)}, "Received: type float64"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_anything_is_written(options, message, tmp_path):
+    """Also if so many rows are thinned to as many as their labels are."""
+    rows = {} if len(options["labels"]) == 5 else {"examples": np.zeros((2000, 3))}
+    with raises(InputError, message):
+        keras_sae.save(autoencoder(dtype="float32"), tmp_path / "run", **rows, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_of_zeros_nearly_alone_can_be_read_again(tmp_path):
+    """Packed they would be refused, as an archive that unpacks to far more than it has."""
+    x = np.zeros((600, 30_000), "float32")
+    x[5, 7] = 1
+    runs.save_examples(tmp_path / "examples.npz", x)
+    assert np.array_equal(runs.load_examples(tmp_path)[0], x)
+    runs.save_examples(tmp_path / "examples.npz", x[:10])
+    assert (tmp_path / "examples.npz").stat().st_size < 10_000
+
+
+def test_numbers_of_numpy_and_paths_are_kept(tmp_path):
+    config = {"data": tmp_path, "units": np.int64(3), "scale": np.arange(2)}
+    keras_sae.save(autoencoder(dtype="float32"), tmp_path / "run", config, {"accuracy": np.float32(0.5)})
+    assert runs.read_metrics(tmp_path / "run") == {"accuracy": 0.5}
+    record = runs.read_config(tmp_path / "run")
+    assert {name: record[name] for name in config} == {"data": str(tmp_path), "units": 3, "scale": [0, 1]}
+
+
+def test_what_json_cannot_hold_leaves_no_run(tmp_path):
+    with pytest.raises(TypeError, match="Expected what JSON can hold. Received: <object"):
+        keras_sae.save(autoencoder(dtype="float32"), tmp_path / "run", metrics={"accuracy": object()})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_replaces_that_of_the_start(tmp_path):
+    runs.start(tmp_path / "run", {"units": 3, "seed": 1})
+    keras_sae.save(autoencoder(dtype="float32"), tmp_path / "run", {"units": 4})
+    record = runs.read_config(tmp_path / "run")
+    assert (record["units"], "seed" in record, "keras" in record["versions"]) == (4, False, True)

@@ -1,6 +1,7 @@
 import errno
 import re
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -39,6 +40,15 @@ def test_what_was_written_comes_back_exactly(path):
             assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
             assert found.tobytes() == expected.tobytes()
     assert names(path) == ["layer_1.npz"]
+
+
+def test_bfloat16_comes_back_exactly(path):
+    array = np.array([1.5, -0.0, 3e38], ml_dtypes.bfloat16)
+    checkpoints.write(path, {"variables": [np.zeros(2), array]}, epoch=1)
+    arrays, record = checkpoints.read(path)
+    assert record == {"epoch": 1}
+    assert [found.dtype for found in arrays["variables"]] == [np.float64, ml_dtypes.bfloat16]
+    assert arrays["variables"][1].tobytes() == array.tobytes()
 
 
 def test_an_empty_list_has_no_name(path):
