@@ -65,7 +65,7 @@ def _check_labels(labels: "np.ndarray", rows: int) -> None:
         )
 
 
-def write_rows(path: str | os.PathLike[str], arrays: "dict[str, np.ndarray]") -> None:
+def write_rows(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
     """Write what `kept_rows` returned."""
     import numpy as np
 

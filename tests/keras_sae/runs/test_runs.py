@@ -15,6 +15,7 @@ from keras_sae import KLSparsity, SparseAutoencoder, SummedBinaryCrossentropy, r
 from keras_sae.errors import InputError
 from keras_sae.files import write_aside
 from keras_sae.runs import run_directories
+from keras_sae.runs.records import read_metrics
 from tests.keras_sae.conftest import autoencoder, raises, same_weights, two_layers
 
 MODELS = {
@@ -529,13 +530,13 @@ def test_rows_of_zeros_nearly_alone_can_be_read_again(tmp_path):
 def test_numbers_of_numpy_and_paths_are_kept(tmp_path):
     config = {"data": tmp_path, "units": np.int64(3), "scale": np.arange(2)}
     keras_sae.save(autoencoder(dtype="float32"), tmp_path / "run", config, {"accuracy": np.float32(0.5)})
-    assert runs.read_metrics(tmp_path / "run") == {"accuracy": 0.5}
+    assert read_metrics(tmp_path / "run") == {"accuracy": 0.5}
     record = runs.read_config(tmp_path / "run")
     assert {name: record[name] for name in config} == {"data": str(tmp_path), "units": 3, "scale": [0, 1]}
 
 
 def test_what_json_cannot_hold_leaves_no_run(tmp_path):
-    with pytest.raises(TypeError, match="Expected what JSON can hold. Received: <object"):
+    with pytest.raises(TypeError, match="Expected what JSON can hold"):
         keras_sae.save(autoencoder(dtype="float32"), tmp_path / "run", metrics={"accuracy": object()})
     assert not (tmp_path / "run").exists()
 
