@@ -47,6 +47,9 @@ class UsualErrors:
 
         Those of columns are of 10,000 of the rows at most, evenly spread from first to last.
         """
+        from .data.containers import as_array
+
+        x = as_array(x)
         errors = autoencoder.reconstruction_error(x)
         number = min(SAMPLE[0], max(1, SAMPLE[1] // (8 * x.shape[1])))
         columns = autoencoder.reconstruction_error(x[:: -(-len(x) // number)], per_feature=True)

@@ -136,7 +136,7 @@ class StackedAutoencoder(Autoencoder):
             x: (examples, features): an array, in memory or memory-mapped, a batched tf.data.Dataset or a PyDataset; or
                 the rows of a `Cluster`, where the features stay as well.
             directory: directory for features on disk, by default a temporary one. What an earlier call left there,
-                which was interrupted, is used again.
+                which was interrupted, is used again if it is of the same weights and data.
 
         >>> for autoencoder, inputs in stack.stages(x):
         ...     keras_sae.fit(autoencoder, inputs, optimizer="adam", iterations=30)

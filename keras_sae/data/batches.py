@@ -1,5 +1,6 @@
 """Data sets of any size, read some rows at a time: a memory-mapped one never has to fit into memory."""
 
+import hashlib
 import itertools
 import os
 import pathlib
@@ -32,10 +33,13 @@ def predict_in_chunks(model: Any, x: Any, chunk_size: int = CHUNK_SIZE) -> np.nd
 def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: int = CHUNK_SIZE) -> np.ndarray:
     """Return the outputs for all rows of x as a memory-mapped array, written to an .npy file in chunks.
 
-    If the file exists, it is taken for the result of an earlier call: it is written completely or not at all.
+    A file that an earlier call wrote, completely or not at all, is used again if the model has the same weights, and
+    the data begin alike and are as many: behind its numbers it holds a checksum of these.
     """
-    if not os.path.exists(path):
-        chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
+    chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
+    number = str(len(chunks.x) if chunks.is_array else None)
+    made_of = (checksum(model.weights) + checksum([next(chunks.read()).x]) + number).encode()
+    if not _ends_with(path, made_of):
         with write_aside(path) as aside, open(aside, "wb") as file:
             shape, dtype = (0,), np.dtype("float32")
             for chunk, *_ in chunks.read():
@@ -45,9 +49,27 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
                     write_npy_header(file, (0, *rows.shape[1:]), rows.dtype)
                 shape, dtype = (shape[0] + len(rows), *rows.shape[1:]), rows.dtype
                 rows.tofile(file)
+            file.write(made_of)
             file.seek(0)
             write_npy_header(file, shape, dtype)  # the number of rows is known now
     return np.load(path, mmap_mode="r")
+
+
+def _ends_with(path: str | pathlib.Path, content: bytes) -> bool:
+    """Return whether a file is there that ends with this content."""
+    if not os.path.exists(path) or os.path.getsize(path) < len(content):
+        return False
+    with open(path, "rb") as file:
+        file.seek(-len(content), os.SEEK_END)
+        return file.read() == content
+
+
+def checksum(tensors: Iterable[Any]) -> str:
+    """Return the SHA-256 of the numbers in tensors."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(np.ascontiguousarray(ops.convert_to_numpy(tensor)).tobytes())
+    return total.hexdigest()
 
 
 def features_of(model: Any, x: Any, path: str | pathlib.Path) -> Any:

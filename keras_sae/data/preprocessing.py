@@ -10,7 +10,7 @@ from keras import ops
 from ..constraints import check
 from ..errors import InputError
 from .batches import CHUNK_SIZE, Chunks, mean_over_rows
-from .containers import RowSubset
+from .containers import RowSubset, as_array
 
 LARGEST_WHITENED = 4096  # features, whose covariance takes 134 MB, and its eigenvectors a minute
 TAIL = 0.05  # the share of a feature's values on either side that does not decide its range alone
@@ -21,7 +21,7 @@ CUT_OFF = "cut_off"
 
 
 def fit_preprocessing(
-    x: np.ndarray | RowSubset,
+    x: Any,
     contrast: bool = False,
     whiten: bool = False,
     value_range: tuple[float, float] | None = None,
@@ -42,7 +42,7 @@ def fit_preprocessing(
                      than 10 times their distance, so that a few wrong values do not flatten all others
 
     Args:
-        x: the training data alone, (examples, features), an array in memory or memory-mapped.
+        x: the training data alone, (examples, features): an array, in memory or memory-mapped, a table, or sparse.
         contrast: whether to normalise the contrast of each example first, as suits images and spectra.
         whiten: whether to make features uncorrelated with equal variances then, staying near the input (zero-phase).
         value_range: (lowest, highest) value of every feature if the format tells, as (0, 255) of images of 8 bits.
@@ -62,6 +62,7 @@ def fit_preprocessing(
     Reference: UFLDL, "Data Preprocessing" and "Whitening"; Bell & Sejnowski 1997 (ZCA); Marchenko & Pastur 1967 (c);
     Tukey 1977, "Exploratory Data Analysis" (fences beyond quantiles).
     """
+    x = as_array(x)
     steps = keras.Sequential([keras.Input((x.shape[1],))], name="preprocessing")
     if contrast:
         _add_standardising(steps, x, chunk_size, by_feature=False)
@@ -86,7 +87,7 @@ def fit_preprocessing(
 
 
 def fit_zca(
-    x: np.ndarray | RowSubset,
+    x: Any,
     epsilon: float | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> keras.layers.Dense:
@@ -95,7 +96,7 @@ def fit_zca(
         (x - mean) U (L + epsilon)^(-1/2) U'                          U L U' is the covariance of x
 
     Args:
-        x: the training data alone, (examples, features), an array in memory or memory-mapped.
+        x: the training data alone, (examples, features): an array, in memory or memory-mapped, a table, or sparse.
         epsilon: what is added to the variance of each direction, in squared units of x: 0.1 in the notes, for pixels
             from 0 to 1. None is the c of `fit_preprocessing`.
         chunk_size: the number of rows that are read at a time.
@@ -113,7 +114,7 @@ def fit_zca(
     >>> stack = StackedAutoencoder([SparseAutoencoder(400, output_activation="linear")], preprocessing=fit_zca(x, 0.1))
     """
     check("epsilon", epsilon)
-    return _zca(x, epsilon, chunk_size)
+    return _zca(as_array(x), epsilon, chunk_size)
 
 
 def scale_range(steps: keras.Sequential) -> tuple[np.ndarray, np.ndarray]:

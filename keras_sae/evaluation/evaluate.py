@@ -39,7 +39,8 @@ def evaluate_features(
     Args:
         model: a trained autoencoder or stack, which stays as it is.
         x: (examples, features), of every kind that `Autoencoder.transform` takes; with labels an array.
-        y: class labels of x, (examples,), numbers or text, or None.
+        y: class labels of x, (examples,), numbers or text, or None. Rows of which it is below 0 or NaN have none, and
+            count for the reconstruction alone.
         validation_data: (x, y) to measure the accuracies on; by default a fifth of the rows of x, at random, which the
             softmax does not learn from then.
         iterations: of L-BFGS, for each softmax, at most.
@@ -132,13 +133,27 @@ def _labelled(x: Any, y: Any, held_out: tuple[Any, Any] | None, seed: int) -> tu
         if len(labels) != as_array(rows).shape[0]:
             number = f"{as_array(rows).shape[0]:,}"
             raise ValueError(f"Expected one label for each of the {number} rows. Received: {len(labels):,}.")
-    x, y = as_array(x), np.asarray(y) if held_out is None else np.concatenate([np.asarray(y), np.asarray(held_out[1])])
-    classes, numbers = np.unique(y, return_inverse=True)
+    x, y = _known(x, y)
     if held_out is not None:
-        return (x, numbers[: len(x)]), (as_array(held_out[0]), numbers[len(x) :]), len(classes)
+        other, labels = _known(*held_out)
+        classes, numbers = np.unique(np.concatenate([y, labels]), return_inverse=True)
+        return (x, numbers[: len(x)]), (other, numbers[len(x) :]), len(classes)
+    classes, numbers = np.unique(y, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(x))
     first, last = np.sort(order[len(x) // 5 :]), np.sort(order[: len(x) // 5])
     return (_pick(x, first), numbers[first]), (_pick(x, last), numbers[last]), len(classes)
+
+
+def _known(x: Any, y: Any) -> tuple[Any, np.ndarray]:
+    """Return the rows that have a label, with their labels, (rows,): numbers below 0 stand for none."""
+    x, y = as_array(x), np.asarray(y)
+    if y.shape not in ((len(y),), (len(y), 1)):
+        raise ValueError(f"Expected y of shape (examples,), the numbers or names of classes. Received: {y.shape}.")
+    y = y.reshape(-1)
+    known = np.flatnonzero(y >= 0) if y.dtype.kind in "if" else np.arange(len(y))
+    if not len(known):
+        raise ValueError("Expected a label for some rows. Received: none.")
+    return (x, y) if len(known) == len(y) else (_pick(x, known), y[known])
 
 
 def _pick(x: Any, rows: np.ndarray) -> Any:

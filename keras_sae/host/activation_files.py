@@ -2,7 +2,6 @@
 
 import abc
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -17,8 +16,8 @@ from .. import locks
 from ..archives import reading
 from ..autoencoder import as_single
 from ..constraints import check
-from ..data.batches import Chunks, inputs_of, write_npy_header
-from ..data.containers import is_repeatable
+from ..data.batches import Chunks, checksum, inputs_of, write_npy_header
+from ..data.containers import is_repeatable, spread
 from ..data.readers import read_rows
 from ..errors import InputError
 from ..extras import imported
@@ -26,6 +25,7 @@ from ..files import check_space, to_disk, write_aside, write_json
 from ..monitoring.progress import progress_bar
 from .layer_outputs import as_rows, check_called_once, find_layer, layer_outputs
 
+SAMPLE = 1000  # rows of arrays by which they are known again
 BLOCK_BYTES = 2**26  # of rows that are permuted together, of which there are two copies then
 COLUMN = "activations"  # of Parquet files
 
@@ -53,8 +53,9 @@ def activations(
     the place of a row within its block is random: data that are sorted should be mixed before, or read at random
     later, as `keras_sae.fit` reads memory-mapped arrays.
 
-    A kill costs one block: the same call resumes, and writes the same bytes, if data sets yield the same batches again.
-    What is in the making is beside the path, in the directory .NAME.partial; the path holds all rows or nothing.
+    A kill costs one block: the same call resumes, and writes the same bytes, if data sets yield the same batches again:
+    of these the first alone is compared, of arrays a thousand rows, evenly spread. What is in the making is beside the
+    path, in the directory .NAME.partial; the path holds all rows or nothing.
 
     Args:
         model: any built keras.Model of one input, also one of a class of its own.
@@ -91,8 +92,10 @@ def activations(
     block_rows = block_rows or max(1, BLOCK_BYTES // row_bytes)
     positions = len(example) // len(first)
     settings = {"layer": layer.name, "seed": seed, "batch_size": batch_size, "block_rows": block_rows}
-    settings |= {"weights": _checksum(model.weights), "first batch": _checksum([first])}
+    settings |= {"weights": checksum(model.weights), "first batch": checksum([first])}
     settings["rows"] = len(chunks.x) * positions if chunks.is_array else None
+    if chunks.is_array:
+        settings["data"] = checksum([spread(chunks.x, SAMPLE)])
     with output.opened(settings):
         if settings["rows"]:
             check_space(output.directory, (settings["rows"] - output.rows) * row_bytes)
@@ -139,14 +142,6 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     rows = np.concatenate(parts)
     parts.clear()
     return rows
-
-
-def _checksum(tensors: list) -> str:
-    """Return the SHA-256 of the numbers in tensors."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(np.ascontiguousarray(keras.ops.convert_to_numpy(tensor)).tobytes())
-    return total.hexdigest()
 
 
 class _Output(abc.ABC):

@@ -26,7 +26,10 @@ METADATA = ("model_name", "hook_name", "hook_layer", "hook_head_index", "context
 def read(found: Found, tensors: Tensors) -> Weights:
     """Return the weights of a directory of SAELens."""
     path = found.config or found.directory / "cfg.json"
-    config = configuration(read_json(path))
+    content = read_json(path)
+    if "num_latents" in content:
+        raise refuse("a configuration of sparsify", path, "one of SAELens, as sae_weights.safetensors is")
+    config = configuration(content)
     architecture = config["architecture"]
     if architecture not in ARCHITECTURES:
         raise refuse(f"the architecture {architecture!r}", path, f"one of the architectures {', '.join(ARCHITECTURES)}")
@@ -53,7 +56,7 @@ def read(found: Found, tensors: Tensors) -> Weights:
         metadata=config["metadata"],
         **{**method, "claims": _claims(method, found)},
     )
-    _check_scaling_factor(tensors)
+    check_scaling_factor(tensors)
     return weights
 
 
@@ -117,7 +120,7 @@ def _claims(method: dict[str, Any], found: Found) -> dict[str, float]:
         return {"l0": float((10 ** tensors.vector("sparsity").astype("float64")).sum())}
 
 
-def _check_scaling_factor(tensors: Tensors) -> None:
+def check_scaling_factor(tensors: Tensors) -> None:
     """Raise InputError for a factor of codes, which old files may have, unless it is 1."""
     if "scaling_factor" not in tensors:
         return

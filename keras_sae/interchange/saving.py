@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..files import write_aside, write_json
 from ..sparse_autoencoder import SparseAutoencoder
 from ..sparsity import L1, BatchTopK, Contractive, Gated, JumpReLU, TopK
+from .detection import LAYOUTS
 from .saelens import METADATA
 
 VERSION = "6.0.0"  # of the format of SAELens; without one, files are read as of versions before it
@@ -27,8 +28,8 @@ def save_sae(model: SparseAutoencoder, path: str | os.PathLike[str], format: str
     Args:
         model: of "saelens" with units that are ReLU, TopK, BatchTopK, JumpReLU or Gated, BatchTopK and
             MatryoshkaBatchTopK as JumpReLU with their threshold; of "sparsify" with TopK.
-        path: a new directory, or one whose files of these names are replaced: cfg.json, and sae_weights.safetensors or
-            sae.safetensors.
+        path: a new directory, or one whose files are replaced: cfg.json, and sae_weights.safetensors or
+            sae.safetensors, of which the other is removed.
         format: "saelens", of version 6, or "sparsify".
 
     Raises:
@@ -48,6 +49,9 @@ def save_sae(model: SparseAutoencoder, path: str | os.PathLike[str], format: str
     with write_aside(directory / name) as aside:
         save_file({key: np.ascontiguousarray(value) for key, value in weights.items()}, aside)
     write_json(directory / "cfg.json", config)
+    for layout in LAYOUTS:  # one configuration is of one file of weights
+        if layout.config == "cfg.json" and layout.weights != name:
+            (directory / layout.weights).unlink(missing_ok=True)
 
 
 def _check(model: Any, format: str) -> None:

@@ -16,6 +16,7 @@ from ..errors import InputError
 from . import methods
 from .configuration import check_sizes, needed, read_json, refuse
 from .detection import Found
+from .saelens import check_scaling_factor
 from .tensors import Tensors
 from .weights import Weights
 
@@ -31,19 +32,22 @@ def read_gemma(found: Found, tensors: Tensors) -> Weights:
         raise refuse(f"the architecture {architecture!r}", tensors.path, "the architecture jump_relu")
     bias, output_bias = tensors.vector("b_enc"), tensors.vector("b_dec")
     units, outputs = len(bias), len(output_bias)
-    shape = tensors.shapes.get("w_enc", (outputs,))
+    names = ("W_enc", "W_dec") if "W_enc" in tensors else ("w_enc", "w_dec")  # of the first and the second edition
+    shape = tensors.shapes.get(names[0], (outputs,))
     features = outputs if outputs in shape else next((size for size in shape if size != units), outputs)
     skip = None
     if "affine_skip_connection" in tensors:
         skip = tensors.matrix("affine_skip_connection", features, outputs)
-    kinds = found.directory.parts[-3:-1]  # as in transcoder/LAYER, or embedding/WIDTH/average_l0_6
-    transcoder = skip is not None or features != outputs or "hf_hook_point_out" in config
+    # As in transcoder/LAYER, or in the name of a repository, as in ...--gemma-scope-2b-pt-transcoders.
+    named = any(re.search(r"(^|-)transcoders?$", part) for part in found.directory.resolve().parts)
+    transcoder = named or skip is not None or features != outputs or "hf_hook_point_out" in config
     l0 = re.search(r"average_l0_(\d+)", found.directory.name)
-    kernels = (tensors.matrix("w_enc", features, units), tensors.matrix("w_dec", units, outputs))
-    if "embedding" in kinds:
+    kernels = (tensors.matrix(names[0], features, units), tensors.matrix(names[1], units, outputs))
+    check_scaling_factor(tensors)
+    if "embedding" in found.directory.parts[-3:-1]:  # as in embedding/WIDTH/average_l0_6
         kernels = (kernels[0].times(features**-0.5), kernels[1].times(features**0.5))
     return Weights(
-        "transcoder" if transcoder or {"transcoder", "transcoders"} & {*kinds} else "jumprelu",
+        "transcoder" if transcoder else "jumprelu",
         kernels,
         (bias, output_bias),
         skip=skip,

@@ -123,11 +123,13 @@ class Subject:
 
     def gradient_norm(self) -> float | None:
         """Return the length of the gradient of the loss on the sample, as one minibatch; None if it has no targets."""
-        targets = self._targets()
-        if targets is None and not isinstance(self.model, Autoencoder):
+        rows, targets = self.rows, self._targets()
+        if self.judged:
+            rows, targets = rows[self.labels >= 0], self.labels[self.labels >= 0]
+        if not len(rows) or (targets is None and not isinstance(self.model, Autoencoder)):
             return None
         values = [ops.convert_to_tensor(as_single(ops.convert_to_tensor(v)), single(v.dtype)) for v in self.variables]
-        x, y = (None if a is None else ops.convert_to_tensor(a) for a in (self.rows, targets))
+        x, y = (None if a is None else ops.convert_to_tensor(a) for a in (rows, targets))
 
         def loss(values: list) -> tuple[Any, Any]:
             with at(self.variables, values):  # what else a step changes, such as moving averages, is undone

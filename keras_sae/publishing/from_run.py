@@ -27,6 +27,7 @@ MODELS = ("model.keras", runs.PRETRAINED)
 KEPT = ("metrics.json", "examples.npz", "calibration.npz")  # and pictures
 FLOAT16 = "float16"
 ROUNDING = 1e-3  # what weights in float16 may change of what is measured, relative to it; of an accuracy nothing
+NAMES_OF_DATA = ("class_names", "feature_names", "categories")
 NO_RESULTS = ("seconds", "num_")  # how the names of numbers begin that seeds have no part in
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _DIRECTORIES = re.compile(r"(?<![\w.:/~])/(?:[^\s/'\",;]+/)+(?=[^\s/'\",;])")  # of an absolute path
@@ -118,8 +119,8 @@ def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
     def shortened(value: Any) -> Any:
         if isinstance(value, str):
             return _DIRECTORIES.sub("", value)
-        if isinstance(value, dict):
-            return {name: shortened(inner) for name, inner in value.items()}
+        if isinstance(value, dict):  # names of classes and columns are as they are in the data
+            return {name: inner if name in NAMES_OF_DATA else shortened(inner) for name, inner in value.items()}
         return [shortened(inner) for inner in value] if isinstance(value, list) else value
 
     return shortened(config)

@@ -155,7 +155,10 @@ def _survey(reader: Reader, labels: np.ndarray | None, names: Any) -> tuple[int,
         )
     if labels is not None and len(labels) != rows:
         raise InputError(f"Expected one label a row. Received: {len(labels):,} labels of {rows:,} rows.")
-    size = None if labels is None else np.maximum(np.bincount(labels, minlength=len(names)), 1)[:, None]
+    size = None
+    if labels is not None:
+        size = np.bincount(labels, minlength=len(names)).astype("float64")[:, None]
+        size[size == 0] = np.nan  # a class without rows has no mean
     units = []
     for place, layer in enumerate(reader.layers):
         parts = zip(*(chunk[place] for chunk in found), strict=True)

@@ -79,7 +79,8 @@ def _unit(units: Units, place: int, facts: Facts, names: Sequence[str]) -> dict[
         order = np.arange(len(facts.class_names or []))
         if len(order) > MOST_CLASSES:
             order = np.argsort(-units.of_classes[:, number], kind="stable")[:MOST_CLASSES]
-        found["means"] = [(int(label), significant(units.of_classes[label, number])) for label in order]
+        means = zip(order, units.of_classes[order, number], strict=True)
+        found["means"] = [(int(label), significant(mean)) for label, mean in means if not np.isnan(mean)]
     if names:
         found["columns"] = _columns(units, place, facts, names, found["top"])
         found["values"] = {

@@ -51,7 +51,7 @@ class Units:
         mean, low, high: the mean, least and largest activation.
         rho_hat: the mean activation from 0 (at rest) to 1 (fully active) of units with a KLSparsity, else the mean.
         zeros: the share of activations that are exactly 0.
-        of_classes: mean activation on the rows of each class, (classes, units), or None.
+        of_classes: mean activation on the rows of each class, (classes, units), NaN if it has none; or None.
         shown: the numbers of the units that are looked at closely, those used most.
         counts: histogram of activations that are not exactly 0, (bins, shown).
         edges: its bins, (bins + 1, shown).

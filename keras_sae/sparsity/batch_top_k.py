@@ -25,9 +25,9 @@ class BatchTopK(KeepsLargest):
 
     It adds no term to the loss. The threshold, one number for all units, is that of the last batch while training goes
     on, for `validation_data`. At its end it is set so that the mean number of active units over all training rows is k
-    exactly (if no two activations are the same): the next one below the k m largest of m rows, without a running mean.
-    So encoders, exports and evaluation need no batch. `keras_sae.fit` sets it in any Keras model with this layer, such
-    as a classifier; Keras' own `fit` does in autoencoders and stacks alone.
+    exactly (if no two activations are the same): halfway between the k m largest of m rows and the next one, without a
+    running mean. So encoders, exports and evaluation need no batch. `keras_sae.fit` sets it in any Keras model with
+    this layer, such as a classifier; Keras' own `fit` does in autoencoders and stacks alone.
 
     Args:
         k: active units of an example, on average.

@@ -140,10 +140,10 @@ def _form_of(path: pathlib.Path, no_header: bool) -> _Form:
             skipped, delimiter, line = 1, found[1], next(lines, None)
         if line is None:
             raise InputError(f"Expected a csv file with a line of names and rows of numbers. Received: {path}, empty.")
-        delimiter = delimiter or max(DELIMITERS, key=line.count)
-        columns = line.count(delimiter) + 1
+        columns = max(map(line.count, delimiter or DELIMITERS)) + 1
         check_memory(COLUMN_BYTES * columns, f"a table of {columns:,} columns in {path}")
-        names = next(csv.reader([line], delimiter=delimiter))
+        rows = {mark: next(csv.reader([line], delimiter=mark)) for mark in delimiter or DELIMITERS}  # knows quotes
+        delimiter, names = max(rows.items(), key=lambda row: len(row[1]))
     form = _Form(delimiter, names, len(line), skipped, packed, no_header)
     numbers = list(filter(is_number, names))
     if not no_header and numbers and 2 * len(numbers) >= len(names) and not _count(numbers):

@@ -72,10 +72,15 @@ class Labels:
 
     def notes(self) -> list[str]:
         """Return a note if a class is called as a missing value is."""
+        marks, numeric = self._marks()
+        if numeric or not marks:
+            return []
+        return [f"{marks[0]!r} in {self.where} is a class; remove such rows if it marks a missing label"]
+
+    def _marks(self) -> tuple[list[str], bool]:
+        """Return the names that missing values have, and whether all others are numbers: they are no classes then."""
         marks = [name for name in self._found if name in _MISSING]
-        return (
-            [f"{marks[0]!r} in {self.where} is a class; remove such rows if it marks a missing label"] if marks else []
-        )
+        return marks, all(_NUMBER.fullmatch(name) for name in self._found if name not in marks)
 
     def classes(self, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return (class numbers, (examples,) int64, UNKNOWN where there is none, and class names) of all labels so far.
@@ -85,8 +90,7 @@ class Labels:
         self._flush()
         _check_count(self.count, rows, self.where)
         all_numbers = np.concatenate(self._numbers)
-        marks = [name for name in self._found if name in _MISSING]
-        numeric = all(_NUMBER.fullmatch(name) for name in self._found if name not in marks)
+        marks, numeric = self._marks()
         given = [name for name in self._found if not (numeric and name in marks)]
         if not given:
             raise NoLabelsError(f"Expected a label for some rows. Received: none in {self.where}.")

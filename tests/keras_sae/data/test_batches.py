@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sae.data import batches
 from keras_sae.data.batches import Chunks, TransformedDataset, predict_in_chunks, predict_to_file
 from keras_sae.data.containers import RowSubset, in_memory
 from tests.keras_sae.conftest import Batches, autoencoder, raises
@@ -184,11 +183,20 @@ def test_an_error_in_the_middle_leaves_no_file(x, tmp_path):
     assert predict_to_file(layer, x, tmp_path / "x.npy", 7).shape == (23, 6)
 
 
-def test_a_file_that_is_there_is_taken_for_the_result(x, tmp_path, monkeypatch):
-    encoder = autoencoder().encoder
-    first = predict_to_file(encoder, x, tmp_path / "x.npy")
-    monkeypatch.setattr(batches, "Chunks", None)  # nothing is read again
-    np.testing.assert_array_equal(predict_to_file(encoder, x, tmp_path / "x.npy"), first)
+def test_a_file_of_the_same_weights_and_data_is_used_again(x, tmp_path):
+    """Of other weights, rows or numbers of rows it is written anew, and so is a file of something else."""
+    encoder, path = autoencoder().encoder, tmp_path / "x.npy"
+
+    def written(data):
+        before = path.stat().st_mtime_ns if path.exists() else None
+        np.testing.assert_allclose(predict_to_file(encoder, data, path), encoder(data), rtol=1e-12)
+        return path.stat().st_mtime_ns != before
+
+    path.write_bytes(b"else")
+    assert [written(x), written(x)] == [True, False]
+    encoder.set_weights([weights + 1 for weights in encoder.get_weights()])
+    assert [written(x), written(x)] == [True, False]
+    assert [written(x[:-1]), written(x[:-1] + 1), written(x[:-1] + 1)] == [True, True, False]
 
 
 def test_a_data_set_without_rows_leaves_no_file(x, tmp_path):

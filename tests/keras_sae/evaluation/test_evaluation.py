@@ -76,6 +76,23 @@ def test_accuracies_on_held_out_rows(classes):
     assert again == found
 
 
+def test_rows_without_a_label_are_left_out_and_a_column_of_labels_is_taken(classes):
+    rows, labels = classes
+    numbers, stack = (labels == "one").astype(int), two_layers(dtype="float32")
+    known = np.arange(300) % 3 > 0
+    held_out = rows[:60], numbers[:60]
+    options = {"iterations": 40, "validation_data": held_out}
+    expected = keras_sae.evaluate_features(stack, rows[known], numbers[known], **options)
+    for missing, dtype in [(-1, int), (np.nan, float)]:
+        some = np.where(known, numbers, missing).astype(dtype)
+        assert keras_sae.evaluate_features(stack, rows, some, **options).accuracies == expected.accuracies
+        assert keras_sae.evaluate_features(stack, rows, some[:, None], **options).accuracies == expected.accuracies
+    with raises(ValueError, "Expected y of shape (examples,), the numbers or names of classes. Received: (300, 2)."):
+        keras_sae.evaluate_features(stack, rows, np.zeros((300, 2)))
+    with raises(ValueError, "Expected a label for some rows. Received: none."):
+        keras_sae.evaluate_features(stack, rows, np.full(300, -1))
+
+
 def test_features_that_tell_classes_apart_do(classes):
     """Four units that are roughly the cells of the exclusive or: inputs and their components cannot, up to chance."""
     rows, labels = classes

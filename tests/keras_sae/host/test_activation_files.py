@@ -196,8 +196,9 @@ def test_a_resumed_call_is_the_same_call(model, x, write, tmp_path):
         ({"seed": 1}, "seed."),
         ({"batch_size": 8}, "batch_size, first batch."),
         ({"block_rows": 11}, "block_rows."),
-        ({"data": x[:40]}, "rows."),
-        ({"data": -x}, "first batch."),
+        ({"data": x[:40]}, "rows, data."),
+        ({"data": -x}, "first batch, data."),
+        ({"data": np.concatenate([x[:-1], x[-1:] + 1])}, "data."),
     ]:
         with raises(InputError, beginning + changed, "delete that directory to start anew"):
             write(**{"block_rows": 10} | options)

@@ -163,6 +163,25 @@ def test_a_factor_multiplies_rows_and_columns():
     assert np.allclose(turned.after(np.array([1.0, 0.0, -1.0])), [-2, -2])
 
 
+def test_the_name_of_a_repository_tells_a_transcoder(tmp_path):
+    """The first edition of Gemma Scope says so nowhere else; a name with more behind it is another thing."""
+    for number, (name, kind) in enumerate([
+        ("models--google--gemma-scope-2b-pt-transcoders/snapshots/0a1b", keras.Model),
+        ("models--google--gemma-scope-2b-pt-res/snapshots/0a1b", keras_sae.SparseAutoencoder),
+        ("transcoders-and-more", keras_sae.SparseAutoencoder),
+    ]):  # fmt: skip
+        directory = tmp_path / str(number) / name / "layer_0" / "width_16k" / "average_l0_3"
+        directory.parent.mkdir(parents=True)
+        found = keras_sae.load_sae(gemma_scope(directory, tensors()))
+        assert isinstance(found, keras_sae.SparseAutoencoder) == (kind is keras_sae.SparseAutoencoder)
+
+
+def test_a_factor_of_codes_is_1_in_gemma_scope_too(tmp_path):
+    keras_sae.load_sae(gemma_scope(tmp_path / "a", tensors(scaling_factor=np.ones(UNITS, "float32"))))
+    with raises(InputError, "a scaling_factor from 2 to 2"):
+        keras_sae.load_sae(gemma_scope(tmp_path / "b", tensors(scaling_factor=np.full(UNITS, 2, "float32"))))
+
+
 # What is wrong
 
 
@@ -170,6 +189,10 @@ def refused(tmp_path, *parts, weights=None, **config):
     saelens(tmp_path, weights, **config)
     with raises(InputError, *parts):
         keras_sae.load_sae(tmp_path)
+
+
+def test_the_configuration_of_another_library(tmp_path):
+    refused(tmp_path, "a configuration of sparsify", num_latents=0, k=3, activation="topk")
 
 
 def test_a_missing_tensor(tmp_path):
@@ -338,7 +361,7 @@ def gemma_scope(directory, weights):
     """Write a Gemma Scope directory, and return its path."""
     directory.mkdir()
     threshold = np.zeros(len(weights["b_enc"]), "float32")
-    np.savez(directory / "params.npz", threshold=threshold, **{name.lower(): w for name, w in weights.items()})
+    np.savez(directory / "params.npz", threshold=threshold, **weights)
     return directory
 
 

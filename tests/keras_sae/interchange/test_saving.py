@@ -34,6 +34,16 @@ def test_what_is_written_for_sparsify_is_read_as_the_same(name, tmp_path):
     assert relative(again.reconstruct(rows()), ae.reconstruct(rows())) < 1e-6
 
 
+@pytest.mark.parametrize(("first", "second"), [("saelens", "sparsify"), ("sparsify", "saelens")])
+def test_a_directory_holds_what_was_saved_last(first, second, tmp_path):
+    ae, other = ours("top_k"), ours("scaled")
+    keras_sae.save_sae(other, tmp_path, format=first)
+    keras_sae.save_sae(ae, tmp_path, format=second)
+    again = keras_sae.load_sae(tmp_path)
+    assert again.origin["format"] == second
+    assert relative(again.transform(rows()), ae.transform(rows())) < 1e-6
+
+
 def test_the_files_of_saelens(tmp_path):
     ae = ours("scaled")
     keras_sae.save_sae(ae, tmp_path / "new" / "directory")

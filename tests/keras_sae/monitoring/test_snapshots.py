@@ -217,6 +217,8 @@ def test_rows_without_a_label_are_in_no_confusion_matrix(x, labels):
     some = subject(classifier, x, np.append(labels[:9], np.full(14, -1)), class_names=["a", "b", "c"])
     np.testing.assert_array_equal(some._confusion(), known._confusion())
     assert some.names() == [*known.names(), *[""] * 14]
+    assert some.gradient_norm() == pytest.approx(known.gradient_norm(), rel=1e-6)
+    assert subject(classifier, x, np.full(23, -1)).gradient_norm() is None
 
 
 def test_very_many_classes_have_no_confusion_matrix(x, labels, monkeypatch):

@@ -67,6 +67,11 @@ def test_what_is_no_directory_of_a_machine_stays(text):
     assert from_run._portable({"data": [text]}) == {"data": [text]}
 
 
+def test_names_of_classes_and_columns_stay_as_they_are():
+    names = {"class_names": ["/b/bakery/indoor", "/c/church/indoor"], "categories": {"rate (/s/m)": ["/a/b", "c"]}}
+    assert from_run._portable(names | {"data": "/a/b/c.npy"}) == names | {"data": "c.npy"}
+
+
 def test_a_preset_replaces_one_of_its_name_and_keeps_what_it_said(run, tmp_path):
     from_run.publish(run, "numbers", tmp_path, SAID)
     again = from_run.publish(run, "numbers", tmp_path, {"use": "more tests", "limits": None})

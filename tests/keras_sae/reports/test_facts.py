@@ -163,6 +163,15 @@ def test_what_a_unit_does_in_words(by_hand):
     assert said(by_hand, ROWS, None, ("width", "height"))[0] == "It is most active if height is low and width is high."
 
 
+def test_a_class_without_rows_has_no_mean_and_no_unit_fires_for_it(by_hand):
+    """Though 0 would be far above what units that go below 0 have on all rows."""
+    by_hand.encoder.get_layer("hidden").bias.assign([-9.0, -9.0])
+    by_hand.encoder.get_layer("hidden").activation = keras.activations.linear
+    found = facts.measure(by_hand, ROWS, np.array([0, 0, 1, 1]), class_names=["a", "b", "absent"])
+    assert np.isnan(found.layers[0].of_classes[2]).all()
+    assert words.preferred(found.layers[0], 0) == [0]
+
+
 def test_a_unit_that_is_never_active_is_called_dead(by_hand):
     weights = by_hand.get_weights()
     by_hand.set_weights([weights[0], np.array([0.0, -9.0]), *weights[2:]])

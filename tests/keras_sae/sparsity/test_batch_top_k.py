@@ -67,14 +67,22 @@ def test_training_ends_with_k_active_units_a_row_on_average(make, batches):
 
 
 @pytest.mark.parametrize("decimals", [8, 1])
-def test_the_threshold_is_of_rank_n_plus_1_whatever_the_chunks(decimals):
+def test_the_threshold_is_halfway_from_rank_n_plus_1_to_the_next_larger_one_whatever_the_chunks(decimals):
     values = np.round(np.random.default_rng(0).normal(size=(50, 20)) ** 3, decimals).astype("float32")
-    expected = np.sort(values, axis=None)[::-1][50 * 4]
+    least = np.sort(values, axis=None)[::-1][50 * 4]
+    expected = (float(least) + float(values[values > least].min())) / 2
     for size in (1, 7, 50):
         chunks = [values[start : start + size] for start in range(0, 50, size)]
         found = threshold_of(lambda chunks=chunks: iter(chunks), 4)
-        assert np.float32(found) == expected
-    assert np.sum(values > expected) <= 200 < np.sum(values >= expected)
+        assert found == pytest.approx(expected, rel=1e-6)
+    assert np.sum(values > found) == np.sum(values > least) <= 200 < np.sum(values >= least)
+    assert decimals == 1 or np.sum(values > found) == 200
+
+
+def test_the_largest_of_all_is_no_threshold_of_what_lies_above():
+    assert threshold_of(lambda: [np.array([[3.0, 1.0], [2.0, 0.5]])], 0.5) == 2.5
+    assert threshold_of(lambda: [np.array([[3.0, 1e-3], [2.0, 0.5]])], 1) == 1.25  # of another upper half
+    assert threshold_of(lambda: [np.array([[3.0, 1.0]])], 0.2) == 3.0
 
 
 def test_few_positive_ones_need_no_threshold():

@@ -35,6 +35,7 @@ def test_gzipped_csv(images, classes, tmp_path):
 
 # Texts of csv files that people have: (text, x).
 UNUSUAL = {
+    "delimiters in quoted names": ('"a;b;c",d\n1,2\n3,4\n', [[1, 2], [3, 4]]),
     "quoted": ('"a","b"\n"1","2.5"\n"3","4"\n', [[1, 2.5], [3, 4]]),
     "spaces": ("a, b\n1, 2\n3, 4\n", [[1, 2], [3, 4]]),
     "byte order mark and carriage returns": ("\ufeffa,b\r\n1,2\r\n3,4\r\n", [[1, 2], [3, 4]]),

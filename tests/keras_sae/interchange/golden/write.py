@@ -124,7 +124,8 @@ def scopes(out):
     name = "layer_3/width_16k/average_l0_5"
     for name in ("layer_3/width_16k/average_l0_5", "embedding/width_4k/average_l0_6"):
         (scopes / name).mkdir(parents=True)
-        np.savez(scopes / name / "params.npz", **{key: value.numpy() for key, value in tensors.items()})
+        first = {key.replace("w_", "W_"): value.numpy() for key, value in tensors.items()}
+        np.savez(scopes / name / "params.npz", **first)
         read(scopes / name, loaders.gemma_2_sae_huggingface_loader, "gemma-scope-2b-pt-res", name, sizes)
 
     name = "resid_post/layer_7_width_16k_l0_small"
