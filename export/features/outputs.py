@@ -203,10 +203,7 @@ class Table(Output):
 
     @abc.abstractmethod
     def columns(self, **types: str) -> Iterator[list[np.ndarray]]:
-        """Yield columns of numbers of the complete output, in its place, some rows at a time.
-
-        types: name -> type as Arrow calls it.
-        """
+        """Yield columns of the complete output, by name -> type as Arrow calls it, some rows at a time."""
 
 
 class ParquetParts(Table):
@@ -258,13 +255,9 @@ class CsvFile(Table):
     def columns(self, **types: str) -> Iterator[list[np.ndarray]]:
         with open(self.place, "rb") as file:
             header = len(file.readline())  # which Arrow finds in the first block, or not at all
-        reader = self.csv.open_csv(
-            self.place,
-            self.csv.ReadOptions(block_size=CSV_BLOCK_BYTES + header),
-            self.csv.ParseOptions(newlines_in_values=True),
-            self.csv.ConvertOptions(include_columns=[*types], column_types=types),
-        )
-        for part in reader:
+        read, parse = self.csv.ReadOptions(block_size=CSV_BLOCK_BYTES + header), self.csv.ParseOptions
+        convert = self.csv.ConvertOptions(include_columns=[*types], column_types=types)
+        for part in self.csv.open_csv(self.place, read, parse(newlines_in_values=True), convert):
             yield [part[name].to_numpy(zero_copy_only=False) for name in types]
 
 
