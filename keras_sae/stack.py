@@ -53,6 +53,8 @@ class StackedAutoencoder(Autoencoder):
             raise ValueError(f"Expected a list of one or more SparseAutoencoder. Received: {autoencoders}")
         self.autoencoders = list(autoencoders)
         self.preprocessing = preprocessing
+        if preprocessing is None and autoencoders[0].built:  # the number of features is known
+            self.build((None, autoencoders[0].encoder.input_shape[-1]))
 
     def build(self, input_shape: tuple) -> None:
         inputs = keras.Input((input_shape[-1],), name="inputs", dtype=self.compute_dtype)
@@ -241,14 +243,12 @@ class StackedAutoencoder(Autoencoder):
         """Return a copy of the encoder: Dense layers with the same weights, no penalties, the same preprocessing."""
         inputs = keras.Input(self.encoder.input_shape[1:], name="inputs", dtype=self.compute_dtype)
         outputs = self.targets(inputs)
-        for number, autoencoder in enumerate(self.autoencoders, 1):
-            layer = keras.layers.Dense(
-                autoencoder.units, autoencoder.activation, dtype=self.dtype_policy, name=f"hidden_{number}"
-            )
+        for number, ae in enumerate(self.autoencoders, 1):
+            layer = keras.layers.Dense(ae.units, ae.activation, dtype=self.dtype_policy, name=f"hidden_{number}")
             outputs = layer(outputs)
-            layer.set_weights(autoencoder.folded()[:2])
-            if isinstance(autoencoder.sparsity, SparsityMethod):
-                outputs = autoencoder.sparsity.copy(f"sparsity_{number}")(outputs)
+            layer.set_weights(ae.folded()[:2])
+            if isinstance(ae.sparsity, SparsityMethod):
+                outputs = ae.sparsity.copy(f"sparsity_{number}")(outputs)
         return keras.Model(inputs, outputs, name="encoder")
 
     def get_config(self) -> dict[str, Any]:

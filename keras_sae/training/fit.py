@@ -135,14 +135,18 @@ def _class_weights(class_weight: dict[int, float], y: Any, sample_weight: Any) -
 
 def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
     """Compile the model with a new optimizer, and with the loss, the metrics and the other settings that it had."""
-    if not model.compiled:
-        if not hasattr(model, "trained_on"):  # a model of this library, whose loss is known
-            raise ValueError(f"Training needs the model's loss: call {model.name}.compile(loss=...) first.")
+    if not model.compiled and hasattr(model, "trained_on"):  # a model of this library, whose loss is known
         model.compile(optimizer=optimizer)
         return
+    _check_compiled(model)
     config = model.get_compile_config() or {}
     kept = {name: value for name, value in config.items() if name not in ("optimizer", "optimizer_built", "loss")}
     model.compile(optimizer=optimizer, loss=model.loss, **keras.saving.deserialize_keras_object(kept))
+
+
+def _check_compiled(model: keras.Model) -> None:
+    if not model.compiled:
+        raise ValueError(f"Training needs the model's loss: call {model.name}.compile(loss=...) first.")
 
 
 def fit_head(
@@ -176,8 +180,10 @@ def fit_head(
     x = as_array(x) if is_array(x) else x
     encoder, head = classifier.get_layer("encoder"), classifier.get_layer("head")
     model = keras.Sequential([keras.Input(encoder.output_shape[1:]), head], name="head")
+    _check_compiled(classifier)
     own = classifier.optimizer  # as it was before a training, since it may have trained other weights
-    model.compile(type(own).from_config(own.get_config()), loss=classifier.loss, metrics=["accuracy"])
+    optimizer = "adam" if own is None else type(own).from_config(own.get_config())
+    model.compile(optimizer, loss=classifier.loss, metrics=["accuracy"])
     for callback in options.get("callbacks") or []:
         if isinstance(callback, TensorBoard):  # which has the inputs of all of it
             callback.look_at(classifier)

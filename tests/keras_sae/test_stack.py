@@ -115,6 +115,15 @@ def test_stack_trains_as_a_whole(x):
     assert not any(np.array_equal(a, b) for a, b in zip(before, stack.get_weights(), strict=True))
 
 
+def test_a_stack_of_autoencoders_with_weights_needs_no_build(x):
+    below, above = keras_sae.SparseAutoencoder(4), keras_sae.SparseAutoencoder(3)
+    below.build((None, x.shape[1]))
+    stack = keras_sae.StackedAutoencoder([below, above])
+    classifier = stack.classifier(3)
+    np.testing.assert_allclose(stack.encode(x), above.encode(below.encode(x)), rtol=1e-6)
+    np.testing.assert_allclose(classifier.get_layer("encoder")(x), stack.encode(x), rtol=1e-6)
+
+
 def test_classifier_begins_with_the_features_of_the_stack(x):
     stack = two_layers()
     classifier = stack.classifier(3)

@@ -255,6 +255,16 @@ def test_the_head_keeps_the_optimizer_that_the_classifier_is_compiled_with(x, la
     assert rates[0] is not classifier.optimizer
 
 
+def test_the_head_of_a_classifier_without_an_optimizer_or_a_loss(x, labels):
+    classifier = two_layers(dtype="float32").classifier(3)
+    classifier.compile(optimizer=None, loss=classifier.loss)
+    history = keras_sae.fit_head(classifier, x.astype("float32"), labels, None, 2, verbose=0)
+    assert history.history["loss"][1] < history.history["loss"][0]
+    plain = keras.Model(classifier.inputs, classifier.outputs, name="plain")
+    with raises(ValueError, "Training needs the model's loss: call plain.compile(loss=...) first."):
+        keras_sae.fit_head(plain, x.astype("float32"), labels, verbose=0)
+
+
 def test_features_of_mapped_data_lie_in_the_directory_while_the_head_is_trained(x, labels, tmp_path):
     np.save(tmp_path / "x.npy", x.astype("float32"))
     folder = tmp_path / "features"
