@@ -7,7 +7,7 @@ exports as such. Pezeshki et al. 2016 report 0.57 % of errors on MNIST with all 
   python -m train.ladder --data DIR                 the official digits, 150 epochs; 18 s each on one core
   python -m train.ladder --data DIR --epochs 40 --last-epochs 20    18 minutes: 0.62 % of errors, five seeds
   python -m train.ladder --data DIR --labels 100    ten labels a class, and 60,000 digits without
-  python -m train.ladder --data DIR --labels 100 --pretrain 10       from weights that were learned layer by layer
+  python -m train.ladder --data DIR --labels 100 --pretrain 10       from weights learned layer by layer: less accurate
   python -m train.ladder --held-out 10000 --noise 0.2 --data DIR      to choose settings: accuracy on rows held out
 """
 
