@@ -53,8 +53,6 @@ class StackedAutoencoder(Autoencoder):
             raise ValueError(f"Expected a list of one or more SparseAutoencoder. Received: {autoencoders}")
         self.autoencoders = list(autoencoders)
         self.preprocessing = preprocessing
-        if preprocessing is None and autoencoders[0].built:  # the number of features is known
-            self.build((None, autoencoders[0].encoder.input_shape[-1]))
 
     def build(self, input_shape: tuple) -> None:
         inputs = keras.Input((input_shape[-1],), name="inputs", dtype=self.compute_dtype)
@@ -241,6 +239,8 @@ class StackedAutoencoder(Autoencoder):
 
     def _plain_encoder(self) -> keras.Model:
         """Return a copy of the encoder: Dense layers with the same weights, no penalties, the same preprocessing."""
+        if not self.built and self.preprocessing is None and self.autoencoders[0].built:
+            self.build(self.autoencoders[0].encoder.input_shape)
         inputs = keras.Input(self.encoder.input_shape[1:], name="inputs", dtype=self.compute_dtype)
         outputs = self.targets(inputs)
         for number, ae in enumerate(self.autoencoders, 1):

@@ -18,7 +18,8 @@ def progress_bar(title: str, total: int, done: int = 0, disable: bool = False, f
     options: dict[str, Any] = {"desc": title, "total": total, "initial": done, "disable": disable}
     if sys.stderr.isatty():
         return tqdm(**options, dynamic_ncols=True, bar_format="{desc}:{percentage:4.0f}%|{bar}| " + _COUNTS)
-    options |= {"file": _Lines(), "mininterval": LINE_SECONDS, "delay": first_line}
+    # With miniters tqdm's own thread leaves the bar alone, which writes lines between those of `update`.
+    options |= {"file": _Lines(), "mininterval": LINE_SECONDS, "miniters": 1, "delay": first_line}
     return tqdm(**options, bar_format="{desc}:{percentage:4.0f}% " + _COUNTS)
 
 
