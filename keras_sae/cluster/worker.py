@@ -93,6 +93,7 @@ class Chain:
     def __init__(self, layers: list):
         self.layers = layers
         self.compute_dtype = inputs_of(layers[0])["dtype"]
+        self.weights = [weight for layer in layers for weight in layer.weights]
 
     def __call__(self, x: Any, training: bool = False) -> Any:
         for layer in self.layers:
