@@ -41,9 +41,33 @@ def _opened(path: pathlib.Path) -> Iterator[dict[str, Any]]:
         arrays = scipy.io.loadmat(path, chars_as_strings=True)
     except NotImplementedError:  # version 7.3
         with hdf5.opened(path) as datasets:
-            yield {name: _Transposed(item) for name, item in datasets.items() if not name.startswith("#")}
+            yield _as_matlab_shows(datasets, path)
         return
     yield {name: _plain(array, path) for name, array in arrays.items() if not name.startswith("__") and array.shape}
+
+
+def _as_matlab_shows(datasets: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
+    """Return the arrays of an HDF5 file that MATLAB wrote by name; a sparse matrix is a group of three of them."""
+    groups = {name.removesuffix("/jc"): item.parent for name, item in datasets.items() if name.endswith("/jc")}
+    groups = {name: group for name, group in groups.items() if "MATLAB_sparse" in group.attrs}
+    arrays = {
+        name: _Transposed(item)
+        for name, item in datasets.items()
+        if not name.startswith("#") and name.rpartition("/")[0] not in groups
+    }
+    return arrays | {name: _sparse(group, path) for name, group in groups.items()}
+
+
+def _sparse(group: Any, path: pathlib.Path) -> Any:
+    """Return a sparse matrix by rows, which MATLAB keeps by columns, its number of rows beside it."""
+    import scipy.sparse
+
+    size = sum(part.nbytes for part in group.values())
+    check_memory(COPIES * size, f"a sparse matrix of {size:,} bytes in {path}")
+    # Of zeros alone there are no numbers.
+    data, rows, starts = (group[part][()] if part in group else np.zeros(0) for part in ("data", "ir", "jc"))
+    shape = int(group.attrs["MATLAB_sparse"]), len(starts) - 1
+    return by_rows(scipy.sparse.csc_matrix((data, rows.astype("int64"), starts.astype("int64")), shape), path)
 
 
 def _check_unpacked(path: pathlib.Path) -> None:

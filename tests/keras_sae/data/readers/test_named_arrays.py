@@ -160,3 +160,29 @@ def test_damaged_files(suffix, tmp_path):
     path.write_bytes(b"something else " * 40)
     with raises(InputError, "Expected a", f"Received: {path}, which is damaged"):
         readers.read_rows(path)
+
+
+def test_a_sparse_matrix_of_matlab_7_3(tmp_path):
+    """A group of numbers, their rows, and where columns begin; logical ones are bytes, zeros alone have no numbers."""
+    x = np.array([[0, 2.5, 0], [0, 0, 0], [1, 0, -3], [0, 4, 0]])
+    path = tmp_path / "x.mat"
+    write_mat_7_3(path, other=np.zeros(3))
+
+    def write(name, matrix):
+        with h5py.File(path, "r+") as file:
+            group = file.create_group(name)
+            group.attrs["MATLAB_sparse"] = np.uint64(matrix.shape[0])
+            parts = {"data": matrix.data, "ir": matrix.indices, "jc": matrix.indptr}
+            for part, values in parts.items():
+                if len(values):
+                    group[part] = values if part == "data" else values.astype("uint64")
+
+    write("a", scipy.sparse.csc_matrix(x))
+    write("b", scipy.sparse.csc_matrix(x != 0))
+    write("c", scipy.sparse.csc_matrix((2, 3)))
+    for name, expected in {"a": x, "b": x != 0, "c": np.zeros((2, 3))}.items():
+        np.testing.assert_array_equal(readers.read_rows(path, feature=name).x, expected)
+    with h5py.File(path, "r+") as file:
+        file["a/ir"][0] = 9
+    with raises(InputError, "x.mat"):
+        readers.read_rows(path, feature="a")
