@@ -5,8 +5,10 @@ import sys
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.linalg
+import scipy.sparse
 
 from keras_sae.data import preprocessing
 from keras_sae.data.containers import RowSubset
@@ -285,3 +287,11 @@ def test_too_many_features_to_whiten(monkeypatch):
         fit_preprocessing(np.zeros((3, 4097), "uint8"), whiten=True)
     monkeypatch.setattr(preprocessing, "LARGEST_WHITENED", 6)
     assert fit_preprocessing(np.eye(6), whiten=True).built
+
+
+def test_tables_and_sparse_matrices_are_fitted_as_arrays_are():
+    x = np.random.default_rng(0).random((40, 5)) * (np.random.default_rng(1).random((40, 5)) > 0.5)
+    for fit in (fit_preprocessing, fit_zca):
+        expected = fit(x)(x.astype("float32"))
+        for rows in (pd.DataFrame(x, index=np.arange(40)[::-1]), scipy.sparse.csc_array(x)):
+            np.testing.assert_allclose(fit(rows)(x.astype("float32")), expected, rtol=1e-4, atol=1e-5)
