@@ -120,7 +120,7 @@ def read(
 
     from . import schema
 
-    flags = {name: getattr(a, name) for name in schema.FLAGS if getattr(a, name) is not None}
+    flags = schema.given(a)
     expected = schema.options(known, readers.options_of(a.data), a.feature)
     with output.opened(settings(a, model, expected | flags, more), a.overwrite):
         print(f"Reading {', '.join(a.data)} ...", flush=True)

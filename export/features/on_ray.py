@@ -40,8 +40,7 @@ class Extractor:
         a, target = self.flags, pathlib.Path(place)
         if not target.exists():
             output = sparse_parts.SparseParts(target, a.labels) if a.sparse else outputs.output_at(target, a.labels)
-            options = {name: getattr(a, name) for name in schema.FLAGS if getattr(a, name) is not None}
-            options |= {"part": True, "memory": a.memory}
+            options = schema.given(a) | {"part": True, "memory": a.memory}
             with output.opened({}, overwrite=False), tempfile.TemporaryDirectory() as cache:
                 try:
                     rows = schema.read([path], options, self.expected, pathlib.Path(cache))
@@ -64,8 +63,7 @@ def extract(a: argparse.Namespace, output: outputs.Output, engine: Engine) -> in
     files = [os.path.abspath(path) for path in source.files]
     expected = schema.options(of_export.schema_of(model.path), readers.options_of(a.data), a.feature)
     more = {"signature": a.signature, "sparse": a.sparse, "keys": a.keys, "engine": a.engine}
-    flags = {name: getattr(a, name) for name in schema.FLAGS if getattr(a, name) is not None}
-    with output.opened(extraction.settings(a, model, expected | flags, more), a.overwrite):
+    with output.opened(extraction.settings(a, model, expected | schema.given(a), more), a.overwrite):
         pieces = output.directory.absolute() / "pieces"
         pieces.mkdir(exist_ok=True)
         output.path.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """What the rows of an export mean, as export.json has it from the run: which columns, in which order, which images."""
 
+import argparse
 import pathlib
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,6 +11,11 @@ from keras_sae.errors import InputError, NoImagesError
 
 FLAGS = ("labels", "feature", "image_size", "color", "no_header")  # of this command, that the reader of the data takes
 SHOWN = 6  # names in a note
+
+
+def given(a: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags of the command line that the reader of the data takes, of those that were given."""
+    return {name: getattr(a, name) for name in FLAGS if getattr(a, name) is not None}
 
 
 def options(schema: dict[str, Any], taken: Collection[str], feature: str | None) -> dict[str, Any]:

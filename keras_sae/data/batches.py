@@ -1,6 +1,5 @@
 """Data sets of any size, read some rows at a time: a memory-mapped one never has to fit into memory."""
 
-import hashlib
 import itertools
 import os
 import pathlib
@@ -16,6 +15,7 @@ from ..backend.sums import Sums
 from ..constraints import check
 from ..files import forget, write_aside
 from .containers import as_array, in_memory, is_array, is_distributed
+from .fingerprints import of_tensors
 
 CHUNK_SIZE = 10_000  # rows at a time: enough for fast matrix products (see benchmarks), 31 MB of MNIST in float32
 
@@ -38,7 +38,7 @@ def predict_to_file(model: Any, x: Any, path: str | pathlib.Path, chunk_size: in
     """
     chunks = Chunks(x, chunk_size=chunk_size, **inputs_of(model))
     number = str(len(chunks.x) if chunks.is_array else None)
-    made_of = (checksum(model.weights) + checksum([next(chunks.read()).x]) + number).encode()
+    made_of = (of_tensors(model.weights) + of_tensors([next(chunks.read()).x]) + number).encode()
     if not _ends_with(path, made_of):
         with write_aside(path) as aside, open(aside, "wb") as file:
             shape, dtype = (0,), np.dtype("float32")
@@ -62,14 +62,6 @@ def _ends_with(path: str | pathlib.Path, content: bytes) -> bool:
     with open(path, "rb") as file:
         file.seek(-len(content), os.SEEK_END)
         return file.read() == content
-
-
-def checksum(tensors: Iterable[Any]) -> str:
-    """Return the SHA-256 of the numbers in tensors."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(np.ascontiguousarray(ops.convert_to_numpy(tensor)).tobytes())
-    return total.hexdigest()
 
 
 def features_of(model: Any, x: Any, path: str | pathlib.Path) -> Any:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,16 @@ def of_array(x: np.ndarray, digest: "hashlib._Hash | None" = None) -> "hashlib._
 def of(**parts: Any) -> dict[str, str]:
     """Return the fingerprint of arrays (rows, ...), in memory, or of JSON values, by names that messages use."""
     return {name: _of(part) for name, part in parts.items()}
+
+
+def of_tensors(tensors: Iterable[Any]) -> str:
+    """Return the checksum of the numbers in tensors, such as weights."""
+    from keras import ops
+
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(np.ascontiguousarray(ops.convert_to_numpy(tensor)).tobytes())
+    return total.hexdigest()
 
 
 def of_images(images: Any) -> dict[str, str]:

@@ -16,8 +16,9 @@ from .. import locks
 from ..archives import reading
 from ..autoencoder import as_single
 from ..constraints import check
-from ..data.batches import Chunks, checksum, inputs_of, write_npy_header
+from ..data.batches import Chunks, inputs_of, write_npy_header
 from ..data.containers import is_repeatable, spread
+from ..data.fingerprints import of_tensors
 from ..data.readers import read_rows
 from ..errors import InputError
 from ..extras import imported
@@ -92,10 +93,10 @@ def activations(
     block_rows = block_rows or max(1, BLOCK_BYTES // row_bytes)
     positions = len(example) // len(first)
     settings = {"layer": layer.name, "seed": seed, "batch_size": batch_size, "block_rows": block_rows}
-    settings |= {"weights": checksum(model.weights), "first batch": checksum([first])}
+    settings |= {"weights": of_tensors(model.weights), "first batch": of_tensors([first])}
     settings["rows"] = len(chunks.x) * positions if chunks.is_array else None
     if chunks.is_array:
-        settings["data"] = checksum([spread(chunks.x, SAMPLE)])
+        settings["data"] = of_tensors([spread(chunks.x, SAMPLE)])
     with output.opened(settings):
         if settings["rows"]:
             check_space(output.directory, (settings["rows"] - output.rows) * row_bytes)
